@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""Compares ref.py's encoder with torch.nn.TransformerEncoderLayer, and every committed file with
+what ref.py computes from the inputs stored in it.  The gradients are checked by gen_*.py --check."""
+
+import glob
+import os
+
+import numpy as np
+import torch
+
+import ref
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def torch_encoder(p, cfg, x, blocked):
+    """The same post-LN blocks out of PyTorch's own layer; blocked [n,n] is its boolean mask."""
+    width = x.shape[1]
+    for i in range(cfg.layers):
+        name = "layers.%d." % i
+        layer = torch.nn.TransformerEncoderLayer(
+            width, cfg.heads, 4 * width, dropout=0.0, activation=cfg.activation,
+            layer_norm_eps=ref.LN_EPS, batch_first=True)
+        pairs = [(layer.self_attn.in_proj_weight, "attn.qkv.weight"),
+                 (layer.self_attn.in_proj_bias, "attn.qkv.bias"),
+                 (layer.self_attn.out_proj.weight, "attn.out.weight"),
+                 (layer.self_attn.out_proj.bias, "attn.out.bias"),
+                 (layer.norm1.weight, "attn_norm.weight"), (layer.norm1.bias, "attn_norm.bias"),
+                 (layer.linear1.weight, "ffn.up.weight"), (layer.linear1.bias, "ffn.up.bias"),
+                 (layer.linear2.weight, "ffn.down.weight"), (layer.linear2.bias, "ffn.down.bias"),
+                 (layer.norm2.weight, "ffn_norm.weight"), (layer.norm2.bias, "ffn_norm.bias")]
+        with torch.no_grad():
+            for mine, key in pairs:
+                mine.copy_(p[name + key].t())
+        x = layer(x[None], src_mask=blocked)[0]
+    return x
+
+
+def check_encoder():
+    rng = np.random.RandomState(7)
+    for causal, activation in [(True, "gelu"), (False, "relu")]:
+        cfg = ref.Config(2, 2, causal, activation)
+        p = ref.random_parameters(ref.encoder_shapes(23, 16, 8, 2), rng)
+        pack = ref.random_pack(rng, [8], 23, 8, "first", [1, 1, 0, 1, 1, 0, 1, 1])
+        mine = ref.encode(p, cfg, pack)
+        x = ref.layer_norm(p, "emb_norm", p["item.weight"][pack.ids] + p["pos.weight"][pack.pos])
+        blocked = (pack.key_mask == 0)[None, :].repeat(8, 1)
+        if causal:
+            blocked = blocked | torch.triu(torch.ones(8, 8, dtype=torch.bool), 1)
+        other = torch_encoder(p, cfg, x, blocked)
+        error = (mine - other).abs().max().item()
+        print("torch.nn.TransformerEncoderLayer, causal %d, %s: max difference %.1e"
+              % (causal, activation, error))
+        assert error < 1e-12
+
+
+def stored_pack(t, prefix=""):
+    get = lambda key: torch.from_numpy(t[prefix + key].astype(np.int64))
+    return ref.Pack(get("ids"), get("cu"), get("pos"),
+                    get("key_mask") if prefix + "key_mask" in t else None)
+
+
+def recompute(t):
+    """The scalar of a stored file and the parameters, from its tensors alone."""
+    p = {name[5:]: ref.as_parameter(t[name[5:]]) for name in t if name.startswith("grad.")}
+    value = lambda key: t["config." + key].item()
+    if "states" in p:
+        pack = ref.Pack(None, *[torch.from_numpy(t[k].astype(np.int64)) for k in ("cu", "pos")],
+                        None)
+        beta = "interest.beta_out" if value("beta_out") else "interest.beta_in"
+        phi = ref.interests(p, p["states"], pack, beta)[2]
+        return p, (phi.reshape(-1, phi.shape[-1]) * torch.from_numpy(t["R"]).double()).sum()
+    cfg = ref.Config(value("layers"), value("heads"), bool(value("causal")),
+                     "relu" if value("relu") else "gelu")
+    pack = stored_pack(t)
+    if "R" in t:
+        return p, (ref.encode(p, cfg, pack) * torch.from_numpy(t["R"]).double()).sum()
+    target = torch.from_numpy(t["target"].astype(np.int64))
+    if "future.ids" not in t:
+        return p, ref.next_item(p, cfg, pack, target, value("interests") > 0)[0]
+    loss = value("dssrec_weight") * ref.dssrec(p, cfg, pack, stored_pack(t, "future."), target,
+                                               value("keep")).loss
+    if value("next_weight"):
+        loss = loss + value("next_weight") * ref.next_item(p, cfg, pack, target, True)[0]
+    return p, loss
+
+
+def check_files():
+    for path in sorted(glob.glob(os.path.join(HERE, "*.safetensors"))):
+        t, metadata = ref.load_safetensors(path)
+        if metadata["case"] == "adam":
+            continue
+        p, scalar = recompute(t)
+        worst = max(np.abs(g.numpy() - t[key]).max() / max(1e-9, np.abs(t[key]).max())
+                    for key, g in ref.gradients(scalar, p).items() if np.abs(t[key]).max() > 0)
+        print("%s: worst relative gradient difference %.1e" % (os.path.basename(path), worst))
+        assert worst < 1e-6
+        if "out.loss" in t:
+            assert abs(scalar.item() - t["out.loss"].item()) < 1e-10
+
+
+if __name__ == "__main__":
+    check_encoder()
+    check_files()
