@@ -1,0 +1,67 @@
+/* ops.h — the ops of the tape.  Each is one file op_NAME.c with forward, backward and what it
+ * saves side by side, and has its row in tests/core/ad/ops_cases.c.
+ * Every op returns a new tensor on the tape; inputs are not changed.  Shapes are checked with
+ * REQUIRE.  Index arrays (ids, targets) must outlive the step.  Thread: the tape's owner. */
+#pragma once
+#include "core/ad/tape.h"
+#include "core/num/seqpack.h"
+
+enum act { ACT_NONE, ACT_GELU, ACT_RELU }; /* gelu: x/2 (1 + erf(x / sqrt 2)) */
+
+/* ---- embeddings, linear, norms ---- */
+
+/* y[i] = item[id[i]] + pos[sp.pos[i]]   item [V,D], pos [L,D] or NULL, y [N,D] */
+struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struct ten *pos,
+                     const int32_t *pos_id, int32_t N);
+/* y = act(x w + b)                      x [N,I], w [I,O], b [1,O] or NULL, y [N,O] */
+struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b, enum act act);
+/* y = LN(x) * gain + bias, biased variance, eps 1e-12 inside the root; gain, bias [1,D] */
+struct ten *ad_norm(struct tape *tp, struct ten *x, struct ten *gain, struct ten *bias);
+/* y = LN(x + dropout(r)) * gain + bias: the residual step of a post-LN block, one pass */
+struct ten *ad_add_norm(struct tape *tp, struct ten *x, struct ten *r, float p_drop,
+                        struct ten *gain, struct ten *bias);
+/* y = x * keep / (1 - p); the identity (returns x) when not training or p = 0 */
+struct ten *ad_dropout(struct tape *tp, struct ten *x, float p);
+struct ten *ad_act(struct tape *tp, struct ten *x, enum act act);
+struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b);           /* same shape */
+struct ten *ad_add_rows(struct tape *tp, struct ten *x, struct ten *table, const int32_t *row);
+                                                  /* y[i] = x[i] + table[row[i]] */
+struct ten *ad_scale(struct tape *tp, struct ten *x, float s);               /* y = s x */
+
+/* ---- structure of the batch ---- */
+
+/* Multi-head self-attention over packed sequences: qkv [N,3D] = Q|K|V (head h = columns h*D/H ..
+ * of each part), y [N,D].  Scores are scaled by 1/sqrt(D/H); causal: j <= i; keys with
+ * sp.key[j] = 0 are left out.  A query whose every key is masked yields zeros.  Dropout p on the
+ * attention weights.  Vaswani 2017 eq. 1; Kang & McAuley 2018 for the mask. */
+struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, int32_t H,
+                    bool causal, float p_drop);
+struct ten *ad_seg_last(struct tape *tp, struct ten *x, const struct seqpack *sp); /* [B,D] */
+/* s[i] = scale x[i].q[b(i)]     x [N,D], q [B,D], s [N,1] */
+struct ten *ad_seg_dot(struct tape *tp, struct ten *x, struct ten *q, const struct seqpack *sp,
+                       float scale);
+/* softmax of s [N,1] within each sequence; tokens with sp.key = 0 get 0 */
+struct ten *ad_seg_softmax(struct tape *tp, struct ten *s, const struct seqpack *sp);
+/* y[b*K+k] = sum_{i in b} a[i,k] p[i] z[i]     a [N,K], p [N,1], z [N,D], y [B*K,D] */
+struct ten *ad_seg_mix(struct tape *tp, struct ten *a, struct ten *p, struct ten *z,
+                       const struct seqpack *sp);
+
+/* ---- products and losses ---- */
+
+struct ten *ad_matmul_nt(struct tape *tp, struct ten *a, struct ten *b, float scale);
+                                              /* y = scale a b^T   a [M,D], b [C,D], y [M,C] */
+struct ten *ad_softmax(struct tape *tp, struct ten *x); /* over each row */
+/* Full softmax cross-entropy against a table, never holding B x V:
+ *   logit[b,v] = max_k q[b*K+k].table[v]     q [B*K,D], table [V,D], target [B] in [0,V)
+ *   y [1,1] = mean_b ( log sum_v exp logit[b,v] - logit[b,target[b]] )
+ * The gradient of the maximum flows to the first k that attains it. */
+struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int32_t *target,
+                    int32_t K);
+/* y[r] = log sum_c exp x[r,c] - x[r,target[r]]       x [R,C], y [R,1] */
+struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target);
+/* y[b] = log sum_{k,c} exp x[b*K+k,c] - max_k x[b*K+k,target[b]]     x [B*K,C], y [B,1] */
+struct ten *ad_xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K);
+/* y = sum of the x[r] that are <= the keep-th smallest (1 <= keep <= R); no gradient through the
+ * threshold.  x [R,1], y [1,1].  DSSRec's confidence (models.md 4.3). */
+struct ten *ad_trimmed_sum(struct tape *tp, struct ten *x, int32_t keep);
+struct ten *ad_sum(struct tape *tp, struct ten *x, float scale); /* y [1,1] = scale sum x */

@@ -1,0 +1,102 @@
+#include "core/ad/tape.h"
+#include "core/base/mem.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct node {
+    struct ten *y;
+    ad_bwd_fn *bwd;
+    void *saved;
+    const char *op;
+};
+
+struct tape {
+    struct arena *mem; /* borrowed */
+    struct par *pool;  /* borrowed, may be NULL */
+    struct node *node; /* grows to the longest step, then stays */
+    int32_t n, cap;
+    uint32_t groups;
+    uint64_t key, n_keys;
+    bool train, spent;
+};
+
+struct tape *tape_new(struct arena *mem, struct par *pool)
+{
+    struct tape *tp = xcalloc(1, sizeof *tp);
+    tp->mem = mem;
+    tp->pool = pool;
+    return tp;
+}
+
+void tape_free(struct tape *tp)
+{
+    if (!tp) return;
+    free(tp->node);
+    free(tp);
+}
+
+void tape_begin(struct tape *tp, uint32_t groups, uint64_t key, bool train)
+{
+    arena_reset(tp->mem);
+    tp->n = 0;
+    tp->groups = groups;
+    tp->key = key;
+    tp->n_keys = 0;
+    tp->train = train;
+    tp->spent = false;
+}
+
+void tape_backward(struct tape *tp, struct ten *y)
+{
+    REQUIRE(!tp->spent, "backward twice in one step");
+    REQUIRE(y->rows == 1 && y->cols == 1, "backward from [%d,%d]", y->rows, y->cols);
+    tp->spent = true;
+    if (!y->g) return;
+    y->g[0] = 1;
+    for (int32_t i = tp->n - 1; i >= 0; i--)
+        tp->node[i].bwd(tp, tp->node[i].y, tp->node[i].saved);
+}
+
+struct arena *tape_arena(struct tape *tp) { return tp->mem; }
+struct par *tape_pool(struct tape *tp) { return tp->pool; }
+bool tape_training(const struct tape *tp) { return tp->train; }
+uint64_t tape_drop_key(struct tape *tp) { return rng_hash(tp->key, tp->n_keys++); }
+int32_t tape_nodes(const struct tape *tp) { return tp->n; }
+const char *tape_op(const struct tape *tp, int32_t i) { return tp->node[i].op; }
+
+struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad)
+{
+    size_t n = (size_t)rows * (size_t)cols;
+    struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
+    t->x = ARENA_NEW(tp->mem, float, n);
+    t->g = wants_grad ? ARENA_NEW0(tp->mem, float, n) : NULL;
+    t->rows = rows;
+    t->cols = cols;
+    return t;
+}
+
+void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, const char *op)
+{
+    if (!y->g) return;
+    if (tp->n == tp->cap) {
+        tp->cap = tp->cap ? tp->cap * 2 : 64;
+        tp->node = xrealloc(tp->node, (size_t)tp->cap, sizeof *tp->node);
+    }
+    tp->node[tp->n++] = (struct node){ y, bwd, saved, op };
+}
+
+struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t cols)
+{
+    struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
+    /* ops never write to an input's x; the type is shared with tensors that they own */
+    *t = (struct ten){ (float *)(uintptr_t)x, NULL, rows, cols };
+    return t;
+}
+
+struct ten *ad_param(struct tape *tp, struct param *p)
+{
+    struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
+    *t = p->t;
+    if (!(p->group & tp->groups)) t->g = NULL;
+    return t;
+}

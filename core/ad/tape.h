@@ -1,0 +1,76 @@
+/* tape.h — eager reverse-mode differentiation over 2-D row-major float32 matrices.
+ *   struct tape *tp = tape_new(arena, pool);
+ *   tape_begin(tp, GROUPS_ALL, step_key);              arena reset, which groups learn
+ *   struct ten *loss = ...ad_xent(tp, ...);            forward runs now, nodes are recorded
+ *   tape_backward(tp, loss);                           d loss / d p is added to every p->g
+ *   opt_step(...); params_zero_grad(ps);
+ * A tensor whose g is NULL is a constant: what depends on constants only records nothing, so
+ * serving is tape_begin(tp, 0, 0).  Everything of a step lives in the arena until the next begin.
+ * Same inputs, same step_key: same bits, for any number of threads.
+ * Thread: owner; ops use the pool inside. */
+#pragma once
+#include "core/base/arena.h"
+#include "core/base/err.h"
+#include "core/base/par.h"
+#include "core/base/rng.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ten {
+    float *x;           /* [rows, cols] */
+    float *g;           /* gradient, same shape, zeroed when made; NULL: constant */
+    int32_t rows, cols;
+};
+
+#define GROUPS_ALL 0xffffffffu
+
+/* A learned matrix.  Owned by struct params; x and g live as long as it does. */
+struct param {
+    char *name; /* "layers.0.attn.qkv.weight": the name in safetensors files */
+    struct ten t; /* t.g is always allocated for trainable sets, NULL in serving */
+    uint32_t group; /* bit of the group it learns with */
+    bool decay;     /* weight decay applies (weights yes; biases, norms no) */
+};
+
+enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL };
+
+struct params; /* an ordered list of struct param */
+struct params *params_new(bool trainable); /* trainable: gradients are allocated */
+void params_free(struct params *ps);
+/* Declares [rows, cols]; x is filled by params_init or by a loader.  Names must be unique. */
+struct param *params_add(struct params *ps, const char *name, int32_t rows, int32_t cols,
+                         uint32_t group, enum init_kind kind, float std);
+int32_t params_count(const struct params *ps);
+struct param *params_at(const struct params *ps, int32_t i);
+struct param *params_find(const struct params *ps, const char *name); /* or NULL */
+int64_t params_size(const struct params *ps);                        /* number of floats */
+void params_init(struct params *ps, uint64_t seed); /* by kind; the bits depend on seed and name */
+void params_zero_grad(struct params *ps);
+void params_copy(struct params *dst, const struct params *src); /* x only; same declarations */
+
+struct tape;
+typedef void ad_bwd_fn(struct tape *tp, const struct ten *y, void *saved);
+
+struct tape *tape_new(struct arena *mem, struct par *pool); /* borrows both; pool may be NULL */
+void tape_free(struct tape *tp);
+/* Starts a step: resets the arena; parameters of the named groups learn.  key seeds this step's
+ * dropout; train = false makes every dropout the identity. */
+void tape_begin(struct tape *tp, uint32_t groups, uint64_t key, bool train);
+/* y must be [1,1]; adds gradients, last node first.  The tape can't be used again until begin. */
+void tape_backward(struct tape *tp, struct ten *y);
+
+/* For the files that implement ops. */
+struct arena *tape_arena(struct tape *tp);
+struct par *tape_pool(struct tape *tp);
+bool tape_training(const struct tape *tp);
+uint64_t tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */
+/* A new [rows, cols]; x not filled; g allocated and zeroed when wants_grad. */
+struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
+/* Records y's backward unless y->g is NULL.  saved lives in the tape's arena. */
+void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, const char *op);
+/* A constant view of caller's memory, which must outlive the step. */
+struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t cols);
+int32_t tape_nodes(const struct tape *tp); /* recorded so far */
+const char *tape_op(const struct tape *tp, int32_t i); /* name of node i */
+/* The parameter as a tensor of this step: with g only if its group learns now. */
+struct ten *ad_param(struct tape *tp, struct param *p);

@@ -1,0 +1,64 @@
+#include "core/base/mem.h"
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+__attribute__((noreturn)) static void out_of_memory(size_t n, size_t nb)
+{
+    fprintf(stderr, "out of memory: %zu x %zu bytes\n", n, nb);
+    abort();
+}
+
+void *xmalloc(size_t nb)
+{
+    void *p = malloc(nb ? nb : 1);
+    if (!p) out_of_memory(1, nb);
+    return p;
+}
+
+void *xcalloc(size_t n, size_t nb)
+{
+    void *p = calloc(n ? n : 1, nb ? nb : 1);
+    if (!p) out_of_memory(n, nb);
+    return p;
+}
+
+void *xrealloc(void *p, size_t n, size_t nb)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, nb, &total)) out_of_memory(n, nb);
+    void *q = realloc(p, total ? total : 1);
+    if (!q) out_of_memory(n, nb);
+    return q;
+}
+
+void *xaligned(size_t nb)
+{
+    if (nb > SIZE_MAX - 64) out_of_memory(1, nb);
+    void *p = aligned_alloc(64, (nb + 64) & ~(size_t)63);
+    if (!p) out_of_memory(1, nb);
+    return p;
+}
+
+char *xstrndup(const char *s, size_t n)
+{
+    char *p = xmalloc(n + 1);
+    if (n) memcpy(p, s, n);
+    p[n] = '\0';
+    return p;
+}
+
+char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
+
+char *xasprintf(const char *fmt, ...)
+{
+    char *p;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&p, fmt, ap);
+    va_end(ap);
+    if (n < 0) out_of_memory(1, 0);
+    return p;
+}

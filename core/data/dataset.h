@@ -1,0 +1,36 @@
+/* dataset.h — interactions as sequences in CSR form: user u's events, oldest first, are
+ * item[cu[u]] .. item[cu[u+1]-1].  A data set is a directory:
+ *   dataset.json   counts, where it came from, what was dropped and why
+ *   items.bin      catalogue (items.h)
+ *   users.bin      the same format for users
+ *   seqs.bin       cu [U+1] int64, item [E] int32, then time [E] int64 when there were timestamps
+ * Written by `intent prep` through dataset_write, mapped by dataset_open.  Leave-one-out: the last event of a user
+ * is test, the one before valid, the rest training; users with fewer than 3 events only train.
+ * Immutable after open; any thread may read. */
+#pragma once
+#include "core/data/items.h"
+#include <stdbool.h>
+
+struct dataset {
+    struct items *items, *users;
+    int32_t n_users, n_items;
+    int64_t n_events;
+    const int64_t *cu;   /* [n_users+1] */
+    const int32_t *item; /* [n_events] */
+    const int64_t *time; /* [n_events] seconds, or NULL */
+    char *name;          /* directory's own name: "beauty" */
+    uint64_t fingerprint; /* XXH3 of seqs.bin: names the data in checkpoints */
+    void *map_;          /* owned */
+};
+
+NODISCARD int dataset_open(struct dataset *d, const char *dir, struct err *e);
+void dataset_close(struct dataset *d);
+
+enum split { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST };
+/* Length of what training may see of user u: all but the last two events, or all of them when there are
+ * fewer than 3. */
+int32_t dataset_train_len(const struct dataset *d, int32_t u);
+/* History and answer of u in a split: history is the first *len events, the answer the next one.
+ * false: u has no answer there (fewer than 3 events). */
+bool dataset_case(const struct dataset *d, int32_t u, enum split s, const int32_t **hist,
+                  int32_t *len, int32_t *answer);

@@ -1,0 +1,40 @@
+/* rank.h — full ranking over all items: HR, NDCG, MRR, recall at 5, 10, 20, 50, 100.
+ * One relevant item at 0-based rank r: HR@k = recall@k = [r<k], NDCG@k = [r<k]/log2(r+2),
+ * MRR@k = [r<k]/(r+1); means over users.
+ * Ties: the item with the lower row (first seen in the data) ranks first.
+ * History at test time (protocol.md 1): masked (never a candidate), kept, or zeroed (its scores
+ * become 0, as S3-Rec's code does).
+ * Thread: owner; the pool works inside. */
+#pragma once
+#include "core/base/err.h"
+#include "core/base/par.h"
+#include "core/data/dataset.h"
+
+enum { RANK_CUTS = 5 };
+extern const int rank_cut[RANK_CUTS]; /* 5 10 20 50 100 */
+enum seen { SEEN_MASK, SEEN_KEEP, SEEN_ZERO };
+
+struct metrics {
+    int64_t n; /* users */
+    double hr[RANK_CUTS], ndcg[RANK_CUTS], mrr[RANK_CUTS];
+};
+void metrics_add(struct metrics *m, int64_t rank); /* rank < 0: not found */
+void metrics_mean(struct metrics *m);              /* sums -> means, once */
+
+/* Vectors of a block of histories: q [n*K, D] for users' histories hist[i], len[i].  Called by
+ * one thread at a time. */
+typedef int rank_encode_fn(void *ctx, float *q, const int32_t *const *hist, const int32_t *len,
+                           int32_t n, struct err *e);
+struct rank_cfg {
+    enum split split;
+    enum seen seen;
+    int32_t K, D;
+    const float *items; /* [V,D] */
+    int32_t block;      /* users per encode call; 0: 256 */
+    bool progress;
+};
+/* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks (-1 without a case). */
+NODISCARD int rank_eval(struct metrics *m, int64_t *rank_out, const struct dataset *d,
+                        const struct rank_cfg *cfg, rank_encode_fn *encode, void *ctx,
+                        struct par *pool, struct err *e);
+void metrics_table(const struct metrics *m, const char *label, FILE *f); /* for people */

@@ -1,0 +1,53 @@
+/* model.h — the encoder and its head: item ids in, K interest vectors out.  Training, evaluation
+ * and serving call model_encode; there is no other encoder.
+ *   struct model *m = model_new(&cfg, trainable);        declares parameters
+ *   params_init(model_params(m), seed)  or  a loader fills them
+ *   struct encoded e = model_encode(m, tp, &sp, ids, BETA_IN);
+ * Parameter names and shapes: models/README.md.  Immutable while encoding; any thread may encode with
+ * its own tape. */
+#pragma once
+#include "core/ad/ops.h"
+#include "core/base/conf.h"
+
+/* The transformer of models.md 0 and the K-interest head of 4.1. */
+struct model_cfg {
+    int32_t width;      /* D */
+    int32_t layers, heads;
+    int32_t max_len;    /* L */
+    int32_t interests;  /* K; 0: single vector, the last state */
+    int32_t causal;     /* 0: bidirectional, 1: causal (choice) */
+    int32_t positions;  /* enum pos_from */
+    int32_t activation; /* 0: gelu, 1: relu (choice) */
+    int32_t ffn_mult;   /* inner width of the feed-forward / D */
+    float dropout;      /* hidden */
+    float attn_dropout;
+    float init_std;
+    float active_share; /* an interest with a smaller share of importance is not searched */
+    int32_t n_items;    /* V, from the data, not from the recipe */
+};
+extern const struct opt model_opts[]; /* every member but n_items */
+
+enum group { GROUP_ENCODER = 1, GROUP_HEAD = 2 };
+enum beta { BETA_IN, BETA_OUT }; /* default vectors of inputs, and of label sequences */
+
+struct model;
+NODISCARD int model_check(const struct model_cfg *cfg, struct err *e); /* D % H, caps ... */
+struct model *model_new(const struct model_cfg *cfg, bool trainable);  /* cfg must pass check */
+void model_free(struct model *m);
+const struct model_cfg *model_config(const struct model *m);
+struct params *model_params(const struct model *m);
+int32_t model_interests(const struct model *m); /* vectors per sequence: max(1, K) */
+struct param *model_items(const struct model *m); /* item.weight [V,D]: input and output table */
+
+struct encoded {
+    struct ten *states; /* [N,D] */
+    struct ten *phi;    /* [B*K,D], row b*K+k; the last state when the head is single */
+    struct ten *assign; /* [N,K] p(k|i); NULL for the single head */
+    struct ten *weight; /* [N,1] p_i, sums to 1 in each sequence; NULL for the single head */
+};
+/* ids [N] in [0,V), every sequence 1..L long.  All of it is recorded on tp. */
+struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                            const int32_t *ids, enum beta beta);
+/* Share of importance per interest, share[b*K+k] = sum_i p(k|i) p_i; ones for the single head. */
+void model_shares(float *share, const struct model *m, const struct encoded *e,
+                  const struct seqpack *sp);

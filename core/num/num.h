@@ -1,0 +1,38 @@
+/* num.h — kernels over raw pointers, built per instruction set and picked once.
+ *   num_init();                        first thing in main, before threads
+ *   num->norm->fwd(y, ..., n, d);      pure functions: no allocation, no globals, no threads
+ * Every file k_NAME.c is compiled once per instruction set (v4: AVX-512, v3: AVX2+FMA, base:
+ * portable C) and exports one table `k_NAME_<isa>` of the type struct k_NAME_ops in k_NAME.h.
+ * Conventions: outputs, inputs, sizes; gradients accumulate (+=); matrices are row-major.
+ * Thread: any after num_init. */
+#pragma once
+#include "core/num/k_act.h"
+#include "core/num/k_adam.h"
+#include "core/num/k_attn.h"
+#include "core/num/k_loss.h"
+#include "core/num/k_norm.h"
+#include "core/num/k_seg.h"
+#include "core/num/k_vec.h"
+
+struct num_ops {
+    const char *isa; /* "v4", "v3", "base" */
+    const struct k_vec_ops *vec;
+    const struct k_act_ops *act;
+    const struct k_norm_ops *norm;
+    const struct k_attn_ops *attn;
+    const struct k_seg_ops *seg;
+    const struct k_loss_ops *loss;
+    const struct k_adam_ops *adam;
+};
+extern const struct num_ops *num; /* set once by num_init */
+
+/* Picks the best instruction set this CPU has; INTENTD_ISA=base|v3|v4 overrides downwards.
+ * OpenBLAS is held to one thread: our pool splits the work. */
+void num_init(void);
+/* The instruction sets compiled in that this CPU can run, best first; for tests and benches. */
+int num_available(const struct num_ops *out[3]);
+
+/* OpenBLAS picks its kernels when it is loaded and does not know CPUs newer than itself: a Zen 5
+ * gets AVX2 kernels at half speed.  Where this CPU has AVX-512 and BLAS chose a lesser core, sets OPENBLAS_CORETYPE
+ * and executes the program again; returns when there is nothing to gain.  Call first in main. */
+void num_blas_reexec(char **argv);

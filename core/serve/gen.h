@@ -1,0 +1,28 @@
+/* gen.h — a generation: encoder, items and index of one bundle, loaded, checked, immutable.
+ *   struct gen *g; gen_open(&g, path, &e);  gen_ref(g) ... gen_unref(g): freed with its last user
+ * Thread: any after open. */
+#pragma once
+#include "core/ann/ann.h"
+#include "core/data/items.h"
+#include "core/nn/model.h"
+#include <stdint.h>
+
+struct gen;
+/* Opens, verifies and self-tests (encodes a few histories, compares the index with an exact scan). */
+NODISCARD int gen_open(struct gen **out, const char *bundle_path, struct err *e);
+struct gen *gen_ref(struct gen *g);
+void gen_unref(struct gen *g);
+
+struct gen_info {
+    const char *name;
+    int64_t version;
+    const char *sha256;     /* of the manifest */
+    const char *index_type; /* "flat", "hnsw32" */
+    const char *dir, *created, *recipe; /* recipe: objective names, for people */
+    int32_t n_items, D, K, L;
+    double load_ms, recall; /* recall@100 of the index against an exact scan on self-test queries */
+};
+const struct gen_info *gen_info(const struct gen *g);
+const struct model *gen_model(const struct gen *g);
+const struct items *gen_items(const struct gen *g);
+const struct ann *gen_index(const struct gen *g);
