@@ -1,0 +1,32 @@
+/* encoder.h — the Transformer of models.md 0 (S3-Rec and RecBole families): post-LN blocks over
+ * item + position embeddings.  Part of model.h; use that.  Thread: as model.h. */
+#pragma once
+#include "core/nn/model.h"
+
+struct norm_params {
+    struct param *gain, *bias; /* [1,D] */
+};
+struct linear_params {
+    struct param *w, *b; /* [in,out], [1,out] */
+};
+struct block_params {
+    struct linear_params qkv, out, up, down;
+    struct norm_params attn_norm, ffn_norm;
+};
+struct encoder {
+    struct param *item, *pos; /* [V,D], [L,D] */
+    struct norm_params emb_norm;
+    struct block_params *block; /* [layers] */
+};
+
+struct norm_params norm_declare(struct params *ps, const char *name, int32_t D, uint32_t group);
+struct linear_params linear_declare(struct params *ps, const char *name, int32_t in, int32_t out,
+                                    uint32_t group, float std);
+struct ten *norm_apply(struct tape *tp, struct ten *x, struct norm_params n);
+struct ten *linear_apply(struct tape *tp, struct ten *x, struct linear_params l, enum act act);
+
+void encoder_declare(struct encoder *enc, struct params *ps, const struct model_cfg *c);
+void encoder_free(struct encoder *enc);
+/* states [N,D] */
+struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
+                            const struct seqpack *sp, const int32_t *ids);

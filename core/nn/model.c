@@ -1,0 +1,95 @@
+#include "core/nn/model.h"
+#include "core/base/limits.h"
+#include "core/base/mem.h"
+#include "core/nn/interest.h"
+#include <stdlib.h>
+#include <string.h>
+
+const struct opt model_opts[] = {
+    OPT_INT(struct model_cfg, width, "64", 1, LIMIT_WIDTH, "width of states and item vectors, D"),
+    OPT_INT(struct model_cfg, layers, "2", 0, LIMIT_LAYERS, "Transformer blocks"),
+    OPT_INT(struct model_cfg, heads, "2", 1, 64, "attention heads"),
+    OPT_INT(struct model_cfg, max_len, "50", 1, LIMIT_SEQ_LEN, "newest events read, L"),
+    OPT_INT(struct model_cfg, interests, "0", 0, LIMIT_INTERESTS,
+            "interest vectors per user, K; 0: the last state"),
+    OPT_CHOICE(struct model_cfg, causal, "causal", "bidirectional|causal", "attention"),
+    OPT_CHOICE(struct model_cfg, positions, "first", "first|last",
+               "which event has a fixed position"),
+    OPT_CHOICE(struct model_cfg, activation, "gelu", "gelu|relu", "of the feed-forward"),
+    OPT_INT(struct model_cfg, ffn_mult, "4", 1, 16, "inner width of the feed-forward / D"),
+    OPT_FLOAT(struct model_cfg, dropout, "0.5", 0, 0.95, "dropout of embeddings and sublayers"),
+    OPT_FLOAT(struct model_cfg, attn_dropout, "0.5", 0, 0.95, "dropout of attention weights"),
+    OPT_FLOAT(struct model_cfg, init_std, "0.02", 0, 1, "standard deviation of initial weights"),
+    OPT_FLOAT(struct model_cfg, active_share, "0.01", 0, 1,
+              "an interest with a smaller share of the importance is not used"),
+    OPT_END
+};
+
+struct model {
+    struct model_cfg cfg;
+    struct params *ps;
+    struct encoder enc;
+    struct interest_head head; /* when cfg.interests > 0 */
+};
+
+int model_check(const struct model_cfg *c, struct err *e)
+{
+    if (c->width % c->heads != 0)
+        return err_set(e, ERR_CONFIG, "width = %d is not a multiple of heads = %d", c->width,
+                       c->heads);
+    if (c->n_items < 1 || c->n_items > LIMIT_ITEMS)
+        return err_set(e, ERR_CONFIG, "%d items: a model has 1 to %d", c->n_items, LIMIT_ITEMS);
+    if (c->interests > 0 && c->active_share * (float)c->interests > 1)
+        return err_set(e, ERR_CONFIG,
+                       "active_share = %g: with %d interests all could be inactive; at most %g",
+                       (double)c->active_share, c->interests, 1.0 / c->interests);
+    return 0;
+}
+
+struct model *model_new(const struct model_cfg *cfg, bool trainable)
+{
+    struct model *m = xcalloc(1, sizeof *m);
+    m->cfg = *cfg;
+    m->ps = params_new(trainable);
+    encoder_declare(&m->enc, m->ps, cfg);
+    if (cfg->interests > 0) interest_declare(&m->head, m->ps, cfg);
+    return m;
+}
+
+void model_free(struct model *m)
+{
+    if (!m) return;
+    encoder_free(&m->enc);
+    params_free(m->ps);
+    free(m);
+}
+
+const struct model_cfg *model_config(const struct model *m) { return &m->cfg; }
+struct params *model_params(const struct model *m) { return m->ps; }
+int32_t model_interests(const struct model *m) { return m->cfg.interests ? m->cfg.interests : 1; }
+struct param *model_items(const struct model *m) { return m->enc.item; }
+
+struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                            const int32_t *ids, enum beta beta)
+{
+    struct encoded e = { .states = encoder_forward(&m->enc, &m->cfg, tp, sp, ids) };
+    if (m->cfg.interests > 0)
+        interest_forward(&m->head, &m->cfg, tp, sp, beta, &e);
+    else
+        e.phi = ad_seg_last(tp, e.states, sp);
+    return e;
+}
+
+void model_shares(float *share, const struct model *m, const struct encoded *e,
+                  const struct seqpack *sp)
+{
+    int32_t K = model_interests(m);
+    for (int32_t b = 0; b < sp->B; b++) {
+        float *s = share + (size_t)b * (size_t)K;
+        memset(s, 0, (size_t)K * sizeof *s);
+        if (!e->assign) s[0] = 1;
+        for (int32_t i = sp->cu[b]; e->assign && i < sp->cu[b + 1]; i++)
+            for (int32_t k = 0; k < K; k++)
+                s[k] += e->assign->x[(size_t)i * (size_t)K + (size_t)k] * e->weight->x[i];
+    }
+}
