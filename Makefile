@@ -57,18 +57,26 @@ isa_flags_v4 := -march=x86-64-v4 -mprefer-vector-width=512
 # ---- flags --------------------------------------------------------------------------------------------------------
 
 FAISS_CFLAGS := $(shell deploy/faiss/build.sh --cflags)
+# FAISS's headers want omp.h, of which clang has none by itself.
+FAISS_CLANG := -isystem deploy/faiss/clang
+ifneq ($(findstring clang,$(CC)),)
+FAISS_CFLAGS += $(FAISS_CLANG)
+endif
 FAISS_LIBS := $(shell deploy/faiss/build.sh --libs)
 
 cpp_flags := -I. -D_GNU_SOURCE -DINTENT_VERSION='"$(VERSION)"' $(CPPFLAGS)
 warn_both := -Wall -Wextra -Wshadow -Wvla -Wundef -Wwrite-strings -Wformat=2 -Wimplicit-fallthrough \
              -Wdouble-promotion -Wnull-dereference $(if $(filter true,$(CI)),-Werror)
+# Messages are cut at the end of their buffer on purpose; gcc alone has the warning.
+warn_both += $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 warn_c := $(warn_both) -Wstrict-prototypes -Wmissing-prototypes
 c_flags := -std=c17 -g -fPIE -pthread $(warn_c) $(CFLAGS)
 cxx_flags := -std=c++17 -g -fPIE -pthread $(warn_both) $(CXXFLAGS)
 num_flags := -fno-math-errno -fno-trapping-math -ffp-contract=fast
 # Code that handles sizes from outside is compiled with -Wconversion as well.
 conversion_dirs := server core/data core/fmt
-dir_flags = $(if $(filter $(patsubst %/,%,$(dir $(1))),$(conversion_dirs)),-Wconversion)
+# Check's comparisons of floats promote them.
+dir_flags = $(if $(filter $(patsubst %/,%,$(dir $(1))),$(conversion_dirs)),-Wconversion) $(if $(filter tests/%,$(1)),-Wno-double-promotion)
 
 hardening := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64,$(ARCH)),-fcf-protection)
 flags_release := -O2 -D_FORTIFY_SOURCE=3 $(hardening)
@@ -164,7 +172,7 @@ $$(o_$(1))/core/num/%.$(2).o: core/num/%.c Makefile | setup
 endef
 
 $(foreach f,release debug asan tsan cov,$(eval $(call flavour,$(f),$(CC),$(CXX))))
-$(eval $(call flavour,fuzz,$(CLANG),$(subst clang,clang++,$(CLANG))))
+$(eval $(call flavour,fuzz,$(CLANG),$(subst clang,clang++,$(CLANG)) $(FAISS_CLANG)))
 
 # Object files named only by pattern rules would be deleted as intermediate.
 .SECONDARY:
@@ -247,13 +255,13 @@ lint: depcheck headers clang-check tidy cppcheck ## static checks: includes, hea
 depcheck: ## includes follow the direction of CONTRIBUTING.md
 	$(Q)awk -f deploy/depcheck.awk $(sort $(all_c) $(core_cc) $(headers))
 
-lint_c_flags = $(cpp_flags) -std=c17 $(warn_c) -Werror $(FAISS_CFLAGS)
+lint_c_flags = $(cpp_flags) -std=c17 $(filter-out -Wno-format-truncation,$(warn_c)) -Werror $(FAISS_CFLAGS)
 
 # Stamps, so that a second `make lint` looks only at what changed.
 headers: $(headers:%=build/lint/%.ok) ## every header compiles alone
 build/lint/%.h.ok: %.h Makefile | setup
 	@mkdir -p $(@D)
-	$(Q)echo '#include "$<"' | $(CC) $(lint_c_flags) -fsyntax-only -MMD -MP -MT $@ -MF $@.d -x c -
+	$(Q)echo '#include "$<"' | $(CLANG) $(lint_c_flags) -fsyntax-only -MMD -MP -MT $@ -MF $@.d -x c -
 	@touch $@
 
 clang-check: $(all_c:%=build/lint/%.clang) $(core_cc:%=build/lint/%.clang) ## everything compiles with clang without a warning
@@ -264,13 +272,13 @@ build/lint/%.c.clang: %.c Makefile | setup build/asan/gen/suites.h
 	@touch $@
 build/lint/%.cc.clang: %.cc Makefile | setup
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) -std=c++17 $(cpp_flags) $(warn_both) -Werror $(FAISS_CFLAGS) -fsyntax-only -MMD -MP -MT $@ -MF $@.d $<
+	$(Q)$(CLANG) -std=c++17 $(cpp_flags) $(filter-out -Wno-format-truncation,$(warn_both)) -Werror $(FAISS_CFLAGS) $(FAISS_CLANG) -fsyntax-only -MMD -MP -MT $@ -MF $@.d $<
 	@touch $@
 
 tidy: $(all_c:%=build/lint/%.tidy) ## clang-tidy
-build/lint/%.c.tidy: %.c .clang-tidy build/lint/%.c.clang
+build/lint/%.c.tidy: %.c .clang-tidy deploy/analyzer.h build/lint/%.c.clang
 	$(call say,TIDY,$<)
-	$(Q)$(CLANG_TIDY) --quiet $< -- $(lint_c_flags) $(if $(filter core/num/%,$<),-DNUM_ISA=base) -Ibuild/asan/gen 2>$@.log || { cat $@.log; exit 1; }
+	$(Q)$(CLANG_TIDY) --quiet $< -- -include deploy/analyzer.h $(lint_c_flags) $(if $(filter core/num/%,$<),-DNUM_ISA=base) -Ibuild/asan/gen >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 cppcheck: build/lint/cppcheck.ok ## cppcheck
