@@ -1,0 +1,178 @@
+#include "core/num/k_vec.h"
+#include "core/num/isa.h"
+#include "core/num/simd.h"
+#include <math.h>
+
+/* Calls body with i, the vector's first index, and m, its lanes (VW but for the last). */
+#define EACH(n, body)                                                                          \
+    do {                                                                                       \
+        int64_t i = 0;                                                                         \
+        for (; i + VW <= (n); i += VW) {                                                       \
+            const int64_t m = VW;                                                              \
+            body;                                                                              \
+        }                                                                                      \
+        if (i < (n)) {                                                                         \
+            const int64_t m = (n) - i;                                                         \
+            body;                                                                              \
+        }                                                                                      \
+    } while (0)
+
+static void fill(float *y, float a, int64_t n)
+{
+    EACH(n, vf_put(y + i, vf_set(a), m));
+}
+
+static void scale(float *y, float a, const float *x, int64_t n)
+{
+    EACH(n, vf_put(y + i, a * vf_get(x + i, m), m));
+}
+
+static void axpy(float *y, float a, const float *x, int64_t n)
+{
+    EACH(n, vf_put(y + i, vf_get(y + i, m) + a * vf_get(x + i, m), m));
+}
+
+static void add(float *y, const float *a, const float *b, int64_t n)
+{
+    EACH(n, vf_put(y + i, vf_get(a + i, m) + vf_get(b + i, m), m));
+}
+
+static void mul(float *y, const float *a, const float *b, int64_t n)
+{
+    EACH(n, vf_put(y + i, vf_get(a + i, m) * vf_get(b + i, m), m));
+}
+
+static void mul_add(float *y, const float *a, const float *b, int64_t n)
+{
+    EACH(n, vf_put(y + i, vf_get(y + i, m) + vf_get(a + i, m) * vf_get(b + i, m), m));
+}
+
+/* Four sums in flight hide the latency of the additions. */
+static float dot(const float *x, const float *y, int64_t n)
+{
+    vf s0 = { 0 }, s1 = { 0 }, s2 = { 0 }, s3 = { 0 };
+    int64_t i = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        s0 += vf_load(x + i) * vf_load(y + i);
+        s1 += vf_load(x + i + VW) * vf_load(y + i + VW);
+        s2 += vf_load(x + i + 2 * VW) * vf_load(y + i + 2 * VW);
+        s3 += vf_load(x + i + 3 * VW) * vf_load(y + i + 3 * VW);
+    }
+    for (; i < n; i += VW) s0 += vf_get(x + i, n - i) * vf_get(y + i, n - i);
+    return vf_hsum((s0 + s1) + (s2 + s3));
+}
+
+static float sum(const float *x, int64_t n)
+{
+    vf s0 = { 0 }, s1 = { 0 }, s2 = { 0 }, s3 = { 0 };
+    int64_t i = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        s0 += vf_load(x + i);
+        s1 += vf_load(x + i + VW);
+        s2 += vf_load(x + i + 2 * VW);
+        s3 += vf_load(x + i + 3 * VW);
+    }
+    for (; i < n; i += VW) s0 += vf_get(x + i, n - i);
+    return vf_hsum((s0 + s1) + (s2 + s3));
+}
+
+static float max(const float *x, int64_t n)
+{
+    vf m0 = vf_set(-INFINITY), m1 = m0;
+    int64_t i = 0;
+    for (; i + 2 * VW <= n; i += 2 * VW) {
+        m0 = vf_max(m0, vf_load(x + i));
+        m1 = vf_max(m1, vf_load(x + i + VW));
+    }
+    for (; i + VW <= n; i += VW) m0 = vf_max(m0, vf_load(x + i));
+    float best = vf_hmax(vf_max(m0, m1));
+    for (; i < n; i++) best = x[i] > best ? x[i] : best;
+    return best;
+}
+
+/* Lanes past the end are read as 0; -inf there adds nothing to a sum of exponentials. */
+INLINE vf exp_get(const float *x, float shift, int64_t m)
+{
+    vf v = vf_exp(vf_get(x, m) - shift);
+    if (m < VW)
+        for (int64_t l = m; l < VW; l++) v[l] = 0.0f;
+    return v;
+}
+
+static float exp_sum(float *y, const float *x, float shift, int64_t n)
+{
+    vf s = { 0 };
+    EACH(n, {
+        vf v = exp_get(x + i, shift, m);
+        vf_put(y + i, v, m);
+        s += v;
+    });
+    return vf_hsum(s);
+}
+
+static float lse(const float *x, int64_t n)
+{
+    float top = max(x, n);
+    if (top == -INFINITY) return -INFINITY;
+    vf s = { 0 };
+    EACH(n, s += exp_get(x + i, top, m));
+    return top + logf(vf_hsum(s));
+}
+
+static float softmax_row(float *y, const float *x, int64_t n)
+{
+    float top = max(x, n);
+    if (top == -INFINITY) {
+        fill(y, 0.0f, n);
+        return -INFINITY;
+    }
+    float s = exp_sum(y, x, top, n);
+    scale(y, 1.0f / s, y, n);
+    return top + logf(s);
+}
+
+static void softmax_row_bwd(float *dx, const float *y, const float *dy, int64_t n)
+{
+    float d = dot(y, dy, n);
+    EACH(n, vf_put(dx + i, vf_get(dx + i, m) + vf_get(y + i, m) * (vf_get(dy + i, m) - d), m));
+}
+
+static void sum_rows(float *y, const float *x, int64_t rows, int64_t cols, int64_t ld)
+{
+    EACH(cols, {
+        vf s = vf_get(y + i, m);
+        for (int64_t r = 0; r < rows; r++) s += vf_get(x + r * ld + i, m);
+        vf_put(y + i, s, m);
+    });
+}
+
+/* By tiles, so that both sides are touched in whole cache lines. */
+static void transpose(float *y, const float *x, int64_t rows, int64_t cols)
+{
+    enum { T = 16 };
+    for (int64_t r0 = 0; r0 < rows; r0 += T)
+        for (int64_t c0 = 0; c0 < cols; c0 += T) {
+            int64_t r1 = r0 + T < rows ? r0 + T : rows, c1 = c0 + T < cols ? c0 + T : cols;
+            for (int64_t c = c0; c < c1; c++)
+                for (int64_t r = r0; r < r1; r++) y[c * rows + r] = x[r * cols + c];
+        }
+}
+
+extern const struct k_vec_ops NUM_TABLE(k_vec);
+const struct k_vec_ops NUM_TABLE(k_vec) = {
+    .fill = fill,
+    .scale = scale,
+    .axpy = axpy,
+    .add = add,
+    .mul = mul,
+    .mul_add = mul_add,
+    .dot = dot,
+    .sum = sum,
+    .max = max,
+    .exp_sum = exp_sum,
+    .lse = lse,
+    .softmax_row = softmax_row,
+    .softmax_row_bwd = softmax_row_bwd,
+    .sum_rows = sum_rows,
+    .transpose = transpose,
+};

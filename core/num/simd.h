@@ -1,0 +1,193 @@
+/* simd.h — vectors of VW floats for the k_*.c files: AVX-512, AVX2+FMA, or 16 bytes of GCC's vector
+ * extension (SSE2, NEON ...).  Arithmetic is written with + - *; -ffp-contract=fast makes
+ * fused multiply-adds of it where the machine has them.
+ * Only included by files that are compiled once per instruction set. */
+#pragma once
+#include "core/num/drop.h"
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#    include <immintrin.h>
+#    define VW 16
+#    define SIMD_512 1
+#    define SIMD_256 0
+#elif defined(__AVX2__) && defined(__FMA__)
+#    include <immintrin.h>
+#    define VW 8
+#    define SIMD_512 0
+#    define SIMD_256 1
+#else
+#    define VW 4
+#    define SIMD_512 0
+#    define SIMD_256 0
+#endif
+
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef uint32_t vu __attribute__((vector_size(VW * 4)));
+typedef float vf_any __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+
+INLINE vf vf_set(float a) { return a - (vf){ 0 }; }
+INLINE vu vu_set(uint32_t a) { return a - (vu){ 0 }; }
+INLINE vf vf_load(const float *p) { return *(const vf_any *)p; }
+INLINE void vf_store(float *p, vf x) { *(vf_any *)p = x; }
+
+/* The first n < VW lanes only; the others read as 0. */
+#if SIMD_512
+INLINE vf vf_load_n(const float *p, int n)
+{
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+INLINE void vf_store_n(float *p, vf x, int n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+}
+#elif SIMD_256
+INLINE __m256i simd_first(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE vf vf_load_n(const float *p, int n) { return (vf)_mm256_maskload_ps(p, simd_first(n)); }
+INLINE void vf_store_n(float *p, vf x, int n)
+{
+    _mm256_maskstore_ps(p, simd_first(n), (__m256)x);
+}
+#else
+INLINE vf vf_load_n(const float *p, int n)
+{
+    vf x = { 0 };
+    for (int i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+INLINE void vf_store_n(float *p, vf x, int n)
+{
+    for (int i = 0; i < n; i++) p[i] = x[i];
+}
+#endif
+
+/* Lanes c of VW with c < n: a full or a partial access. */
+INLINE vf vf_get(const float *p, int64_t n) { return n >= VW ? vf_load(p) : vf_load_n(p, (int)n); }
+INLINE void vf_put(float *p, vf x, int64_t n)
+{
+    if (n >= VW)
+        vf_store(p, x);
+    else
+        vf_store_n(p, x, (int)n);
+}
+
+/* max, min: the second operand where either is NaN.  sel_lt: a < b ? x : y. */
+#if SIMD_512
+INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vf vf_sel_lt(vf a, vf b, vf x, vf y)
+{
+    __mmask16 m = _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+    return (vf)_mm512_mask_blend_ps(m, (__m512)y, (__m512)x);
+}
+INLINE float vf_hsum(vf a) { return _mm512_reduce_add_ps((__m512)a); }
+INLINE float vf_hmax(vf a) { return _mm512_reduce_max_ps((__m512)a); }
+#else
+INLINE vf simd_pick(vi m, vf x, vf y) { return (vf)((m & (vi)x) | (~m & (vi)y)); }
+INLINE vf vf_sel_lt(vf a, vf b, vf x, vf y) { return simd_pick((vi)(a < b), x, y); }
+#    if SIMD_256
+INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#    else
+INLINE vf vf_max(vf a, vf b) { return vf_sel_lt(b, a, a, b); }
+INLINE vf vf_min(vf a, vf b) { return vf_sel_lt(a, b, a, b); }
+#    endif
+INLINE float vf_hsum(vf a)
+{
+    float s[4];
+    for (int i = 0; i < 4; i++) s[i] = VW == 8 ? a[i] + a[(i + 4) % VW] : a[i];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+INLINE float vf_hmax(vf a)
+{
+    float m = a[0];
+    for (int i = 1; i < VW; i++) m = a[i] > m ? a[i] : m;
+    return m;
+}
+#endif
+
+/* exp, relative error below 2e-7 where the result is normal; exp(-inf) = 0, exp(NaN) = NaN.
+ * Cephes' expf: x = n ln 2 + r, polynomial in r. */
+INLINE vf vf_exp(vf x)
+{
+    vf y = vf_max(vf_set(-104.0f), vf_min(vf_set(89.0f), x));
+#if SIMD_512
+    vf n = (vf)_mm512_roundscale_ps((__m512)(y * 1.44269504f),
+                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    vf shifted = y * 1.44269504f + magic;
+    vf n = shifted - magic;
+#endif
+    vf r = y - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = vf_set(1.9875691500e-4f) * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+#if SIMD_512
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    vi k = (vi)shifted - 0x4b400000; /* n as an integer */
+    vi half = k >> 1;                /* 2^n in two factors: n may leave the exponent's range */
+    return p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+#endif
+}
+
+/* erf, absolute error below 2e-7: rational minimax on [-4,4] (the coefficients of Eigen's
+ * float erf), constant outside where it is 1 to float precision. */
+INLINE vf vf_erf(vf x)
+{
+    vf z = vf_max(vf_set(-4.0f), vf_min(vf_set(4.0f), x));
+    vf s = z * z;
+    vf p = vf_set(-2.72614225801306e-10f) * s + 2.77068142495902e-08f;
+    p = p * s + -2.10102402082508e-06f;
+    p = p * s + -5.69250639462346e-05f;
+    p = p * s + -7.34990630326855e-04f;
+    p = p * s + -2.95459980854025e-03f;
+    p = p * s + -1.60960333262415e-02f;
+    vf q = vf_set(-1.45660718464996e-05f) * s + -2.13374055278905e-04f;
+    q = q * s + -1.68282697438203e-03f;
+    q = q * s + -7.37332916720468e-03f;
+    q = q * s + -1.42647390514189e-02f;
+    return z * p / q;
+}
+
+/* drop.h, VW counters at once.  One hash serves columns c.. (low half) and c+16.. (high half). */
+INLINE vu vu_drop_hash(uint64_t row_key, uint32_t ctr)
+{
+    vu lane;
+    for (int i = 0; i < VW; i++) lane[i] = (uint32_t)i;
+    vu h = lane + (ctr + (uint32_t)row_key);
+    h = (h ^ (h >> 16)) * 0x7feb352du;
+    h ^= (uint32_t)(row_key >> 32);
+    h = (h ^ (h >> 15)) * 0x846ca68bu;
+    return h ^ (h >> 16);
+}
+/* x where h (16 bits) is below keep, 0 elsewhere. */
+INLINE vf vf_keep(vf x, vu h, uint32_t keep)
+{
+#if SIMD_512
+    __mmask16 m = _mm512_cmplt_epu32_mask((__m512i)h, _mm512_set1_epi32((int)keep));
+    return (vf)_mm512_maskz_mov_ps(m, (__m512)x);
+#else
+    return (vf)((vi)x & (vi)((vi)h < (vi)vu_set(keep)));
+#endif
+}
+INLINE vu vu_low16(vu h) { return h & 0xffffu; }
+INLINE vu vu_high16(vu h) { return h >> 16; }
+/* The 16 bits of columns c .. c+VW-1, c a multiple of VW: for loops that take one vector at a time. */
+INLINE vu vu_drop_bits(uint64_t row_key, int64_t c)
+{
+    vu h = vu_drop_hash(row_key, (uint32_t)((c >> 5) * 16 + (c & 15)));
+    return (c & 16) ? vu_high16(h) : vu_low16(h);
+}
