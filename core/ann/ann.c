@@ -19,11 +19,13 @@ enum {
     DEFAULT_M = 32,
     DEFAULT_EF_CONSTRUCTION = 200,
     DEFAULT_EF_SEARCH = 128,
-    DEFAULT_FLAT_BELOW = 20000,
+    DEFAULT_FLAT_BELOW = 30000,
     DEFAULT_RECALL_K = 100,
     MAX_M = 256,
     MAX_EF = 4096,
     SAMPLE_QUERIES = 256,
+    MIN_TUNED_EF = 32,
+    ROWS_PER_EF = 100, /* a step of ef costs as much as scanning about this many rows */
 };
 
 struct ann { /* immutable once its builder or ann_open has returned it */
@@ -137,12 +139,15 @@ int ann_build_hnsw(struct ann **out, const float *rows, int32_t V, int32_t D, in
     return 0;
 }
 
-/* Doubles the index's ef until the sample's recall suffices, or to the end. */
+/* Doubles the index's ef until the sample's recall suffices, or a scan would be faster. */
 static int tune(double *recall, struct ann *a, const float *queries, int32_t nq, int32_t k,
                 double want, struct err *e)
 {
+    int32_t most = a->V / ROWS_PER_EF;
+    if (most < MIN_TUNED_EF) most = MIN_TUNED_EF;
+    if (most > MAX_EF) most = MAX_EF;
     *recall = 0;
-    for (int32_t ef = 32; ef <= MAX_EF && *recall < want; ef *= 2) {
+    for (int32_t ef = MIN_TUNED_EF; ef <= most && *recall < want; ef *= 2) {
         TRY(set_parameter(a->index, "efSearch", ef, e));
         a->ef = ef;
         TRY(ann_recall(recall, a, queries, nq, k, 0, e));

@@ -22,7 +22,7 @@ struct ann_params {    /* zeroed is a good default */
 };
 
 struct ann_auto {            /* zeroed members take the defaults in brackets */
-    int32_t flat_below;      /* fewer items than this are scanned exactly [20000] */
+    int32_t flat_below;      /* fewer items than this are scanned exactly [30000] */
     double want_recall;      /* [0.99] */
     int32_t recall_k;        /* recall is measured at this depth [100] */
     int32_t M;               /* HNSW: links of a node [32] */
@@ -43,7 +43,7 @@ NODISCARD int ann_build_hnsw(struct ann **out, const float *rows, int32_t V, int
                              int32_t M, int32_t ef_construction, int32_t ef_search,
                              struct err *e);
 /* Flat for few items, else HNSW whose ef_search doubles until recall on queries [nq,D] is reached;
- * flat again when it never is.  queries = NULL: rows themselves, evenly spaced, are the sample. */
+ * flat again when the scan would be faster by then.  queries = NULL: rows themselves, evenly spaced, are the sample. */
 NODISCARD int ann_build_auto(struct ann **out, struct ann_report *report, const float *rows,
                              int32_t V, int32_t D, const float *queries, int32_t nq,
                              const struct ann_auto *opts, struct err *e);
