@@ -1,0 +1,20 @@
+/* k_adam.h — one step of Adam over a run of parameters.
+ *   num->adam->step(x, g, m, v, n, &c);
+ * Thread: any (pure). */
+#pragma once
+#include <stdint.h>
+
+struct k_adam_step {
+    float beta1, beta2;
+    float decay; /* added to the gradient as decay x */
+    float size;  /* lr / (1 - beta1^t) */
+    float root;  /* 1 / sqrt(1 - beta2^t) */
+    float eps;
+};
+
+struct k_adam_ops {
+    /* g += decay x; m, v: running means of g and g^2; x -= size m / (root sqrt(v) + eps); g = 0.
+     * All [n], one pass.  Kingma & Ba 2015, algorithm 1. */
+    void (*step)(float *x, float *g, float *m, float *v, int64_t n, const struct k_adam_step *c);
+};
+extern const struct k_adam_ops k_adam_base, k_adam_v3, k_adam_v4;

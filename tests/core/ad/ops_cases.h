@@ -1,0 +1,93 @@
+/* ops_cases.h — the op-case tables and the engine that runs them (test_ops.c, bench_ops.c).
+ *
+ * A row is an op at some sizes.  To cover an op write three functions and one row per shape:
+ *
+ *   static void seg_dot_setup(struct op_run *r)           inputs and index arrays from r->c->dim
+ *   {
+ *       op_pack(r, r->c->lens, r->c->n_lens, POS_FIRST);   r->sp
+ *       op_input(r, r->sp.N, DIM(D), 1);                   r->in[0], normal with that deviation
+ *       op_input(r, r->sp.B, DIM(D), 1);                   r->in[1]
+ *   }
+ *   static struct ten *seg_dot_build(struct op_run *r, struct tape *tp, struct ten **in)
+ *   {
+ *       return ad_seg_dot(tp, in[0], in[1], &r->sp, .25f);
+ *   }
+ *   static void seg_dot_ref(const struct op_run *r, double *y, double *const *in)  the definition,
+ *                                                          in double, as plainly as possible
+ *   { .op = "seg_dot", .what = "B=1", .setup = ..., .dim = { ... } },
+ *
+ * The engine needs no gradient from the row: it compares the op's with central differences of the
+ * reference, which double precision makes exact to about 1e-8.  Dropout: the op's first
+ * tape_drop_key() is OP_DROP_KEY, so the reference can ask drop_keeps() which entries stay.
+ *
+ * A table is a const struct op_table in a file cases_NAME.c; op_tables[] in ops_cases.c lists them. */
+#pragma once
+#include "core/ad/ops.h"
+#include "core/base/rng.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { OP_MAX_IN = 6, OP_MAX_DIM = 6, OP_MAX_LENS = 8 };
+
+#define OP_STEP_KEY 0x5eedu
+#define OP_DROP_KEY rng_hash(OP_STEP_KEY, 0) /* what the first tape_drop_key() of a step returns */
+
+struct op_run;
+
+struct op_case {
+    const char *op;   /* name in ops.def */
+    const char *what; /* the shape, for messages */
+    void (*setup)(struct op_run *r);
+    struct ten *(*build)(struct op_run *r, struct tape *tp, struct ten **in);
+    void (*ref)(const struct op_run *r, double *y, double *const *in);
+    int32_t dim[OP_MAX_DIM]; /* whatever setup reads from it */
+    int32_t lens[OP_MAX_LENS], n_lens; /* sequence lengths, 0 allowed; repeat them with op_pack_n */
+    float p;                 /* dropout, or another number */
+    double tol_y, tol_g;     /* of the largest reference; 0: OP_TOL_Y, OP_TOL_G */
+    bool eval;               /* build with training off */
+    bool bench;              /* for bench_ops only: too large for the double reference */
+    /* Bench: floating-point operations of the forward pass and of the backward pass; NULL: none shown. */
+    void (*work)(const struct op_run *r, double *fwd, double *bwd);
+};
+#define OP_TOL_Y 2e-6
+#define OP_TOL_G 1e-5
+
+struct op_in {
+    float *x;
+    int32_t rows, cols;
+};
+
+/* A row set up: fixed inputs, which every run of it shares. */
+struct op_run {
+    const struct op_case *c;
+    struct arena *mem;
+    struct rng rng;
+    int32_t n_in;
+    struct op_in in[OP_MAX_IN];
+    struct seqpack sp;
+    int32_t *id, *target; /* free for setup's use, from op_index() */
+    int32_t rows, cols; /* of the result: filled by the engine from a first build */
+};
+
+struct op_table {
+    const struct op_case *c;
+    int32_t n;
+};
+extern const struct op_table *const op_tables[];
+extern const int32_t n_op_tables;
+
+/* For setup. */
+struct op_in *op_input(struct op_run *r, int32_t rows, int32_t cols, float deviation);
+int32_t *op_index(struct op_run *r, int32_t n, int32_t below); /* uniform in [0, below) */
+/* r->sp: n_lens sequences; no key mask. */
+void op_pack(struct op_run *r, const int32_t *lens, int32_t n_lens, enum pos_from from);
+/* B sequences which repeat the row's lens. */
+void op_pack_n(struct op_run *r, int32_t B, enum pos_from from);
+/* Masks about one token in `one_in` as a key; sequences may lose all of them. */
+void op_mask_keys(struct op_run *r, uint32_t one_in);
+
+/* For the tests and the bench. */
+void op_run_init(struct op_run *r, const struct op_case *c);
+void op_run_free(struct op_run *r);
+/* The row's inputs as tensors of a step; bit i of `learn`: input i has a gradient. */
+void op_tensors(struct op_run *r, struct tape *tp, uint32_t learn, struct ten **in);
