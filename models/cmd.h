@@ -1,0 +1,13 @@
+/* cmd.h — the subcommands of `intent`.  Each takes argv with argv[0] its own name and returns the
+ * process's exit status: 0 done, 1 failed, 2 wrong usage.  Thread: main. */
+#pragma once
+#include "core/base/conf.h"
+
+int cmd_prep(int argc, char **argv);
+int cmd_train(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_index(int argc, char **argv);
+int cmd_recommend(int argc, char **argv);
+
+/* Prints "intent NAME: message" on standard error; the exit status that goes with the error. */
+int cmd_fail(const char *name, const struct err *e);

@@ -1,0 +1,93 @@
+/* cmd_train.c — `intent train`. */
+#include "core/base/mem.h"
+#include "core/base/par.h"
+#include "models/cmd.h"
+#include "models/train.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct args {
+    char *data, *recipe, *out;
+    int32_t index, threads;
+};
+
+static const struct opt opts[] = {
+    OPT_STR(struct args, data, NULL, "data set directory made by `intent prep`"),
+    OPT_STR(struct args, recipe, NULL, "recipe file (models/recipes/*.ini)"),
+    OPT_STR(struct args, out, NULL, "model directory; a new version is written into it"),
+    OPT_CHOICE(struct args, index, "auto", "auto|flat|hnsw", "search index built at the end"),
+    OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
+    OPT_END
+};
+
+static void help(void)
+{
+    printf("usage: intent train --data DATASET --recipe FILE --out MODEL_DIR [--set key=value]...\n\n"
+           "Trains until validation stops getting better, keeps the best checkpoint as a bundle\n"
+           "MODEL_DIR/VERSION, tests it once, builds its index.  MODEL_DIR/VERSION.train.jsonl has a\n"
+           "line for every epoch.  Ctrl-C ends it with the best checkpoint so far.\n\n");
+    conf_help(opts, stdout);
+    printf("  %-34s change a key of the recipe; may be repeated\n", "--set [SECTION.]KEY=VALUE");
+    printf("\nKeys of [model]:\n");
+    conf_help(model_opts, stdout);
+    printf("\nKeys of [train]:\n");
+    conf_help(train_opts, stdout);
+    printf("\nObjectives, each a section with `weight` and its keys:\n");
+    for (int i = 0; i < obj_count; i++) {
+        printf("[%s] %s\n", obj_list[i]->name, obj_list[i]->help);
+        conf_help(obj_list[i]->opts, stdout);
+    }
+}
+
+/* Takes --set out of argv into set[]; the rest goes to conf_args. */
+static int split_sets(int argc, char **argv, char **rest, char **set, int *n_set)
+{
+    int n = 0;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--set") == 0 && i + 1 < argc)
+            set[(*n_set)++] = argv[++i];
+        else if (strncmp(argv[i], "--set=", 6) == 0)
+            set[(*n_set)++] = argv[i] + 6;
+        else
+            rest[n++] = argv[i];
+    }
+    return n;
+}
+
+static int run(const struct args *a, char **set, int n_set, struct err *e)
+{
+    if (!a->data || !a->recipe || !a->out)
+        return err_set(e, ERR_USAGE, "--data, --recipe and --out are needed");
+    struct recipe r;
+    recipe_defaults(&r);
+    int rc = recipe_load(&r, a->recipe, e);
+    for (int i = 0; rc == 0 && i < n_set; i++) rc = recipe_set(&r, set[i], e);
+    if (rc == 0) {
+        struct par *pool = par_new(a->threads ? a->threads : par_cores());
+        struct index_cfg index = { .type = (enum index_type)a->index, .recall = 0.99f };
+        rc = train_run(&(struct train_args){ a->data, a->out, &r, pool, index }, e);
+        par_free(pool);
+    }
+    recipe_free(&r);
+    return rc;
+}
+
+int cmd_train(int argc, char **argv)
+{
+    struct args a = { 0 };
+    struct err e = { 0 };
+    char **rest = xcalloc((size_t)argc * 3 + 1, sizeof *rest), **set = rest + argc, **pos = set + argc;
+    int n_set = 0, n_pos = 0, n = split_sets(argc, argv, rest, set, &n_set);
+    conf_defaults(opts, &a);
+    int rc = conf_args(opts, &a, n, rest, pos, &n_pos, &e);
+    if (rc == 1)
+        help();
+    else if (rc == 0 && n_pos > 0)
+        rc = err_set(&e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
+    else if (rc == 0)
+        rc = run(&a, set, n_set, &e);
+    conf_free(opts, &a);
+    free(rest);
+    return rc < 0 ? cmd_fail("train", &e) : 0;
+}

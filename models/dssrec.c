@@ -1,0 +1,77 @@
+/* dssrec.c — Disentangled self-supervision (Ma et al., KDD 2020; models.md 4).  With phi^k(x) the
+ * interests of the input, phi^k(y) those of the reversed future (its own default vectors beta'),
+ * s(a,b) = a.b / sqrt D, and the batch's B rows:
+ *   seq2seq   l(b,k) = -log( exp s(phi^k(x_b), phi^k(y_b)) / sum_{b',k'} exp s(phi^k(x_b), phi^k'(y_b')) )
+ *             only the floor(lambda B K) smallest (at least 1) are trained: the confidence threshold
+ *   seq2item  l(b)   = -log( max_k exp s(phi^k(x_b), e_b) / sum_{b',k} exp s(phi^k(x_b), e_b') )
+ *             e_b the next item of row b; the batch's next items are the negatives
+ *   L = ( sum_b l(b) + sum_kept l(b,k) ) / B
+ * Differences from the public port (abis330/DSSRec): natural logarithm instead of base 2; both
+ * sums divided by B; log-sum-exp; the threshold uses the batch's own size. */
+#include "models/obj.h"
+#include <math.h>
+
+struct dssrec {
+    float lambda;
+};
+
+static const struct opt opts[] = {
+    OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1, "part of the seq2seq pairs that is trained"),
+    OPT_END
+};
+
+static int check(const struct model_cfg *m, enum layout layout, struct err *e)
+{
+    if (m->interests < 1)
+        return err_set(e, ERR_CONFIG, "dssrec: needs interests; set model.interests, e.g. 4");
+    if (layout != LAYOUT_B)
+        return err_set(e, ERR_CONFIG, "dssrec: needs prefixes; set train.layout = B");
+    return 0;
+}
+
+/* 0, 1, 2 ...: every row's own column is its positive */
+static const int32_t *diagonal(struct tape *tp, int32_t n)
+{
+    int32_t *d = ARENA_NEW(tape_arena(tp), int32_t, n);
+    for (int32_t i = 0; i < n; i++) d[i] = i;
+    return d;
+}
+
+static struct ten *seq2seq(const struct step *s, float lambda, float scale)
+{
+    const struct batch *b = s->batch;
+    int32_t rows = s->in.phi->rows;
+    struct encoded y = model_encode(s->model, s->tp, &b->fut, b->fut_ids, BETA_OUT);
+    struct ten *l = ad_xent_rows(s->tp, ad_matmul_nt(s->tp, s->in.phi, y.phi, scale),
+                                 diagonal(s->tp, rows));
+    int32_t keep = (int32_t)floor((double)lambda * rows);
+    return ad_trimmed_sum(s->tp, l, keep > 1 ? keep : 1);
+}
+
+static struct ten *seq2item(const struct step *s, float scale)
+{
+    int32_t B = s->batch->seq.B;
+    struct ten *next = ad_embed(s->tp, ad_param(s->tp, model_items(s->model)), s->batch->target,
+                                NULL, NULL, B);
+    struct ten *l = ad_xent_group(s->tp, ad_matmul_nt(s->tp, s->in.phi, next, scale),
+                                  diagonal(s->tp, B), model_interests(s->model));
+    return ad_sum(s->tp, l, 1);
+}
+
+static struct ten *loss(const void *cfg, const struct step *s)
+{
+    const struct dssrec *c = cfg;
+    float scale = 1.0f / sqrtf((float)s->in.phi->cols);
+    struct ten *total = ad_add(s->tp, seq2item(s, scale), seq2seq(s, c->lambda, scale));
+    return ad_scale(s->tp, total, 1.0f / (float)s->batch->seq.B);
+}
+
+const struct obj_ops obj_dssrec = {
+    .name = "dssrec",
+    .help = "disentangled sequence-to-sequence self-supervision (Ma et al., KDD 2020)",
+    .opts = opts,
+    .cfg_size = sizeof(struct dssrec),
+    .needs_future = true,
+    .check = check,
+    .loss = loss,
+};

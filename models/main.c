@@ -1,0 +1,56 @@
+/* main.c — `intent`: prepares data, trains, evaluates, indexes and asks for recommendations. */
+#include "core/num/num.h"
+#include "models/cmd.h"
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    { "prep", cmd_prep, "read interactions, write a data set" },
+    { "train", cmd_train, "train an encoder, write a bundle" },
+    { "eval", cmd_eval, "measure a bundle or a counting baseline by full ranking" },
+    { "index", cmd_index, "build a bundle's search index" },
+    { "recommend", cmd_recommend, "ask a bundle for candidates, as the daemon would" },
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+int cmd_fail(const char *name, const struct err *e)
+{
+    fprintf(stderr, "intent %s: %s\n", name, e->msg);
+    if (e->code != ERR_USAGE) return 1;
+    fprintf(stderr, "`intent %s --help` lists the options.\n", name);
+    return 2;
+}
+
+static void help(FILE *f)
+{
+    fputs("usage: intent COMMAND [OPTION]...\n\n", f);
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fputs("\nFrom interactions to recommendations:\n"
+          "  intent prep ratings.csv --titles movies.csv --out var/data/films\n"
+          "  intent train --data var/data/films --recipe models/recipes/demo.ini --out var/models/films\n"
+          "  intent recommend --bundle var/models/films --history 1,260,1196\n"
+          "  intentd --models var/models\n\n"
+          "`intent COMMAND --help` lists a command's options.\n",
+          f);
+}
+
+int main(int argc, char **argv)
+{
+    num_blas_reexec(argv);
+    num_init();
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        help(stdout);
+        return 0;
+    }
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (*name) fprintf(stderr, "intent: unknown command '%s'\n\n", name);
+    help(stderr);
+    return 2;
+}
