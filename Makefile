@@ -261,7 +261,7 @@ lint_c_flags = $(cpp_flags) -std=c17 $(filter-out -Wno-format-truncation,$(warn_
 headers: $(headers:%=build/lint/%.ok) ## every header compiles alone
 build/lint/%.h.ok: %.h Makefile | setup
 	@mkdir -p $(@D)
-	$(Q)echo '#include "$<"' | $(CLANG) $(lint_c_flags) -fsyntax-only -MMD -MP -MT $@ -MF $@.d -x c -
+	$(Q)echo '#include "$<"' | $(CLANG) $(lint_c_flags) $(if $(filter core/num/%,$<),-DNUM_ISA=base) -fsyntax-only -MMD -MP -MT $@ -MF $@.d -x c -
 	@touch $@
 
 clang-check: $(all_c:%=build/lint/%.clang) $(core_cc:%=build/lint/%.clang) ## everything compiles with clang without a warning

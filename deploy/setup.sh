@@ -19,13 +19,15 @@ for group in "${@:-build}"; do
     build) packages+=(gcc g++ libc6-dev make libopenblas-dev libopenblas0-pthread libmicrohttpd-dev
         libjansson-dev libinih-dev libxxhash-dev nettle-dev zlib1g-dev libzstd-dev)
         [ "${debian:-12}" = 12 ] || packages+=(libfaiss-dev) ;;
-    demo) packages+=(curl) ;;
+    demo) packages+=(curl jq) ;;
     test) packages+=(check libsubunit-dev python3 curl) ;;
     lint) packages+=("clang$llvm" "clang-format$llvm" "clang-tidy$llvm" cppcheck) ;;
     fuzz) packages+=("clang$llvm" "libclang-rt$llvm-dev") ;;
     *) echo "usage: $0 [build|demo|test|lint|fuzz]..." >&2; exit 2 ;;
     esac
 done
+
+mapfile -t packages < <(printf "%s\n" "${packages[@]}" | sort -u)
 
 missing=()
 if command -v dpkg-query >/dev/null; then
