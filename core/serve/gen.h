@@ -8,10 +8,12 @@
 #include <stdint.h>
 
 struct gen;
-/* Opens, verifies and self-tests (encodes a few histories, compares the index with an exact scan). */
+/* Opens, verifies and self-tests: hashes, shapes, finite weights, an index that holds the model's own item
+ * vectors, a few histories encoded, the index's recall on them against an exact scan.  Otherwise refused
+ * with the reason. */
 NODISCARD int gen_open(struct gen **out, const char *bundle_path, struct err *e);
-struct gen *gen_ref(struct gen *g);
-void gen_unref(struct gen *g);
+struct gen *gen_ref(struct gen *g); /* returns g */
+void gen_unref(struct gen *g);      /* NULL is fine */
 
 struct gen_info {
     const char *name;
@@ -20,7 +22,8 @@ struct gen_info {
     const char *index_type; /* "flat", "hnsw32" */
     const char *dir, *created, *recipe; /* recipe: objective names, for people */
     int32_t n_items, D, K, L;
-    double load_ms, recall; /* recall@100 of the index against an exact scan on self-test queries */
+    double load_ms;
+    double recall; /* at 100, of the index against an exact scan, on self-test queries */
 };
 const struct gen_info *gen_info(const struct gen *g);
 const struct model *gen_model(const struct gen *g);

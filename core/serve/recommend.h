@@ -20,7 +20,7 @@ struct rec_request {
     int32_t n_exclude;
     int32_t limit;       /* 1 .. LIMIT_RESULTS */
     int32_t interests;   /* most interests to use, by share; 0: all */
-    int32_t candidates;  /* candidates per interest; 0: max(limit, 100) */
+    int32_t candidates;  /* candidates per interest; 0: 100; at least limit are fetched */
     bool exclude_seen;   /* leave history items out */
     bool explain;
     enum rec_fallback fallback;
@@ -53,7 +53,10 @@ struct rec_answer {
     int32_t n_items;
     const struct rec_interest *interest;
     int32_t n_interests; /* K; 0 when the history was not encoded */
-    int32_t received, used, unknown, truncated;
+    int32_t received; /* events of the request = used + unknown + truncated */
+    int32_t used;     /* given to the encoder: the newest L of the known ones */
+    int32_t unknown;
+    int32_t truncated; /* older than the newest LIMIT_HISTORY, or known but older than the newest L */
     const char *fallback; /* NULL or the reason: "empty_history", "all_items_unknown",
                              "no_active_interest" */
     enum rec_fallback fallback_used; /* what served it when fallback is set */

@@ -1,0 +1,81 @@
+#include "core/serve/load.h"
+#include "core/base/limits.h"
+#include "core/fmt/ckpt.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+static int expect(const struct bundle *b, const char *key, int64_t have, const char *what, struct err *e)
+{
+    int64_t said = json_integer_value(json_object_get(b->manifest, key));
+    if (said == have) return 0;
+    return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is %" PRId64 ", %s has %" PRId64, key, said, what, have);
+}
+
+static int read_cfg(struct model_cfg *cfg, const struct bundle *b, struct err *e)
+{
+    if (bundle_opts_from_json(model_opts, cfg, json_object_get(b->manifest, "encoder"), e) < 0) {
+        err_ctx(e, BUNDLE_MANIFEST ": encoder");
+        return ERR_BAD_BUNDLE;
+    }
+    TRY(expect(b, "width", cfg->width, "the encoder", e));
+    TRY(expect(b, "max_len", cfg->max_len, "the encoder", e));
+    return expect(b, "interests", cfg->interests ? cfg->interests : 1, "the encoder", e);
+}
+
+/* Before memory is taken for what the manifest claims, the weights file must be large enough for it:
+ * the item table and the big matrices of every block. */
+static int check_size(const struct bundle *b, const struct model_cfg *cfg, struct err *e)
+{
+    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
+    int64_t nb = json_integer_value(json_object_get(file, "bytes")), D = cfg->width;
+    int64_t need = (cfg->n_items * D + cfg->layers * D * D * (4 + 2 * (int64_t)cfg->ffn_mult)) *
+                   (int64_t)sizeof(float);
+    if (nb >= need) return 0;
+    return err_set(e, ERR_BAD_BUNDLE, "%s: %" PRId64 " bytes, %d items and %d blocks of width %d need %" PRId64,
+                   BUNDLE_WEIGHTS, nb, cfg->n_items, cfg->layers, cfg->width, need);
+}
+
+static int open_items(struct items **it, const struct bundle *b, struct err *e)
+{
+    char *path = bundle_path(b, BUNDLE_ITEMS);
+    int rc = items_open(it, path, e);
+    free(path);
+    return rc;
+}
+
+static int open_weights(struct model **m, const struct model_cfg *cfg, const struct bundle *b,
+                        bool trainable, struct err *e)
+{
+    TRY(check_size(b, cfg, e));
+    TRY(model_check(cfg, e));
+    char *path = bundle_path(b, BUNDLE_WEIGHTS);
+    struct model *made = model_new(cfg, trainable);
+    int rc = ckpt_load(model_params(made), path, e);
+    free(path);
+    if (rc < 0)
+        model_free(made);
+    else
+        *m = made;
+    return rc;
+}
+
+int load_model(struct model **m, struct items **it, const struct bundle *b, bool trainable,
+               struct err *e)
+{
+    struct model_cfg cfg;
+    struct items *items = NULL;
+    int rc = read_cfg(&cfg, b, e);
+    if (rc == 0) rc = open_items(&items, b, e);
+    if (rc == 0) {
+        cfg.n_items = items_count(items);
+        rc = expect(b, "items", cfg.n_items, BUNDLE_ITEMS, e);
+    }
+    if (rc == 0) rc = open_weights(m, &cfg, b, trainable, e);
+    if (rc == 0) {
+        *it = items;
+        return 0;
+    }
+    if (items) items_close(items);
+    if (e) e->code = ERR_BAD_BUNDLE; /* whatever part is at fault, it is the bundle that is refused */
+    return ERR_BAD_BUNDLE;
+}
