@@ -18,7 +18,7 @@ namespace {
 /* Grows to the largest need of its thread and stays: a search then allocates nothing of ours. */
 struct Scratch {
     std::vector<uint8_t> bits; /* all zero between calls */
-    std::vector<faiss::Index::idx_t> ids;
+    std::vector<int64_t> ids;
     std::vector<float> scores;
     std::vector<int32_t> order, retry;
 };
@@ -27,10 +27,7 @@ thread_local Scratch scratch;
 struct NotExcluded : faiss::IDSelector {
     const uint8_t *bits;
     explicit NotExcluded(const uint8_t *bits_) : bits(bits_) {}
-    bool is_member(faiss::Index::idx_t id) const override
-    {
-        return !(bits[id >> 3] >> (id & 7) & 1);
-    }
+    bool is_member(int64_t id) const override { return !(bits[id >> 3] >> (id & 7) & 1); }
 };
 
 /* The call's exclusions as a bitmap of the thread; wiped bit by bit on the way out, thrown or not. */
@@ -93,8 +90,8 @@ void pad(int32_t *ids, float *scores, int32_t from, int32_t k)
 }
 
 /* Copies a query's n candidates to its row of k: order by score, then id; the rest is padding. */
-int32_t finish(int32_t *ids, float *scores, const faiss::Index::idx_t *cand,
-               const float *cand_score, int32_t n, int32_t k)
+int32_t finish(int32_t *ids, float *scores, const int64_t *cand, const float *cand_score,
+               int32_t n, int32_t k)
 {
     std::vector<int32_t> &order = scratch.order;
     order.clear();
