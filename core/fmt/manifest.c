@@ -84,19 +84,24 @@ static int need_recipe(const json_t *m, struct err *e)
     return 0;
 }
 
+static int check_metrics(const json_t *metrics, const char *split, struct err *e)
+{
+    json_t *obj = json_object_get(metrics, split), *v;
+    const char *key;
+    if (!obj) return 0;
+    if (!json_is_object(obj)) return err_set(e, ERR_BAD_BUNDLE, "\"metrics.%s\" is not an object", split);
+    json_object_foreach (obj, key, v)
+        if (!json_is_number(v))
+            return err_set(e, ERR_BAD_BUNDLE, "\"metrics.%s.%.64s\" is not a number", split, key);
+    return 0;
+}
+
 static int need_metrics(const json_t *m, struct err *e)
 {
-    json_t *metrics = (json_t *)(uintptr_t)need(m, "", "metrics", JSON_OBJECT, e), *split, *v;
-    const char *name, *key;
+    const json_t *metrics = need(m, "", "metrics", JSON_OBJECT, e);
     if (!metrics) return ERR_BAD_BUNDLE;
-    json_object_foreach (metrics, name, split) {
-        if (!json_is_object(split))
-            return err_set(e, ERR_BAD_BUNDLE, "\"metrics.%.64s\" is not an object", name);
-        json_object_foreach (split, key, v)
-            if (!json_is_number(v))
-                return err_set(e, ERR_BAD_BUNDLE, "\"metrics.%.64s.%.64s\" is not a number", name, key);
-    }
-    return 0;
+    TRY(check_metrics(metrics, "valid", e));
+    return check_metrics(metrics, "test", e);
 }
 
 static int need_index(const json_t *m, struct err *e)
