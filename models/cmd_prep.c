@@ -1,10 +1,10 @@
 /* cmd_prep.c — `intent prep`: interactions of people's files to a data set directory. */
-#include "models/cmd.h"
 #include "core/base/conf.h"
 #include "core/base/io.h"
 #include "core/base/mem.h"
 #include "core/data/dataset.h"
 #include "core/data/read.h"
+#include "models/cmd.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,7 +15,8 @@ struct prep_cfg {
 };
 
 static const struct opt prep_opts[] = {
-    OPT_STR(struct prep_cfg, out, NULL, "data set directory to write (an older data set is replaced)"),
+    OPT_STR(struct prep_cfg, out, NULL,
+            "data set directory to write (an older data set is replaced)"),
     OPT_STR(struct prep_cfg, titles, NULL,
             "CSV or TSV with a header naming an item column and title, name or attributes"),
     OPT_INT(struct prep_cfg, min_events, "2", 1, 1000000, "drop users with fewer events"),
@@ -30,15 +31,21 @@ static void prep_help(void)
          "\n"
          "Reads interactions and writes a data set. INPUT is\n"
          "  user-sequence text   a line per user: user item item ... (oldest first)\n"
-         "  RecBole .inter       TAB-separated, header user_id:token item_id:token [timestamp:float] ...\n"
-         "  MovieLens            ratings.csv, or a directory with ratings.csv and movies.csv; any CSV\n"
+         "  RecBole .inter       TAB-separated, header user_id:token item_id:token "
+         "[timestamp:float] ...\n"
+         "  MovieLens            ratings.csv, or a directory with ratings.csv and movies.csv; "
+         "any CSV\n"
          "                       whose header names a user and an item column [and timestamp]\n"
-         "Titles come from movies.csv, a RecBole .item file, or a TSV such as `item_id external_id\n"
+         "Titles come from movies.csv, a RecBole .item file, or a TSV such as `item_id "
+         "external_id\n"
          "attributes` (the attribute names then serve as the title).\n");
     conf_help(prep_opts, stdout);
 }
 
-static void say_error(const struct err *e) { fprintf(stderr, "intent prep: %s\n", e->msg); }
+static void say_error(const struct err *e)
+{
+    fprintf(stderr, "intent prep: %s\n", e->msg);
+}
 
 static bool is_directory(const char *path)
 {
@@ -127,7 +134,7 @@ static int prep(const struct prep_cfg *cfg, char **input, int n_input, struct er
     if (rc == 0 && cfg->titles) rc = prep_titles(x, cfg->titles, e);
     if (rc == 0) {
         rc = interactions_write(x, cfg->out, cfg->min_events, &st, e);
-        if (st.short_users) read_short_users(&st, stderr);
+        read_report_users(&st, stderr);
     }
     interactions_free(x);
     return rc < 0 ? rc : prep_summary(cfg->out, e);

@@ -15,12 +15,12 @@ struct dataset {
     struct items *items, *users;
     int32_t n_users, n_items;
     int64_t n_events;
-    const int64_t *cu;   /* [n_users+1] */
-    const int32_t *item; /* [n_events] */
-    const int64_t *time; /* [n_events] seconds, or NULL */
-    char *name;          /* directory's own name: "beauty" */
+    const int64_t *cu;    /* [n_users+1] */
+    const int32_t *item;  /* [n_events] */
+    const int64_t *time;  /* [n_events] seconds, or NULL */
+    char *name;           /* directory's own name: "beauty" */
     uint64_t fingerprint; /* XXH3 of seqs.bin: names the data in checkpoints */
-    void *map_;          /* owned */
+    void *map_;           /* owned */
 };
 
 NODISCARD int dataset_open(struct dataset *d, const char *dir, struct err *e);
@@ -31,6 +31,21 @@ enum split { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST };
  * fewer than 3. */
 int32_t dataset_train_len(const struct dataset *d, int32_t u);
 /* History and answer of u in a split: history is the first *len events, the answer the next one.
- * false: u has no answer there (fewer than 3 events). */
+ * false: u has no answer there (fewer than 3 events; SPLIT_TRAIN never has one). */
 bool dataset_case(const struct dataset *d, int32_t u, enum split s, const int32_t **hist,
                   int32_t *len, int32_t *answer);
+
+/* What dataset_write stores; owns nothing.  Popularity of items and users is set in their builders. */
+struct dataset_parts {
+    const struct items_builder *items, *users;
+    const int64_t *cu;   /* [users+1] */
+    const int32_t *item; /* [cu[users]] */
+    const int64_t *time; /* [cu[users]] or NULL */
+    const char *json;    /* text of dataset.json; must hold "users", "items" and "events" */
+};
+/* Writes dir under a temporary name, syncs, renames.  A data set or an empty directory that is there
+ * is replaced (a program that has it open keeps what it mapped); anything else is refused. */
+NODISCARD int dataset_write(const char *dir, const struct dataset_parts *p, struct err *e);
+
+/* Pure check of seqs.bin's bytes (aligned to 8) for d->n_users and d->n_items; points d's arrays into them. */
+NODISCARD int dataset_view_seqs(struct dataset *d, const void *data, size_t nb, struct err *e);

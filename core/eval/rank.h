@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/par.h"
 #include "core/data/dataset.h"
+#include <stdio.h>
 
 enum { RANK_CUTS = 5 };
 extern const int rank_cut[RANK_CUTS]; /* 5 10 20 50 100 */
@@ -21,8 +22,8 @@ struct metrics {
 void metrics_add(struct metrics *m, int64_t rank); /* rank < 0: not found */
 void metrics_mean(struct metrics *m);              /* sums -> means, once */
 
-/* Vectors of a block of histories: q [n*K, D] for users' histories hist[i], len[i].  Called by
- * one thread at a time. */
+/* Vectors of a block of histories: q [n*K, D] for users' whole histories hist[i], len[i] >= 1.  Called by
+ * the owner's thread, outside the pool, which it may use. */
 typedef int rank_encode_fn(void *ctx, float *q, const int32_t *const *hist, const int32_t *len,
                            int32_t n, struct err *e);
 struct rank_cfg {
@@ -33,7 +34,9 @@ struct rank_cfg {
     int32_t block;      /* users per encode call; 0: 256 */
     bool progress;
 };
-/* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks (-1 without a case). */
+/* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks; -1 without a case, n_items where the
+ * answer itself is masked (it counts as not found).  Metrics are zeros without any case.  ERR_INTERNAL
+ * names the first user with a score that is not a number. */
 NODISCARD int rank_eval(struct metrics *m, int64_t *rank_out, const struct dataset *d,
                         const struct rank_cfg *cfg, rank_encode_fn *encode, void *ctx,
                         struct par *pool, struct err *e);

@@ -1,0 +1,41 @@
+/* interact.h — what the readers of read.h gather.  Private to core/data.
+ * Events keep file order; ids are rows of the builders.  Thread: owner. */
+#pragma once
+#include "core/data/read.h"
+#include "core/data/text.h"
+#include <stdbool.h>
+
+struct source { /* one file that was read */
+    char *name;
+    struct read_stats st;
+};
+
+struct interactions {
+    struct items_builder *users, *items;
+    int32_t *user, *item; /* [n] */
+    double *time; /* [n] seconds, fractions kept for the order; zeros without timestamps */
+    int64_t n, cap;
+    bool has_time;       /* of all events; fixed by the first file that has any */
+    int64_t *first_line; /* [users] where a user first appears */
+    int32_t *first_src;  /* [users] its index in src */
+    size_t cap_users;
+    struct source *src;
+    int32_t n_src;
+};
+
+/* A new source; its statistics are st, copied by interact_end. */
+void interact_begin(struct interactions *x, const char *name);
+void interact_end(struct interactions *x, const struct read_stats *st);
+/* Appends an event of the current source; ids have been checked. */
+NODISCARD int interact_add(struct interactions *x, struct span user, struct span item,
+                           double time, int64_t line, struct err *e);
+
+/* Columns named by a header; -1: there is none. */
+enum column { COL_USER, COL_ITEM, COL_TIME, COL_TITLE, COL_KINDS };
+struct columns {
+    int at[COL_KINDS];
+    size_t n; /* fields of the header */
+};
+/* Fields one header or record may have. */
+enum { FIELDS_MAX = 256 };
+struct columns interact_columns(struct span header, char sep);
