@@ -31,6 +31,7 @@ struct block {
 struct arena {
     struct block *top;
     size_t cap, peak;
+    size_t high; /* most bytes in use at once since the last reset */
     const char *name;
 };
 
@@ -88,7 +89,8 @@ void *arena_try(struct arena *a, size_t nb)
     }
     void *p = b->data + b->used;
     b->used += need + GAP;
-    if (arena_used(a) > a->peak) a->peak = arena_used(a);
+    if (arena_used(a) > a->high) a->high = arena_used(a);
+    if (a->high > a->peak) a->peak = a->high;
     UNPOISON(p, nb);
     return p;
 }
@@ -135,13 +137,14 @@ void arena_release(struct arena *a, struct arena_mark m)
 
 void arena_reset(struct arena *a)
 {
-    size_t total = arena_used(a);
-    if (a->top->prev) { /* it grew: one block that would have held everything */
+    size_t high = a->high;
+    a->high = 0;
+    if (high > a->top->size || a->top->prev) { /* it grew: one block that would have held everything */
         for (struct block *b = a->top, *prev; b; b = prev) {
             prev = b->prev;
             block_free(b);
         }
-        a->top = block_new(total + total / 4, NULL);
+        a->top = block_new(high + high / 4, NULL);
         return;
     }
     POISON(a->top->data, a->top->used);

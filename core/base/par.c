@@ -1,4 +1,5 @@
 #include "core/base/par.h"
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/mem.h"
 #include <limits.h>
@@ -16,7 +17,7 @@
 /* A job is a generation number.  The caller publishes fn, ctx, n and bumps gen; workers and caller
  * draw blocks from `next`; the caller waits until every worker has left the job (`inside` is 0),
  * so that fn's context may go out of scope. */
-enum { SPINS = 20000 }; /* a few tens of us: shorter than waking a sleeping thread on a VM */
+static const uint64_t SPIN_NS = 60000; /* about what waking a sleeping thread costs on a VM */
 
 struct par {
     int n; /* immutable: threads, the caller included */
@@ -36,10 +37,11 @@ struct start {
     int worker;
 };
 
+/* A few hundred ns of waiting that leave the core's other thread its units. */
 static inline void relax(void)
 {
 #ifdef __x86_64__
-    __builtin_ia32_pause();
+    for (int i = 0; i < 8; i++) __builtin_ia32_pause();
 #endif
 }
 
@@ -51,10 +53,8 @@ static void drain(struct par *p, int worker)
 static unsigned await(struct par *p, unsigned seen)
 {
     unsigned gen;
-    for (int i = 0; i < SPINS; i++) {
+    for (uint64_t end = clock_ns() + SPIN_NS; clock_ns() < end; relax())
         if ((gen = atomic_load(&p->gen)) != seen) return gen;
-        relax();
-    }
     atomic_fetch_add(&p->sleepers, 1);
     while ((gen = atomic_load(&p->gen)) == seen)
         syscall(SYS_futex, &p->gen, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
@@ -127,8 +127,8 @@ void par_for(struct par *p, int n_blocks, par_fn *fn, void *ctx)
     atomic_store(&p->inside, p->n - 1);
     publish(p);
     drain(p, 0);
-    for (int i = 0; atomic_load(&p->inside) > 0; i++) {
-        if (i < SPINS)
+    for (uint64_t end = clock_ns() + SPIN_NS; atomic_load(&p->inside) > 0;) {
+        if (clock_ns() < end)
             relax();
         else
             sched_yield();
