@@ -162,7 +162,7 @@ static int write_bundle(const struct bundle *b, const struct ann *a, const struc
                         struct err *e)
 {
     struct bundle_writer w;
-    char *model_dir;
+    char *model_dir = NULL;
     TRY(parent_of(&model_dir, b, e));
     int rc = bundle_begin(&w, model_dir, b->version, e);
     free(model_dir);
