@@ -4,64 +4,37 @@
 #include <stddef.h>
 
 /* Phi(x) = (1 + erf(x / sqrt 2)) / 2; gelu = x Phi; gelu' = Phi + x exp(-x^2/2) / sqrt(2 pi) */
-INLINE void gelu_vec(float *y, float *d, vf x, int64_t m)
+INLINE void gelu_all(float *y, float *d, const float *x, int64_t n)
 {
-    vf phi = vf_erf(x * 0.70710678f) * 0.5f + 0.5f;
-    vf_put(y, x * phi, m);
-    if (d) vf_put(d, phi + x * vf_exp(x * x * -0.5f) * 0.39894228f, m);
+    for (int64_t i = 0; i < n; i += VW) {
+        int64_t m = n - i;
+        vf v = vf_get(x + i, m), phi = vf_erf(v * 0.70710678f) * 0.5f + 0.5f;
+        vf_put(y + i, v * phi, m);
+        if (d) vf_put(d + i, phi + v * vf_exp(v * v * -0.5f) * 0.39894228f, m);
+    }
 }
 
-INLINE void relu_vec(float *y, float *d, vf x, int64_t m)
+static void gelu(float *y, float *d, const float *x, int64_t n)
+{
+    if (d)
+        gelu_all(y, d, x, n);
+    else
+        gelu_all(y, NULL, x, n);
+}
+
+static void relu(float *y, const float *x, int64_t n)
 {
     const vf zero = { 0 };
-    vf_put(y, vf_max(zero, x), m);
-    if (d) vf_put(d, vf_sel_lt(zero, x, vf_set(1.0f), zero), m);
+    for (int64_t i = 0; i < n; i += VW) vf_put(y + i, vf_max(zero, vf_get(x + i, n - i)), n - i);
 }
 
-typedef void vec_fn(float *y, float *d, vf x, int64_t m);
-
-INLINE void each(vec_fn *f, float *y, float *d, const float *x, const float *bias, int64_t rows,
-                 int64_t cols)
+static void relu_bwd(float *dx, const float *dy, const float *y, int64_t n)
 {
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t c = 0; c < cols; c += VW) {
-            int64_t m = cols - c;
-            vf v = vf_get(x + c, m);
-            if (bias) v += vf_get(bias + c, m);
-            f(y + c, d ? d + c : NULL, v, m);
-        }
-        x += cols;
-        y += cols;
-        if (d) d += cols;
+    const vf zero = { 0 };
+    for (int64_t i = 0; i < n; i += VW) {
+        int64_t m = n - i;
+        vf_put(dx + i, vf_sel_lt(zero, vf_get(y + i, m), vf_get(dy + i, m), zero), m);
     }
-}
-
-/* The cases are split here so that no test is left in the inner loop. */
-INLINE void each_case(vec_fn *f, float *y, float *d, const float *x, const float *bias,
-                      int64_t rows, int64_t cols)
-{
-    if (!bias) { /* rows do not matter: one long row */
-        cols *= rows;
-        rows = 1;
-    }
-    if (d && bias)
-        each(f, y, d, x, bias, rows, cols);
-    else if (d)
-        each(f, y, d, x, NULL, rows, cols);
-    else if (bias)
-        each(f, y, NULL, x, bias, rows, cols);
-    else
-        each(f, y, NULL, x, NULL, rows, cols);
-}
-
-static void gelu(float *y, float *d, const float *x, const float *bias, int64_t rows, int64_t cols)
-{
-    each_case(gelu_vec, y, d, x, bias, rows, cols);
-}
-
-static void relu(float *y, float *d, const float *x, const float *bias, int64_t rows, int64_t cols)
-{
-    each_case(relu_vec, y, d, x, bias, rows, cols);
 }
 
 INLINE void drop_vec(float *y, const float *x, vu bits, const struct drop *d, int64_t m, bool add)
@@ -104,6 +77,7 @@ extern const struct k_act_ops NUM_TABLE(k_act);
 const struct k_act_ops NUM_TABLE(k_act) = {
     .gelu = gelu,
     .relu = relu,
+    .relu_bwd = relu_bwd,
     .drop = drop,
     .exp = exp_vec,
 };

@@ -1,4 +1,4 @@
-/* k_act.h — activations with the bias in the same pass, and dropout.
+/* k_act.h — activations and dropout.
  * gelu(x) = x/2 (1 + erf(x / sqrt 2)), the exact form (Hendrycks & Gimpel 2016).
  * Thread: any (pure). */
 #pragma once
@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 struct k_act_ops {
-    /* y = act(x + bias), d = act'(x + bias) unless d is NULL.  x, y, d [rows,cols]; bias [cols] or
-     * NULL; y may be x. */
-    void (*gelu)(float *y, float *d, const float *x, const float *bias, int64_t rows, int64_t cols);
-    void (*relu)(float *y, float *d, const float *x, const float *bias, int64_t rows, int64_t cols);
+    /* y = gelu(x), d = gelu'(x) unless d is NULL; y may be x. */
+    void (*gelu)(float *y, float *d, const float *x, int64_t n);
+    void (*relu)(float *y, const float *x, int64_t n);
+    void (*relu_bwd)(float *dx, const float *dy, const float *y, int64_t n); /* dx = y > 0 ? dy : 0 */
     /* y = x keep / (1-p) over [rows,cols], the mask's rows counted from row0; y may be x.
      * add: y += instead. */
     void (*drop)(float *y, const float *x, int64_t rows, int64_t cols, int64_t row0,

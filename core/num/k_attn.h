@@ -16,8 +16,8 @@ struct k_attn_cfg {
 };
 
 struct k_attn_ops {
-    /* floats of scratch for fwd and bwd of any sequence; 64-byte aligned */
-    size_t (*scratch)(const struct k_attn_cfg *cfg);
+    /* floats of scratch for fwd and bwd of sequences up to n tokens; 64-byte aligned */
+    size_t (*scratch)(const struct k_attn_cfg *cfg, int32_t n);
     /* One sequence of n tokens, the first of them token `tok` of the pack.
      *   y   [n,D]    overwritten      qkv [n,3D] Q|K|V, head h = columns h*D/H .. of each
      *   lse [n,H]    log sum exp of the scaled scores, -inf where every key is masked (y = 0);

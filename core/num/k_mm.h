@@ -10,7 +10,7 @@ struct k_mm_ops {
      * c [M,N] stride ldc, a [M,K], b [K,N].  bias may be NULL. */
     void (*nn)(float *c, int32_t ldc, const float *a, int32_t lda, const float *b, int32_t ldb,
                const float *bias, int32_t M, int32_t N, int32_t K, bool add);
-    /* c[i,j] += sum_k a[k*lda + i] b[k*ldb + j]      a [K,M], b [K,N] */
-    void (*tn_add)(float *c, int32_t ldc, const float *a, int32_t lda, const float *b, int32_t ldb,
-                   int32_t M, int32_t N, int32_t K);
+    /* c[i,j] = sum_k a[k*lda + i] b[k*ldb + j]; add: +=.      a [K,M], b [K,N] */
+    void (*tn)(float *c, int32_t ldc, const float *a, int32_t lda, const float *b, int32_t ldb,
+               int32_t M, int32_t N, int32_t K, bool add);
 };

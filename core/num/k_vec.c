@@ -90,13 +90,10 @@ static float max(const float *x, int64_t n)
     return best;
 }
 
-/* Lanes past the end are read as 0; -inf there adds nothing to a sum of exponentials. */
+/* Lanes past the end add nothing to a sum of exponentials. */
 INLINE vf exp_get(const float *x, float shift, int64_t m)
 {
-    vf v = vf_exp(vf_get(x, m) - shift);
-    if (m < VW)
-        for (int64_t l = m; l < VW; l++) v[l] = 0.0f;
-    return v;
+    return vf_first(vf_exp(vf_get(x, m) - shift), m);
 }
 
 static float exp_sum(float *y, const float *x, float shift, int64_t n)
@@ -146,15 +143,25 @@ static void sum_rows(float *y, const float *x, int64_t rows, int64_t cols, int64
     });
 }
 
-/* By tiles, so that both sides are touched in whole cache lines. */
+static void scatter_add(float *table, int64_t ldt, const float *x, int64_t ldx, const int32_t *row,
+                        int64_t n, int64_t cols)
+{
+    for (int64_t r = 0; r < n; r++) add(table + row[r] * ldt, table + row[r] * ldt, x + r * ldx, cols);
+}
+
 static void transpose(float *y, const float *x, int64_t rows, int64_t cols)
 {
-    enum { T = 16 };
-    for (int64_t r0 = 0; r0 < rows; r0 += T)
-        for (int64_t c0 = 0; c0 < cols; c0 += T) {
-            int64_t r1 = r0 + T < rows ? r0 + T : rows, c1 = c0 + T < cols ? c0 + T : cols;
-            for (int64_t c = c0; c < c1; c++)
-                for (int64_t r = r0; r < r1; r++) y[c * rows + r] = x[r * cols + c];
+    for (int64_t r = 0; r < rows; r += VW)
+        for (int64_t c = 0; c < cols; c += VW) {
+            int64_t nr = rows - r, nc = cols - c < VW ? cols - c : VW;
+            if (nr >= VW) {
+                simd_transpose(y + c * rows + r, rows, x + r * cols + c, cols, VW, nc);
+                continue;
+            }
+            float tile[VW * VW]; /* whole vectors would run into the next row of y */
+            simd_transpose(tile, VW, x + r * cols + c, cols, nr, nc);
+            for (int64_t i = 0; i < nc; i++)
+                vf_put(y + (c + i) * rows + r, vf_load(tile + i * VW), nr);
         }
 }
 
@@ -174,5 +181,6 @@ const struct k_vec_ops NUM_TABLE(k_vec) = {
     .softmax_row = softmax_row,
     .softmax_row_bwd = softmax_row_bwd,
     .sum_rows = sum_rows,
+    .scatter_add = scatter_add,
     .transpose = transpose,
 };

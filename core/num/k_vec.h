@@ -27,6 +27,9 @@ struct k_vec_ops {
 
     /* y[c] += sum_r x[r*ld + c]: bias gradients, reductions of partial sums (row order). */
     void (*sum_rows)(float *y, const float *x, int64_t rows, int64_t cols, int64_t ld);
+    /* table[row[i]*ldt + c] += x[i*ldx + c] for c < cols, i in order: repeated rows add up. */
+    void (*scatter_add)(float *table, int64_t ldt, const float *x, int64_t ldx, const int32_t *row,
+                        int64_t n, int64_t cols);
     /* y [cols, rows] = transpose of x [rows, cols] */
     void (*transpose)(float *y, const float *x, int64_t rows, int64_t cols);
 };

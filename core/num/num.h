@@ -10,6 +10,7 @@
 #include "core/num/k_adam.h"
 #include "core/num/k_attn.h"
 #include "core/num/k_loss.h"
+#include "core/num/k_mm.h"
 #include "core/num/k_norm.h"
 #include "core/num/k_seg.h"
 #include "core/num/k_vec.h"
@@ -17,6 +18,7 @@
 struct num_ops {
     const char *isa; /* "v4", "v3", "base" */
     const struct k_vec_ops *vec;
+    const struct k_mm_ops *mm;
     const struct k_act_ops *act;
     const struct k_norm_ops *norm;
     const struct k_attn_ops *attn;

@@ -4,8 +4,8 @@
  * Only included by files that are compiled once per instruction set. */
 #pragma once
 #include "core/num/drop.h"
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
@@ -76,6 +76,20 @@ INLINE void vf_put(float *p, vf x, int64_t n)
         vf_store(p, x);
     else
         vf_store_n(p, x, (int)n);
+}
+
+/* The first m lanes of x, 0 in the others. */
+INLINE vf vf_first(vf x, int64_t m)
+{
+    if (m >= VW) return x;
+#if SIMD_512
+    return (vf)_mm512_maskz_mov_ps((__mmask16)((1u << m) - 1), (__m512)x);
+#elif SIMD_256
+    return (vf)_mm256_and_ps((__m256)x, (__m256)simd_first((int)m));
+#else
+    for (int64_t i = m; i < VW; i++) x[i] = 0.0f;
+    return x;
+#endif
 }
 
 /* max, min: the second operand where either is NaN.  sel_lt: a < b ? x : y. */
@@ -190,4 +204,55 @@ INLINE vu vu_drop_bits(uint64_t row_key, int64_t c)
 {
     vu h = vu_drop_hash(row_key, (uint32_t)((c >> 5) * 16 + (c & 15)));
     return (c & 16) ? vu_high16(h) : vu_low16(h);
+}
+
+/* a0 b0 a1 b1 ... of the lower and of the upper halves. */
+INLINE vf vf_zip_lo(vf a, vf b)
+{
+#if VW == 16
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif VW == 8
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#endif
+}
+INLINE vf vf_zip_hi(vf a, vf b)
+{
+#if VW == 16
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                   31);
+#elif VW == 8
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/* dst[c*ldd + r] = src[r*lds + c] for c < cols, r < VW; rows past `rows` are written as 0.
+ * rows, cols <= VW.  log2 VW rounds of zipping vector i with vector i + VW/2 transpose. */
+INLINE void simd_transpose(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int64_t rows,
+                           int64_t cols)
+{
+    vf a[VW], b[VW];
+    if (rows >= VW && cols >= VW) {
+#pragma GCC unroll 16
+        for (int r = 0; r < VW; r++) a[r] = vf_load(src + r * lds);
+    } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < VW; r++) a[r] = r < rows ? vf_get(src + r * lds, cols) : (vf){ 0 };
+    }
+#pragma GCC unroll 4
+    for (int step = 1; step < VW; step *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < VW / 2; i++) {
+            b[2 * i] = vf_zip_lo(a[i], a[i + VW / 2]);
+            b[2 * i + 1] = vf_zip_hi(a[i], a[i + VW / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++) a[i] = b[i];
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < VW; c++)
+        if (c < cols) vf_store(dst + c * ldd, a[c]);
 }

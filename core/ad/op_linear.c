@@ -1,0 +1,124 @@
+/* op_linear.c — y = act(x w + b).  A block of rows goes through product, bias and activation while it
+ * is in cache; so does its gradient on the way back: dh = dy act', dx += dh w^T, dw += x^T dh.
+ * Saved: act' for gelu (relu reads it off y).  Thread: the tape's owner. */
+#include "core/ad/ops.h"
+#include "core/ad/rows.h"
+#include "core/num/num.h"
+
+enum { ROWS = 64, MIN_CHUNK = 256, MAX_CHUNKS = 32 };
+
+struct linear {
+    struct ten *y, *x, *w, *b;
+    enum act act;
+    float *slope; /* [N,O] gelu' or NULL */
+    /* backward only */
+    int32_t chunk;  /* rows whose share of dw, db is summed by one block; a multiple of ROWS */
+    float *wt;      /* [O,I] */
+    float *dh;      /* [workers,ROWS,O] */
+    float *partial; /* [chunks-1, I*O + O]: the first chunk adds to the gradients themselves */
+};
+
+static void forward_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct linear *c = ctx;
+    const struct row_span s = row_span(c->x->rows, ROWS, block);
+    const int32_t I = c->w->rows, O = c->w->cols;
+    float *y = c->y->x + s.first * O;
+    num->mm->nn(y, O, c->x->x + s.first * I, I, c->w->x, O, c->b ? c->b->x : NULL, s.n, O, I,
+                false);
+    if (c->act == ACT_GELU)
+        num->act->gelu(y, c->slope ? c->slope + s.first * O : NULL, y, (int64_t)s.n * O);
+    else if (c->act == ACT_RELU)
+        num->act->relu(y, y, (int64_t)s.n * O);
+}
+
+/* The gradient before the activation; dy itself where there is none. */
+static const float *before_act(const struct linear *c, float *dh, int64_t row, int32_t n)
+{
+    const int32_t O = c->w->cols;
+    const float *dy = c->y->g + row * O;
+    if (c->act == ACT_NONE) return dy;
+    if (c->act == ACT_GELU)
+        num->vec->mul(dh, dy, c->slope + row * O, (int64_t)n * O);
+    else
+        num->act->relu_bwd(dh, dy, c->y->x + row * O, (int64_t)n * O);
+    return dh;
+}
+
+static void backward_chunk(void *ctx, int block, int worker)
+{
+    const struct linear *c = ctx;
+    const int32_t I = c->w->rows, O = c->w->cols;
+    const struct row_span s = row_span(c->x->rows, c->chunk, block);
+    float *scratch = c->dh + (int64_t)worker * ROWS * O;
+    float *dw = c->w->g, *db = c->b ? c->b->g : NULL;
+    if (block > 0) {
+        dw = c->partial + (int64_t)(block - 1) * (I + 1) * O;
+        db = dw + (int64_t)I * O;
+        num->vec->fill(db, 0.0f, O);
+    }
+    for (int32_t r = 0; r < s.n; r += ROWS) {
+        const int32_t n = s.n - r < ROWS ? s.n - r : ROWS;
+        const int64_t row = s.first + r;
+        const float *dh = before_act(c, scratch, row, n);
+        if (c->x->g) num->mm->nn(c->x->g + row * I, I, dh, O, c->wt, I, NULL, n, I, O, true);
+        if (c->w->g)
+            num->mm->tn(dw, O, c->x->x + row * I, I, dh, O, I, O, n, block == 0 || r > 0);
+        if (db) num->vec->sum_rows(db, dh, n, O, O);
+    }
+}
+
+enum { REDUCE = 4096 };
+
+static void reduce_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct linear *c = ctx;
+    const int64_t size = (int64_t)c->w->rows * c->w->cols, stride = size + c->w->cols;
+    const int more = row_blocks(c->x->rows, c->chunk) - 1;
+    const struct row_span s = row_span(size, REDUCE, block);
+    if (c->w->g) num->vec->sum_rows(c->w->g + s.first, c->partial + s.first, more, s.n, stride);
+    if (block == 0 && c->b && c->b->g)
+        num->vec->sum_rows(c->b->g, c->partial + size, more, c->w->cols, stride);
+}
+
+static void backward(struct tape *tp, const struct ten *y, void *saved)
+{
+    (void)y;
+    struct linear *c = saved;
+    struct arena *mem = tape_arena(tp);
+    struct par *pool = tape_pool(tp);
+    const int32_t I = c->w->rows, O = c->w->cols, N = c->x->rows;
+    int32_t chunk = row_blocks(row_blocks(N, MAX_CHUNKS), ROWS) * ROWS;
+    c->chunk = chunk < MIN_CHUNK ? MIN_CHUNK : chunk;
+    const int chunks = row_blocks(N, c->chunk);
+
+    struct arena_mark m = arena_mark(mem);
+    c->dh = ARENA_NEW(mem, float, (size_t)par_threads(pool) * ROWS * (size_t)O);
+    c->partial = ARENA_NEW(mem, float, (size_t)(chunks - 1) * (size_t)(I + 1) * (size_t)O);
+    if (c->x->g) {
+        c->wt = ARENA_NEW(mem, float, (size_t)I * (size_t)O);
+        num->vec->transpose(c->wt, c->w->x, I, O);
+    }
+    par_for(pool, chunks, backward_chunk, c);
+    if (chunks > 1) par_for(pool, row_blocks((int64_t)I * O, REDUCE), reduce_block, c);
+    arena_release(mem, m);
+}
+
+struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b, enum act act)
+{
+    REQUIRE(x->cols == w->rows, "linear: x [%d,%d], w [%d,%d]", x->rows, x->cols, w->rows, w->cols);
+    REQUIRE(!b || (b->rows == 1 && b->cols == w->cols), "linear: b [%d,%d], w [%d,%d]", b->rows,
+            b->cols, w->rows, w->cols);
+    struct linear *c = ARENA_NEW0(tape_arena(tp), struct linear, 1);
+    bool wants = x->g || w->g || (b && b->g);
+    *c = (struct linear){
+        .y = tape_ten(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
+    };
+    if (wants && act == ACT_GELU)
+        c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows * (size_t)w->cols);
+    par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
+    tape_push(tp, c->y, backward, c, "linear");
+    return c->y;
+}
