@@ -1,0 +1,258 @@
+#include "server/call.h"
+#include "core/base/clock.h"
+#include "core/base/limits.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "server/header.h"
+#include "server/problem.h"
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ARENA_FIRST = 32 << 10,
+    ARENA_CAP = 16 << 20,   /* a body of 2 MiB, all ids, unpacked, fits */
+    KEEP_BYTES = 256 << 10, /* a pooled call holds no buffer larger than this */
+    BODY_DROPPED = 16 << 20 /* of a refused body this much is read, for a reply that is seen */
+};
+
+struct calls {
+    pthread_mutex_t mu;
+    struct call *idle; /* GUARDED_BY(mu) */
+    int out;           /* GUARDED_BY(mu): taken */
+};
+
+struct calls *calls_new(void)
+{
+    struct calls *pool = xcalloc(1, sizeof *pool);
+    pthread_mutex_init(&pool->mu, NULL);
+    return pool;
+}
+
+static void call_free(struct call *c)
+{
+    arena_free(c->arena);
+    buf_free(&c->body);
+    buf_free(&c->out);
+    free(c);
+}
+
+void calls_free(struct calls *pool)
+{
+    REQUIRE(pool->out == 0, "%d requests never ended", pool->out);
+    for (struct call *c = pool->idle, *next; c; c = next) {
+        next = c->next;
+        call_free(c);
+    }
+    pthread_mutex_destroy(&pool->mu);
+    free(pool);
+}
+
+static struct call *call_new(void)
+{
+    struct call *c = xcalloc(1, sizeof *c);
+    c->arena = arena_new("request", ARENA_FIRST, ARENA_CAP);
+    c->body.cap_max = LIMIT_BODY_BYTES + 1;
+    c->out.cap_max = LIMIT_REPLY_BYTES;
+    return c;
+}
+
+struct call *call_take(struct app *app, struct conn *conn)
+{
+    struct calls *pool = app->calls;
+    pthread_mutex_lock(&pool->mu);
+    struct call *c = pool->idle;
+    if (c) pool->idle = c->next;
+    pool->out++;
+    pthread_mutex_unlock(&pool->mu);
+    if (!c) c = call_new();
+    c->app = app;
+    c->conn = conn;
+    c->start_ns = clock_ns();
+    atomic_store(&c->holders, 1);
+    return c;
+}
+
+/* Ready for the next request; memory that one large request needed is given back. */
+static void clear(struct call *c)
+{
+    struct arena *arena = c->arena;
+    struct buf body = c->body, out = c->out;
+    if (arena_peak(arena) > KEEP_BYTES) {
+        arena_free(arena);
+        arena = arena_new("request", ARENA_FIRST, ARENA_CAP);
+    }
+    arena_reset(arena);
+    if (body.cap > KEEP_BYTES) buf_free(&body);
+    if (out.cap > KEEP_BYTES) buf_free(&out);
+    buf_clear(&body);
+    buf_clear(&out);
+    memset(c, 0, sizeof *c);
+    c->arena = arena;
+    c->body = body;
+    c->out = out;
+}
+
+void call_hold(struct call *c) { atomic_fetch_add(&c->holders, 1); }
+
+void call_drop(struct call *c)
+{
+    if (atomic_fetch_sub(&c->holders, 1) > 1) return;
+    struct calls *pool = c->app->calls;
+    clear(c);
+    pthread_mutex_lock(&pool->mu);
+    c->next = pool->idle;
+    pool->idle = c;
+    pool->out--;
+    pthread_mutex_unlock(&pool->mu);
+}
+
+void call_fail(struct call *c, int code, const char *fmt, ...)
+{
+    if (c->fail.code) return;
+    c->fail.code = code;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(c->fail.msg, sizeof c->fail.msg, fmt, ap);
+    va_end(ap);
+}
+
+/* ---- from the headers ------------------------------------------------------------------------ */
+
+static enum metrics_method method_of(const char *s)
+{
+    if (strcmp(s, "POST") == 0) return METHOD_POST;
+    if (strcmp(s, "GET") == 0) return METHOD_GET;
+    return strcmp(s, "HEAD") == 0 ? METHOD_HEAD : METHOD_OTHER;
+}
+
+static void check_method(struct call *c, const struct call_head *h)
+{
+    bool get = c->method == METHOD_GET || c->method == METHOD_HEAD;
+    if (c->route->post ? c->method == METHOD_POST : get) return;
+    c->allow = c->route->post ? "POST" : "GET, HEAD";
+    call_fail(c, ERR_METHOD, "%s is not allowed here; use %s", h->method, c->allow);
+}
+
+static void check_body_headers(struct call *c, const struct call_head *h)
+{
+    if (!header_is_json(h->content_type))
+        call_fail(c, ERR_MEDIA_TYPE, "Content-Type is %.80s; send application/json", h->content_type);
+    if (h->content_encoding && strcasecmp(h->content_encoding, "identity") != 0)
+        call_fail(c, ERR_MEDIA_TYPE, "Content-Encoding %.40s is not understood", h->content_encoding);
+    if (h->content_length && strtoull(h->content_length, NULL, 10) > LIMIT_BODY_BYTES)
+        call_fail(c, ERR_LIMIT, "the body has %.20s bytes, the limit is %d", h->content_length,
+                  LIMIT_BODY_BYTES);
+}
+
+static void check_api(struct call *c, const struct call_head *h)
+{
+    if (conn_over(c->conn)) {
+        atomic_fetch_add_explicit(&c->app->metrics.shed, 1, memory_order_relaxed);
+        call_fail(c, ERR_OVERLOADED, "more than %d connections", c->app->cfg.max_connections);
+    }
+    if (!header_accepts_json(h->accept))
+        call_fail(c, ERR_NOT_ACCEPTABLE, "the reply is application/json, which Accept: %.80s excludes",
+                  h->accept);
+    if (c->route->post) check_body_headers(c, h);
+    if (!atomic_load(&c->app->catalog)) call_fail(c, ERR_NOT_READY, "the models are being loaded");
+}
+
+static bool is_true(const char *query_value, bool absent)
+{
+    if (!query_value) return absent;
+    return strcmp(query_value, "false") != 0 && strcmp(query_value, "0") != 0;
+}
+
+void call_begin(struct call *c, const struct call_head *h)
+{
+    if (header_good_id(h->request_id)) snprintf(c->id, sizeof c->id, "%s", h->request_id);
+    else app_new_id(c->app, c->id);
+    c->method = method_of(h->method);
+    size_t n = strlen(h->path);
+    char *path = arena_try(c->arena, n + 1);
+    c->path = path ? memcpy(path, h->path, n + 1) : "";
+    c->route = routes_find(c->path, &c->tail);
+    c->strict = is_true(h->strict, true);
+    c->verbose = is_true(h->verbose, false);
+    c->has_body = h->transfer_encoding || (h->content_length && strtoull(h->content_length, NULL, 10));
+
+    if (!c->route->run)
+        call_fail(c, ERR_NOT_FOUND, "no such path: %.200s", c->path);
+    else
+        check_method(c, h);
+    if (!c->fail.code && c->route->kind == ROUTE_API) check_api(c, h);
+    /* A client that waits for "100 Continue", or has too much to send, hears of its failure at once. */
+    bool large = h->content_length && strtoull(h->content_length, NULL, 10) > LIMIT_BODY_BYTES;
+    c->early = c->fail.code && c->has_body && (h->expect || large);
+}
+
+bool call_body(struct call *c, const char *data, size_t n)
+{
+    c->nb_body += n;
+    if (c->nb_body > LIMIT_BODY_BYTES)
+        call_fail(c, ERR_LIMIT, "the body has more than %d bytes", LIMIT_BODY_BYTES);
+    if (c->fail.code) buf_free(&c->body);
+    else buf_put(&c->body, data, n);
+    return c->nb_body <= BODY_DROPPED;
+}
+
+/* ---- to the reply ---------------------------------------------------------------------------- */
+
+static int status_of(const struct call *c)
+{
+    if (c->fail.code == ERR_OVERLOADED && c->app->cfg.overload_status == CFG_503) return 503;
+    return err_http(c->fail.code);
+}
+
+static void write_problem(struct call *c)
+{
+    c->status = status_of(c);
+    if (c->status == 429 || c->status == 503) c->retry_after_s = 1;
+    c->type = PROBLEM_TYPE;
+    c->model_version[0] = c->timing[0] = '\0';
+    buf_clear(&c->out);
+    problem_write(&c->out, &(struct problem){ .code = c->fail.code,
+                                              .status = c->status,
+                                              .detail = c->fail.msg,
+                                              .instance = c->path,
+                                              .request_id = c->id,
+                                              .faults = &c->faults,
+                                              .retry_after_s = c->retry_after_s });
+}
+
+void call_run(struct call *c)
+{
+    c->status = 200;
+    c->type = "application/json";
+    if (!c->fail.code) c->route->run(c);
+    if (!c->fail.code && c->out.failed) call_fail(c, ERR_INTERNAL, "the reply is too large");
+    if (!c->fail.code) return;
+    write_problem(c);
+    if (c->status >= 500 && c->fail.code != ERR_OVERLOADED && c->fail.code != ERR_NOT_READY)
+        log_error("http.failed", "id=%s route=%s status=%d reason=\"%s\"", c->id, c->route->name,
+                  c->status, c->fail.msg);
+}
+
+void call_write_late(struct buf *out, void *arg)
+{
+    struct call *c = arg;
+    struct buf body = { .cap_max = 4096 };
+    char detail[80];
+    snprintf(detail, sizeof detail, "the body did not arrive within %g s",
+             (double)c->app->cfg.request_timeout);
+    problem_write(&body, &(struct problem){ .code = ERR_BODY_TIMEOUT, .detail = detail,
+                                            .instance = c->path, .request_id = c->id });
+    buf_printf(out, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE
+                    "\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n\r\n",
+               c->id, body.len);
+    buf_put(out, body.data, body.len);
+    buf_free(&body);
+}
+
+bool call_closes(const struct call *c)
+{
+    return c->early || conn_over(c->conn) || atomic_load(&c->app->state) == APP_DRAINING;
+}

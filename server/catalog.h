@@ -1,0 +1,25 @@
+/* catalog.h — the models a daemon serves: the highest version of every bundle below one directory.
+ *   struct catalog *c = NULL;  TRY(catalog_load(&c, "var/models", NULL, &e));
+ *   struct gen *g = catalog_take(c, "default", 7, &e);  ...  gen_unref(g);  catalog_free(c);
+ * Immutable after load.  Thread: any. */
+#pragma once
+#include "core/serve/gen.h"
+
+struct catalog;
+
+/* default_name NULL: the model called "default", or the only one.  A bundle that does not load is logged
+ * and remembered; an error when none loads, or not the one that default_name asks for. */
+NODISCARD int catalog_load(struct catalog **out, const char *dir, const char *default_name,
+                           struct err *e);
+void catalog_free(struct catalog *c); /* NULL is fine */
+
+/* A reference to the generation of a model, name NULL: the default one.  ERR_MODEL_NOT_FOUND says which
+ * there are. */
+struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, struct err *e);
+
+int catalog_count(const struct catalog *c);
+struct gen *catalog_at(const struct catalog *c, int i); /* borrowed; by name */
+const char *catalog_default(const struct catalog *c);   /* NULL: requests must name one */
+int catalog_failed(const struct catalog *c);
+const char *catalog_failed_name(const struct catalog *c, int i);
+const char *catalog_failed_reason(const struct catalog *c, int i);

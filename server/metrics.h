@@ -1,0 +1,58 @@
+/* metrics.h — counters and histograms of the daemon in Prometheus' text format.
+ *   metrics_request(m, route, METHOD_POST, 200, ns);  metrics_stage(m, STAGE_ENCODE, ms);
+ *   metrics_write(&out, m, route_names);              GET /metrics
+ * Labels come from small fixed sets: never users, items or paths of the client.
+ * Thread: any; every field is atomic, relaxed. */
+#pragma once
+#include "core/base/buf.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum metrics_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OTHER, N_METHODS };
+enum metrics_stage {
+    STAGE_HISTORY, /* parsing the request */
+    STAGE_ENCODE,
+    STAGE_SEARCH,
+    STAGE_MERGE,
+    STAGE_SERIALIZE,
+    N_STAGES
+};
+enum metrics_history { HISTORY_USED, HISTORY_UNKNOWN, HISTORY_TRUNCATED, N_HISTORY };
+enum metrics_candidates { CANDIDATES_FETCHED, CANDIDATES_MERGED, CANDIDATES_RETURNED, N_CANDIDATES };
+enum metrics_fallback { FALLBACK_EMPTY, FALLBACK_UNKNOWN, FALLBACK_INACTIVE, FALLBACK_OTHER, N_FALLBACK };
+
+enum { METRICS_ROUTES = 16, METRICS_CODES = 18, HIST_BUCKETS = 20 };
+
+struct hist {
+    atomic_uint_fast64_t bucket[HIST_BUCKETS + 1]; /* not cumulative; the last is +Inf */
+    atomic_uint_fast64_t sum;                      /* ns, or units */
+};
+
+struct metrics {
+    atomic_uint_fast64_t requests[METRICS_ROUTES][N_METHODS][METRICS_CODES];
+    struct hist duration[METRICS_ROUTES];
+    struct hist stage[N_STAGES];
+    struct hist candidates[N_CANDIDATES];
+    atomic_uint_fast64_t history[N_HISTORY];
+    atomic_uint_fast64_t fallback[N_FALLBACK];
+    atomic_uint_fast64_t shed; /* over max_connections */
+    atomic_int inflight;       /* requests being answered */
+};
+
+/* status 499: the client went away first.  timed: counts in the latency histogram too. */
+void metrics_request(struct metrics *m, int route, enum metrics_method method, int status,
+                     bool timed, uint64_t ns);
+void metrics_stage(struct metrics *m, enum metrics_stage stage, double ms);
+void metrics_candidates(struct metrics *m, enum metrics_candidates kind, int32_t n);
+void metrics_history(struct metrics *m, int32_t used, int32_t unknown, int32_t truncated);
+void metrics_fallback(struct metrics *m, const char *reason); /* rec_answer's word */
+
+/* What the counters hold; route_names ends with NULL. */
+void metrics_write(struct buf *b, struct metrics *m, const char *const *route_names);
+/* process_*: from /proc/self. */
+void metrics_write_process(struct buf *b);
+/* "# HELP name text\n# TYPE name type\n" */
+void metrics_head(struct buf *b, const char *name, const char *type, const char *help);
+/* value as a label: backslash, quote and newline escaped, with its quotes. */
+void metrics_label(struct buf *b, const char *value);

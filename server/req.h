@@ -1,0 +1,29 @@
+/* req.h — the bodies of POST /v1/recommend and /v1/encode, from bytes to a checked request.
+ *   struct req_recommend r;  struct faults f = { 0 };
+ *   if (req_parse_recommend(&r, body, n, true, arena, &f) < 0) ... f says what and where
+ * The result lives in the arena; nothing points into the body.  Thread: any (pure).
+ *
+ * An element of `history` is an id or {"item_id": id, "ts": ..., "event": ...}; ids are strings or
+ * whole numbers.  ts is RFC 3339 or epoch milliseconds; when any element has one, the history is sorted by it
+ * (stable; an element without takes its predecessor's). */
+#pragma once
+#include "core/base/arena.h"
+#include "core/serve/recommend.h"
+#include "server/fault.h"
+
+enum req_format { REQ_FLOAT, REQ_BASE64 };
+
+struct req_recommend {
+    struct rec_request rec; /* the whole history: core/serve takes the newest of it */
+    struct str user_id;     /* p NULL: not given */
+    struct str model;       /* p NULL: not given */
+    enum req_format format; /* encode only */
+};
+
+/* 0, or the first fault's code: ERR_BAD_JSON, ERR_BAD_TYPE, ERR_UNKNOWN_FIELD (not when strict is false),
+ * ERR_INVALID; ERR_LIMIT when the arena is full. */
+NODISCARD int req_parse_recommend(struct req_recommend *out, const char *body, size_t n,
+                                  bool strict, struct arena *a, struct faults *f);
+/* A smaller set of fields: user_id, history, unknown_items, model, format. */
+NODISCARD int req_parse_encode(struct req_recommend *out, const char *body, size_t n, bool strict,
+                               struct arena *a, struct faults *f);
