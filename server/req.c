@@ -4,6 +4,7 @@
 #include "server/when.h"
 #include <inttypes.h>
 #include <jansson.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ struct parse {
     struct arena *a;
     struct faults *f;
     bool strict;
+    char *text; /* where the next id goes: room for as many bytes as the body has, which is enough, because
+                   neither an unescaped string nor a number printed again is longer than its source */
 };
 typedef void field_fn(struct parse *p, const char *ptr, const json_t *v);
 
@@ -104,10 +107,9 @@ static bool read_id(struct parse *p, const char *ptr, const json_t *v, struct st
         fault_add(p->f, ERR_INVALID, ptr, "%s: the id %s", ptr + 1, why);
         return false;
     }
-    char *copy = take(p, n);
-    if (!copy) return false;
-    memcpy(copy, s, n);
-    *out = (struct str){ copy, (int32_t)n };
+    memcpy(p->text, s, n);
+    *out = (struct str){ p->text, (int32_t)n };
+    p->text += n;
     return true;
 }
 
@@ -374,9 +376,14 @@ static int parse_body(struct req_recommend *out, const char *body, size_t n, boo
                       struct arena *a, struct faults *f, const struct field *fields,
                       const struct opt *names)
 {
-    struct parse p = { out, a, f, strict };
+    struct parse p = { out, a, f, strict, NULL };
     *out = (struct req_recommend){ .format = REQ_FLOAT };
     rec_request_defaults(&out->rec);
+    p.text = take(&p, n);
+    if (!p.text) return f->at[0].code;
+    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
+    const char *nul = n ? memchr(body, '\0', n) : NULL;
+    if (nul) return fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
     json_error_t je;
     json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
     if (!root && n == 0) return fault_add(f, ERR_BAD_JSON, "", "the body is empty");

@@ -1,0 +1,314 @@
+#include "core/base/limits.h"
+#include "server/req.h"
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+Suite *suite_req(void);
+
+static struct arena *arena;
+static struct req_recommend r;
+static struct faults f;
+
+static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
+static void teardown(void) { arena_free(arena); }
+
+/* Parses with the body's last byte against a page that may not be read. */
+static int parse_as(const char *body, size_t n, bool strict, bool encode)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page) / page * page;
+    char *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(map, MAP_FAILED);
+    ck_assert_int_eq(mprotect(map + room, page, PROT_NONE), 0);
+    char *at = map + room - n;
+    memcpy(at, body, n);
+    f = (struct faults){ 0 };
+    arena_reset(arena);
+    int rc = encode ? req_parse_encode(&r, at, n, strict, arena, &f)
+                    : req_parse_recommend(&r, at, n, strict, arena, &f);
+    munmap(map, room + page); /* nothing of the result may point into the body */
+    return rc;
+}
+
+static int parse(const char *body) { return parse_as(body, strlen(body), true, false); }
+
+static bool is(struct str s, const char *want)
+{
+    return s.len == (int32_t)strlen(want) && memcmp(s.p, want, strlen(want)) == 0;
+}
+
+static const struct bad {
+    const char *body;
+    int code;
+    const char *pointer, *detail; /* detail: a part of it */
+} bads[] = {
+    { "", ERR_BAD_JSON, "", "empty" },
+    { " ", ERR_BAD_JSON, "", "line 1" },
+    { "{", ERR_BAD_JSON, "", "line 1, column 1" },
+    { "{\"history\":[\"a\",]}", ERR_BAD_JSON, "", "" },
+    { "{\"limit\":1}x", ERR_BAD_JSON, "", "end of file expected" },
+    { "{\"limit\":1,\"limit\":2}", ERR_BAD_JSON, "", "duplicate" },
+    { "{\"history\":[\"\xff\"]}", ERR_BAD_JSON, "", "0xff" },
+    { "{\"history\":[\"\xed\xa0\x80\"]}", ERR_BAD_JSON, "", "" },
+    { "{\"history\":[\"\\ud800\"]}", ERR_BAD_JSON, "", "" },
+    { "{\"history\":[\"\xc3", ERR_BAD_JSON, "", "" },
+    { "{\"history\":[123456789012345678901]}", ERR_BAD_JSON, "", "too big integer" },
+    { "{\"his\\u0000tory\":[]}", ERR_BAD_JSON, "", "" },
+    { "[]", ERR_BAD_TYPE, "", "an object, not an array" },
+    { "null", ERR_BAD_JSON, "", "" }, /* jansson reads objects and arrays only */
+    { "\"history\"", ERR_BAD_JSON, "", "" },
+    { "{\"limt\":3}", ERR_UNKNOWN_FIELD, "/limt", "did you mean \"limit\"" },
+    { "{\"\":3}", ERR_UNKNOWN_FIELD, "/", "" },
+    { "{\"a/b~c\":3}", ERR_UNKNOWN_FIELD, "/a~1b~0c", "" },
+    { "{\"format\":\"float\"}", ERR_UNKNOWN_FIELD, "/format", "" },
+    { "{\"history\":\"a\"}", ERR_BAD_TYPE, "/history", "expected an array, got a string" },
+    { "{\"history\":null}", ERR_BAD_TYPE, "/history", "null" },
+    { "{\"history\":[1.5]}", ERR_BAD_TYPE, "/history/0", "a fractional number" },
+    { "{\"history\":[\"a\",true]}", ERR_BAD_TYPE, "/history/1", "a boolean" },
+    { "{\"history\":[[]]}", ERR_BAD_TYPE, "/history/0", "an array" },
+    { "{\"history\":[\"\"]}", ERR_INVALID, "/history/0", "empty" },
+    { "{\"history\":[\"a\\u0000b\"]}", ERR_INVALID, "/history/0", "NUL" },
+    { "{\"history\":[{}]}", ERR_INVALID, "/history/0", "item_id is missing" },
+    { "{\"history\":[{\"item_id\":null}]}", ERR_BAD_TYPE, "/history/0/item_id", "null" },
+    { "{\"history\":[{\"item_id\":1,\"time\":2}]}", ERR_UNKNOWN_FIELD, "/history/0/time", "item_id, ts, event" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":1700000000}]}", ERR_INVALID, "/history/0/ts", "seconds" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":-5}]}", ERR_INVALID, "/history/0/ts", "seconds" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":1.7e12}]}", ERR_BAD_TYPE, "/history/0/ts", "RFC 3339" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":\"yesterday\"}]}", ERR_INVALID, "/history/0/ts", "RFC 3339" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":\"2026-02-29T00:00:00Z\"}]}", ERR_INVALID, "/history/0/ts", "" },
+    { "{\"history\":[{\"item_id\":1,\"event\":5}]}", ERR_BAD_TYPE, "/history/0/event", "an integer" },
+    { "{\"limit\":0}", ERR_INVALID, "/limit", "from 1 to 1000, not 0" },
+    { "{\"limit\":-1}", ERR_INVALID, "/limit", "" },
+    { "{\"limit\":1000000000}", ERR_INVALID, "/limit", "not 1000000000" },
+    { "{\"limit\":4294967297}", ERR_INVALID, "/limit", "" },
+    { "{\"limit\":\"5\"}", ERR_BAD_TYPE, "/limit", "an integer" },
+    { "{\"limit\":5.0}", ERR_BAD_TYPE, "/limit", "" },
+    { "{\"limit\":true}", ERR_BAD_TYPE, "/limit", "" },
+    { "{\"interests\":0}", ERR_INVALID, "/interests", "" },
+    { "{\"interests\":65}", ERR_INVALID, "/interests", "" },
+    { "{\"candidates_per_interest\":0}", ERR_INVALID, "/candidates_per_interest", "" },
+    { "{\"candidates_per_interest\":4001}", ERR_INVALID, "/candidates_per_interest", "" },
+    { "{\"merge\":\"max\"}", ERR_BAD_TYPE, "/merge", "" },
+    { "{\"merge\":{\"strategy\":\"rrf\"}}", ERR_INVALID, "/merge/strategy", "only \"max\" is served yet" },
+    { "{\"merge\":{\"strategy\":\"best\"}}", ERR_INVALID, "/merge/strategy", "not one of" },
+    { "{\"merge\":{\"strategy\":1}}", ERR_BAD_TYPE, "/merge/strategy", "" },
+    { "{\"merge\":{\"k\":60}}", ERR_UNKNOWN_FIELD, "/merge/k", "" },
+    { "{\"exclude_seen\":1}", ERR_BAD_TYPE, "/exclude_seen", "true or false" },
+    { "{\"exclude_items\":{}}", ERR_BAD_TYPE, "/exclude_items", "" },
+    { "{\"exclude_items\":[\"a\",null]}", ERR_BAD_TYPE, "/exclude_items/1", "" },
+    { "{\"unknown_items\":\"drop\"}", ERR_INVALID, "/unknown_items", "ignore|error" },
+    { "{\"fallback\":\"\"}", ERR_INVALID, "/fallback", "popular|none" },
+    { "{\"fallback\":false}", ERR_BAD_TYPE, "/fallback", "" },
+    { "{\"model\":7}", ERR_BAD_TYPE, "/model", "" },
+    { "{\"model\":\"\"}", ERR_INVALID, "/model", "" },
+    { "{\"user_id\":[]}", ERR_BAD_TYPE, "/user_id", "" },
+    { "{\"explain\":\"yes\"}", ERR_BAD_TYPE, "/explain", "" },
+};
+
+START_TEST(req_refuses_what_is_wrong_and_says_where)
+{
+    const struct bad *b = &bads[_i];
+    ck_assert_msg(parse(b->body) == b->code, "%s: %s", b->body, f.n ? f.at[0].detail : "accepted");
+    ck_assert_int_ge(f.n, 1);
+    ck_assert_str_eq(f.at[0].pointer, b->pointer);
+    ck_assert_msg(strstr(f.at[0].detail, b->detail) != NULL, "%s: %s", b->body, f.at[0].detail);
+}
+END_TEST
+
+START_TEST(req_takes_every_field)
+{
+    ck_assert_int_eq(parse("{\"user_id\":\"u\",\"history\":[\"a\",17,{\"item_id\":\"c\",\"event\":\"click\"}],"
+                           "\"limit\":7,\"interests\":3,\"candidates_per_interest\":50,"
+                           "\"merge\":{\"strategy\":\"max\"},\"exclude_seen\":false,"
+                           "\"exclude_items\":[\"x\",-9],\"unknown_items\":\"error\",\"fallback\":\"none\","
+                           "\"model\":\"films\",\"explain\":true}"), 0);
+    const struct rec_request *q = &r.rec;
+    ck_assert_int_eq(q->n_history, 3);
+    ck_assert(is(q->history[0], "a") && is(q->history[1], "17") && is(q->history[2], "c"));
+    ck_assert_int_eq(q->limit, 7);
+    ck_assert_int_eq(q->interests, 3);
+    ck_assert_int_eq(q->candidates, 50);
+    ck_assert(!q->exclude_seen && q->explain);
+    ck_assert_int_eq(q->n_exclude, 2);
+    ck_assert(is(q->exclude[0], "x") && is(q->exclude[1], "-9"));
+    ck_assert_int_eq(q->unknown, REC_UNKNOWN_ERROR);
+    ck_assert_int_eq(q->fallback, REC_FALLBACK_NONE);
+    ck_assert(is(r.user_id, "u") && is(r.model, "films"));
+}
+END_TEST
+
+START_TEST(req_defaults_are_those_of_core_serve)
+{
+    struct rec_request want;
+    rec_request_defaults(&want);
+    ck_assert_int_eq(parse("{}"), 0);
+    ck_assert_int_eq(r.rec.limit, want.limit);
+    ck_assert_int_eq(r.rec.n_history, 0);
+    ck_assert_int_eq(r.rec.exclude_seen, want.exclude_seen);
+    ck_assert_int_eq(r.rec.candidates, want.candidates);
+    ck_assert_ptr_null(r.model.p);
+}
+END_TEST
+
+START_TEST(req_sorts_by_time_when_any_event_has_one)
+{
+    ck_assert_int_eq(parse("{\"history\":["
+                           "\"first\","
+                           "{\"item_id\":\"late\",\"ts\":\"2026-11-22T18:04:11Z\"},"
+                           "\"after-late\","
+                           "{\"item_id\":\"early\",\"ts\":\"2026-11-22T18:04:11+01:00\"},"
+                           "{\"item_id\":\"same\",\"ts\":\"2026-11-22T17:04:11.000Z\"},"
+                           "{\"item_id\":\"ms\",\"ts\":1195446738833}]}"), 0);
+    static const char *const want[] = { "first", "ms", "early", "same", "late", "after-late" };
+    ck_assert_int_eq(r.rec.n_history, 6);
+    for (int i = 0; i < 6; i++) ck_assert_msg(is(r.rec.history[i], want[i]), "place %d", i);
+}
+END_TEST
+
+START_TEST(req_keeps_the_order_of_a_history_without_times)
+{
+    ck_assert_int_eq(parse("{\"history\":[\"c\",\"a\",\"b\",\"a\"]}"), 0);
+    ck_assert(is(r.rec.history[0], "c") && is(r.rec.history[1], "a") && is(r.rec.history[3], "a"));
+}
+END_TEST
+
+START_TEST(req_reports_several_faults_and_the_first_one_decides)
+{
+    ck_assert_int_eq(parse("{\"limit\":0,\"histroy\":[],\"explain\":3}"), ERR_INVALID);
+    ck_assert_int_eq(f.n, 3);
+    ck_assert_str_eq(f.at[1].pointer, "/histroy");
+    ck_assert_int_eq(f.at[1].code, ERR_UNKNOWN_FIELD);
+    ck_assert_int_eq(f.at[2].code, ERR_BAD_TYPE);
+}
+END_TEST
+
+START_TEST(req_reports_at_most_faults_max)
+{
+    ck_assert_int_eq(parse("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1}"),
+                     ERR_UNKNOWN_FIELD);
+    ck_assert_int_eq(f.n, FAULTS_MAX);
+}
+END_TEST
+
+START_TEST(req_not_strict_ignores_unknown_members_only)
+{
+    const char *body = "{\"future\":{},\"history\":[{\"item_id\":\"a\",\"dwell\":3}],\"merge\":{\"x\":1}}";
+    ck_assert_int_eq(parse_as(body, strlen(body), false, false), 0);
+    ck_assert_int_eq(r.rec.n_history, 1);
+    body = "{\"limit\":0}";
+    ck_assert_int_eq(parse_as(body, strlen(body), false, false), ERR_INVALID);
+}
+END_TEST
+
+START_TEST(req_nul_bytes_and_every_truncation_are_bad_json)
+{
+    static const char body[] = "{\"user_id\":\"\xc3\xa9\",\"history\":[\"a\",{\"item_id\":5,\"ts\":1795446738833}],"
+                               "\"merge\":{\"strategy\":\"max\"},\"explain\":false}";
+    size_t n = sizeof body - 1;
+    ck_assert_int_eq(parse_as(body, n, true, false), 0);
+    for (size_t cut = 0; cut < n; cut++) ck_assert_int_eq(parse_as(body, cut, true, false), ERR_BAD_JSON);
+    for (size_t at = 0; at < n; at++) {
+        char with_nul[sizeof body];
+        memcpy(with_nul, body, sizeof body);
+        with_nul[at] = '\0';
+        ck_assert_msg(parse_as(with_nul, n, true, false) == ERR_BAD_JSON, "NUL at %zu", at);
+    }
+}
+END_TEST
+
+START_TEST(req_depth_is_bounded)
+{
+    enum { DEEP = 200000 };
+    char *body = malloc(DEEP + 16);
+    int n = sprintf(body, "{\"history\":");
+    memset(body + n, '[', DEEP);
+    ck_assert_int_eq(parse_as(body, (size_t)n + DEEP, true, false), ERR_BAD_JSON);
+    free(body);
+}
+END_TEST
+
+/* {"KEY":[1,1,...]} with n elements */
+static char *many(const char *key, int n)
+{
+    char *body = malloc((size_t)n * 2 + 64), *p = body;
+    p += sprintf(p, "{\"%s\":[1", key);
+    for (int i = 1; i < n; i++) p += sprintf(p, ",1");
+    sprintf(p, "]}");
+    return body;
+}
+
+static const struct {
+    const char *key;
+    int n, want;
+} counts[] = { { "history", LIMIT_HISTORY_PARSED, 0 }, { "history", LIMIT_HISTORY_PARSED + 1, ERR_INVALID },
+               { "exclude_items", LIMIT_EXCLUDE, 0 },  { "exclude_items", LIMIT_EXCLUDE + 1, ERR_INVALID } };
+
+START_TEST(req_arrays_have_caps)
+{
+    char *body = many(counts[_i].key, counts[_i].n);
+    ck_assert_int_eq(parse(body), counts[_i].want);
+    free(body);
+}
+END_TEST
+
+START_TEST(req_ids_have_a_cap)
+{
+    char body[LIMIT_ID_BYTES + 64];
+    for (int n = LIMIT_ID_BYTES; n <= LIMIT_ID_BYTES + 1; n++) {
+        int at = sprintf(body, "{\"history\":[\"");
+        memset(body + at, 'x', (size_t)n);
+        sprintf(body + at + n, "\"]}");
+        ck_assert_int_eq(parse(body), n == LIMIT_ID_BYTES ? 0 : ERR_INVALID);
+    }
+}
+END_TEST
+
+START_TEST(req_out_of_arena_is_a_limit_not_a_crash)
+{
+    char *body = many("history", 5000);
+    struct arena *small = arena_new("small", 4096, 64 << 10);
+    f = (struct faults){ 0 };
+    ck_assert_int_eq(req_parse_recommend(&r, body, strlen(body), true, small, &f), ERR_LIMIT);
+    arena_free(small);
+    free(body);
+}
+END_TEST
+
+START_TEST(req_encode_takes_its_fields_and_no_others)
+{
+    const char *body = "{\"history\":[\"a\"],\"format\":\"base64\",\"unknown_items\":\"error\",\"model\":\"m\"}";
+    ck_assert_int_eq(parse_as(body, strlen(body), true, true), 0);
+    ck_assert_int_eq(r.format, REQ_BASE64);
+    body = "{\"limit\":3}";
+    ck_assert_int_eq(parse_as(body, strlen(body), true, true), ERR_UNKNOWN_FIELD);
+    body = "{\"format\":\"hex\"}";
+    ck_assert_int_eq(parse_as(body, strlen(body), true, true), ERR_INVALID);
+}
+END_TEST
+
+Suite *suite_req(void)
+{
+    Suite *s = suite_create("req");
+    TCase *t = tcase_create("req");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, req_refuses_what_is_wrong_and_says_where, 0, (int)(sizeof bads / sizeof *bads));
+    tcase_add_test(t, req_takes_every_field);
+    tcase_add_test(t, req_defaults_are_those_of_core_serve);
+    tcase_add_test(t, req_sorts_by_time_when_any_event_has_one);
+    tcase_add_test(t, req_keeps_the_order_of_a_history_without_times);
+    tcase_add_test(t, req_reports_several_faults_and_the_first_one_decides);
+    tcase_add_test(t, req_reports_at_most_faults_max);
+    tcase_add_test(t, req_not_strict_ignores_unknown_members_only);
+    tcase_add_test(t, req_nul_bytes_and_every_truncation_are_bad_json);
+    tcase_add_test(t, req_depth_is_bounded);
+    tcase_add_loop_test(t, req_arrays_have_caps, 0, (int)(sizeof counts / sizeof *counts));
+    tcase_add_test(t, req_ids_have_a_cap);
+    tcase_add_test(t, req_out_of_arena_is_a_limit_not_a_crash);
+    tcase_add_test(t, req_encode_takes_its_fields_and_no_others);
+    suite_add_tcase(s, t);
+    return s;
+}
