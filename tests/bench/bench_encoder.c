@@ -1,0 +1,142 @@
+/* bench_encoder.c — microseconds per sequence of the encoder's forward pass on one thread, and milliseconds
+ * of an encoder's training step; tests/bench/torch_encoder.py measures the same forward in PyTorch.
+ * 2 layers, 2 heads, D=64, feed-forward 256 with gelu, causal.
+ *   build/release/bench_encoder [forward|train1|train2] */
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/nn/model.h"
+#include "core/num/num.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { V = 12101, L = 50, TRIALS = 31 };
+
+struct times {
+    double median_us, best_us;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef void work_fn(void *ctx);
+
+/* Each trial repeats the work for about 3 ms. */
+static struct times measure(work_fn *fn, void *ctx)
+{
+    double us[TRIALS];
+    int64_t reps = 1;
+    for (;; reps *= 2) {
+        uint64_t start = clock_ns();
+        for (int64_t i = 0; i < reps; i++) fn(ctx);
+        if (clock_ns() - start > 3000000) break;
+    }
+    for (int t = 0; t < TRIALS; t++) {
+        uint64_t start = clock_ns();
+        for (int64_t i = 0; i < reps; i++) fn(ctx);
+        us[t] = (double)(clock_ns() - start) * 1e-3 / (double)reps;
+    }
+    qsort(us, TRIALS, sizeof *us, by_value);
+    return (struct times){ us[TRIALS / 2], us[0] };
+}
+
+struct bench {
+    struct model *m;
+    struct tape *tp;
+    struct seqpack sp;
+    int32_t *ids, *cu, *pos;
+};
+
+static void bench_batch(struct bench *b, const int32_t *len, int32_t B)
+{
+    struct rng r = rng_make(7, RNG_TEST);
+    b->cu = xcalloc((size_t)B + 1, sizeof *b->cu);
+    for (int32_t i = 0; i < B; i++) b->cu[i + 1] = b->cu[i] + len[i];
+    const int32_t N = b->cu[B];
+    b->pos = xcalloc((size_t)N, sizeof *b->pos);
+    b->ids = xcalloc((size_t)N, sizeof *b->ids);
+    seqpack_positions(b->pos, b->cu, B, L, POS_FIRST);
+    for (int32_t i = 0; i < N; i++) b->ids[i] = (int32_t)rng_below(&r, V);
+    b->sp = (struct seqpack){ .B = B, .N = N, .cu = b->cu, .pos = b->pos };
+}
+
+static void bench_batch_free(struct bench *b)
+{
+    free(b->cu);
+    free(b->pos);
+    free(b->ids);
+}
+
+static void forward(void *ctx)
+{
+    struct bench *b = ctx;
+    tape_begin(b->tp, 0, 0, false);
+    (void)model_encode(b->m, b->tp, &b->sp, b->ids, BETA_IN);
+}
+
+static void train(void *ctx)
+{
+    struct bench *b = ctx;
+    tape_begin(b->tp, GROUPS_ALL, 1, true);
+    struct encoded e = model_encode(b->m, b->tp, &b->sp, b->ids, BETA_IN);
+    tape_backward(b->tp, ad_sum(b->tp, e.phi, 1.0f));
+}
+
+static void forward_row(struct bench *b, int32_t len, int32_t B)
+{
+    int32_t lens[64];
+    for (int32_t i = 0; i < B; i++) lens[i] = len;
+    bench_batch(b, lens, B);
+    struct times t = measure(forward, b);
+    printf("encoder forward, 1 thread   length %2d  B %2d   %8.2f us/sequence   (best %.2f)\n", len, B,
+           t.median_us / B, t.best_us / B);
+    bench_batch_free(b);
+}
+
+static void train_row(struct bench *b, int threads)
+{
+    enum { B = 256 };
+    static const int32_t typical[8] = { 2, 3, 4, 5, 6, 8, 12, 32 }; /* mean 9 */
+    int32_t lens[B];
+    for (int32_t i = 0; i < B; i++) lens[i] = typical[i % 8];
+    bench_batch(b, lens, B);
+    struct times t = measure(train, b);
+    printf("encoder forward + backward  %d thread%s  %d sequences, %d tokens, dropout .5"
+           "   %.2f ms   (best %.2f)\n",
+           threads, threads > 1 ? "s" : " ", B, b->sp.N, t.median_us * 1e-3, t.best_us * 1e-3);
+    bench_batch_free(b);
+}
+
+int main(int argc, char **argv)
+{
+    const char *only = argc > 1 ? argv[1] : NULL;
+    num_init();
+    struct model_cfg cfg = { .n_items = V };
+    conf_defaults(model_opts, &cfg);
+    cfg.width = 64;
+    cfg.layers = 2;
+    cfg.heads = 2;
+    cfg.max_len = L;
+    cfg.interests = 0;
+    cfg.causal = 1;
+    cfg.dropout = cfg.attn_dropout = .5f;
+
+    struct bench b = { .m = model_new(&cfg, true) };
+    params_init(model_params(b.m), 1);
+    for (int threads = 1; threads <= 2; threads++) {
+        struct arena *mem = arena_new("bench", 1 << 24, 0);
+        struct par *pool = par_new(threads);
+        b.tp = tape_new(mem, pool);
+        if (threads == 1 && (!only || strcmp(only, "forward") == 0))
+            for (int i = 0; i < 4; i++) forward_row(&b, i < 2 ? 10 : 50, i % 2 ? 32 : 1);
+        if (!only || strcmp(only, threads == 1 ? "train1" : "train2") == 0) train_row(&b, threads);
+        tape_free(b.tp);
+        par_free(pool);
+        arena_free(mem);
+    }
+    model_free(b.m);
+    return 0;
+}
