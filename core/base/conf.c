@@ -109,7 +109,13 @@ static int set_number(const struct opt *o, void *cfg, const char *v, struct err 
     if (end == v || *end || errno || !isfinite(x))
         return err_set(e, ERR_CONFIG, "%s = %s: expected %s", o->key, v,
                        whole ? "a whole number" : "a number");
-    if (x < o->lo || x > o->hi)
+    double lo = o->lo, hi = o->hi;
+    if (!whole) { /* as it is kept: what conf_get prints of a limit has to be read again */
+        x = (double)(float)x;
+        lo = (double)(float)lo;
+        hi = (double)(float)hi;
+    }
+    if (x < lo || x > hi)
         return err_set(e, ERR_CONFIG, "%s = %s: must be from %g to %g", o->key, v, o->lo, o->hi);
     if (o->type == OPT_T_INT) *(int32_t *)member(o, cfg) = (int32_t)x;
     if (o->type == OPT_T_I64) *(int64_t *)member(o, cfg) = strtoll(v, NULL, 10);
@@ -248,19 +254,33 @@ struct ini_ctx {
     struct err *e;
 };
 
-/* fgets that counts, since inih may be built without line numbers in its callback. */
+/* The rest of a line that did not fit. */
+static bool skip_line(FILE *f)
+{
+    int ch = getc(f);
+    if (ch == EOF) return false;
+    while (ch != '\n' && ch != EOF) ch = getc(f);
+    return true;
+}
+
+/* fgets that counts, since inih may be built without line numbers in its callback, and that keeps inih from
+ * taking the rest of a long line for a line of its own: comments are cut, anything else is an error. */
 static char *next_line(char *out, int n, void *stream)
 {
     struct ini_ctx *c = stream;
-    char *got = fgets(out, n, c->f);
-    if (got) c->line++;
-    return got;
+    if (c->e->code || !fgets(out, n, c->f)) return NULL;
+    c->line++;
+    size_t len = strlen(out);
+    if (len + 1 < (size_t)n || out[len - 1] == '\n' || !skip_line(c->f)) return out;
+    char first = out[strspn(out, " \t")];
+    if (first != '#' && first != ';')
+        (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path, c->line, n - 1);
+    return c->e->code ? NULL : out;
 }
 
 static int on_ini(void *user, const char *section, const char *name, const char *value)
 {
     struct ini_ctx *c = user;
-    if (c->e->code) return 0; /* inih goes on after the first error */
     if (c->fn(c->ctx, section, name, value, c->line, c->e) == 0) return 1;
     err_ctx(c->e, "%s:%d", c->path, c->line);
     return 0;
@@ -271,7 +291,8 @@ int conf_ini(const char *path, conf_ini_fn *fn, void *ctx, struct err *e)
     struct err local = { 0 };
     struct ini_ctx c = { fn, ctx, path, fopen(path, "r"), 0, e ? e : &local };
     if (!c.f) return err_sys(e, ERR_CONFIG, "%s", path);
-    int bad = ini_parse_stream(next_line, &c, on_ini, &c);
+    int bad = ini_parse_stream(next_line, &c, on_ini, &c); /* reads on after an error: next_line ends it */
+    if (ferror(c.f)) (void)err_sys(c.e, ERR_CONFIG, "reading %s", path);
     fclose(c.f);
     if (c.e->code) return c.e->code;
     if (bad != 0)

@@ -15,7 +15,7 @@ bool io_exists(const char *path) { return access(path, F_OK) == 0; }
 
 static int open_regular(const char *path, size_t *nb, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
     if (fd < 0) return err_sys(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", path);
     struct stat st;
     if (fstat(fd, &st) < 0) {
@@ -143,15 +143,27 @@ int io_write_atomic(const char *path, const void *data, size_t nb, struct err *e
     return rc;
 }
 
+static int make_dir(const char *path, struct err *e)
+{
+    struct stat st;
+    if (mkdir(path, 0755) == 0) return 0;
+    if (errno == EEXIST && stat(path, &st) == 0) {
+        if (S_ISDIR(st.st_mode)) return 0;
+        errno = ENOTDIR;
+    }
+    return err_sys(e, ERR_IO, "making directory %s", path);
+}
+
 int io_mkdirs(const char *path, struct err *e)
 {
+    if (!*path) return make_dir(path, e);
     char *p = xstrdup(path);
     int rc = 0;
     for (char *s = p + 1; rc == 0; s++) {
         if (*s != '/' && *s != '\0') continue;
         char c = *s;
         *s = '\0';
-        if (mkdir(p, 0755) < 0 && errno != EEXIST) rc = err_sys(e, ERR_IO, "making directory %s", p);
+        rc = make_dir(p, e);
         *s = c;
         if (c == '\0') break;
     }
