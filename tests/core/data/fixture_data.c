@@ -1,0 +1,70 @@
+#include "tests/core/data/fixture_data.h"
+#include "core/base/buf.h"
+#include "core/base/io.h"
+#include "core/base/mem.h"
+#include "core/base/rng.h"
+#include "core/data/read.h"
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void write_and_open(struct dataset *d, struct interactions *x, const char *dir)
+{
+    static int n_sets;
+    struct err e = { 0 };
+    struct read_stats st;
+    char *to = xasprintf("%s/set%d", dir, n_sets++);
+    ck_assert_msg(interactions_write(x, to, 1, &st, &e) == 0, "%s", e.msg);
+    ck_assert_msg(dataset_open(d, to, &e) == 0, "%s", e.msg);
+    interactions_free(x);
+    free(to);
+}
+
+void data_from_text(struct dataset *d, const char *dir, const char *text)
+{
+    struct err e = { 0 };
+    struct read_stats st;
+    struct interactions *x = interactions_new();
+    int rc = read_events_mem(x, text, strlen(text), "text", READ_AUTO, &st, &e);
+    ck_assert_msg(rc == 0, "%s", e.msg);
+    write_and_open(d, x, dir);
+}
+
+const char *data_path(const char *below)
+{
+    static char path[512];
+    const char *root = getenv("DATA");
+    snprintf(path, sizeof path, "%s/%s", root ? root : "../shared/data", below);
+    if (io_exists(path)) return path;
+    fprintf(stderr, "skipped: %s is absent\n", path);
+    return NULL;
+}
+
+bool data_real(struct dataset *d, const char *dir, const char *name)
+{
+    char below[64];
+    snprintf(below, sizeof below, "amazon-yelp/%s.txt", name);
+    const char *path = data_path(below);
+    if (!path) return false;
+    struct err e = { 0 };
+    struct read_stats st;
+    struct interactions *x = interactions_new();
+    ck_assert_msg(read_events(x, path, READ_AUTO, &st, &e) == 0, "%s", e.msg);
+    write_and_open(d, x, dir);
+    return true;
+}
+
+void data_random(struct dataset *d, const char *dir, int n_users, int n_items, int len_max,
+                 uint64_t seed)
+{
+    struct buf text = { 0 };
+    struct rng r = rng_make(seed, RNG_TEST);
+    for (int u = 0; u < n_users; u++) {
+        buf_printf(&text, "u%d", u);
+        for (int i = 0; i <= u % len_max; i++)
+            buf_printf(&text, " i%u", rng_below(&r, (uint32_t)n_items));
+        buf_putc(&text, '\n');
+    }
+    data_from_text(d, dir, text.data);
+    buf_free(&text);
+}
