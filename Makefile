@@ -87,10 +87,10 @@ flags_cov := -O0 --coverage
 flags_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 num_opt_release := -O3
 num_opt_debug := -Og
-num_opt_asan := -O2
-num_opt_tsan := -O2
+num_opt_asan := -O1
+num_opt_tsan := -O1
 num_opt_cov := -O0
-num_opt_fuzz := -O2
+num_opt_fuzz := -O1
 
 link_flags := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 libs := $(FAISS_LIBS) -ljansson -linih -lxxhash -lnettle -lz -lzstd $(if $(filter x86_64,$(ARCH)),-lmvec) -lm
@@ -204,7 +204,7 @@ debug: $(call programs,debug) ## the same without optimisation, in build/debug/
 
 export DATA
 test_env := CK_FORK=no OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
-    ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
     TSAN_OPTIONS=halt_on_error=1
 
 replays := $(if $(wildcard tests/fuzz/replay.c),$(fuzz_names:%=build/asan/replay_%))
