@@ -50,7 +50,7 @@ static int on_key(void *ctx, const char *section, const char *key, const char *v
     (void)line;
     if (section[0] && strcmp(section, "intentd") != 0)
         return err_set(e, ERR_CONFIG, "section [%.60s]: only [intentd] is known", section);
-    return conf_set(cfg_opts, ctx, key, value, e);
+    return key ? conf_set(cfg_opts, ctx, key, value, e) : 0;
 }
 
 static int parse_args(struct cfg *c, const char **url, int argc, char **argv, struct err *e)

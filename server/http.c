@@ -4,11 +4,14 @@
 #include "core/base/mem.h"
 #include "server/call.h"
 #include <errno.h>
+#include <linux/filter.h>
 #include <microhttpd.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct http {
@@ -195,6 +198,23 @@ int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
     return 0;
 }
 
+void http_refuse(struct http *h)
+{
+    /* Closing a listening socket resets connections that it has accepted and nobody has taken yet, whose
+     * clients may have sent a request.  So that none is there, the socket first stops hearing SYNs (byte
+     * 13 of a TCP header: flags).  A client that repeats its SYN a second later finds the port closed. */
+    static struct sock_filter deaf[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = { sizeof deaf / sizeof *deaf, deaf };
+    if (setsockopt(h->listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0)
+        log_warn("http.no_filter", "reason=\"%s\"", strerror(errno));
+}
+
 void http_quiesce(struct http *h)
 {
     if (MHD_quiesce_daemon(h->mhd) == MHD_INVALID_SOCKET) return;
@@ -206,6 +226,7 @@ void http_quiesce(struct http *h)
             log_warn("http.refused", "reason=\"%s\"", strerror(errno));
         len = sizeof ss;
     }
+    shutdown(h->listen_fd, SHUT_RDWR); /* not close: a thread of the library may still hold the number */
 }
 
 void http_stop(struct http *h)

@@ -1,13 +1,16 @@
 /* http.h — the daemon's listener on libmicrohttpd: a pool of threads that read, infer and write.
  * Inference runs in the thread that read the request: measured, nothing is faster for lone requests, and no
  * more threads can be runnable than there are cores.
- *   struct http *h;  TRY(http_start(&h, app, listen_fd, &e));  http_quiesce(h);  http_stop(h);
+ *   struct http *h;  TRY(http_start(&h, app, listen_fd, &e));  http_refuse(h);  http_quiesce(h);  http_stop(h);
  * Thread: owner (main). */
 #pragma once
 #include "server/app.h"
 
 struct http;
 NODISCARD int http_start(struct http **out, struct app *app, int listen_fd, struct err *e);
-/* Accepts no more; connections that the kernel had accepted already are still served. */
+/* Takes no new connections from here on: what arrives is left unanswered, and refused once http_quiesce
+ * closes the port.  Those whose handshake has begun get through meanwhile. */
+void http_refuse(struct http *h);
+/* Closes the port, after taking in what the kernel had accepted: those are still served. */
 void http_quiesce(struct http *h);
 void http_stop(struct http *h); /* closes every connection and the listening socket */

@@ -22,6 +22,7 @@
 enum { EXIT_USAGE = 2, TICK_MS = 200, PROBE_S = 5 };
 /* A connection that fell silent this recently may be about to send: a drain waits for it. */
 static const uint64_t GRACE_NS = 1000000000;
+static const uint64_t HANDSHAKE_NS = 250000000; /* for connections half made when the port closes */
 
 static int signal_pipe[2] = { -1, -1 }; /* [0] read by main; set once */
 
@@ -72,6 +73,8 @@ static void drain(struct app *app, struct http *h, int why)
              (double)app->cfg.drain_delay, conns_count(app->conns));
     atomic_store(&app->state, APP_DRAINING);
     for (uint64_t end = from_now(app->cfg.drain_delay); clock_ns() < end;) drain_tick(app);
+    http_refuse(h);
+    for (uint64_t end = clock_ns() + HANDSHAKE_NS; clock_ns() < end;) drain_tick(app);
     http_quiesce(h);
     log_info("drain.quiet", "connections=%d", conns_count(app->conns));
     int busy = 1;
