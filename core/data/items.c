@@ -45,7 +45,10 @@ struct view {
 
 static int header_check(struct items_header *h, const void *data, size_t nb, struct err *e)
 {
-    if (nb < sizeof *h) return err_set(e, ERR_FORMAT, "%zu bytes are too few for a header", nb);
+    if (nb < sizeof *h) {
+        err_set(e, ERR_FORMAT, "%zu bytes are too few for a header", nb);
+        return ERR_FORMAT;
+    }
     memcpy(h, data, sizeof *h);
     if (memcmp(h->magic, ITEMS_MAGIC, sizeof h->magic) != 0)
         return err_set(e, ERR_FORMAT, "does not begin with " ITEMS_MAGIC);
@@ -80,13 +83,21 @@ static int sections_find(struct view *v, const struct items_header *h, const voi
             v[k] = (struct view){ (const char *)data + s->off, s->nb };
         }
     }
+    return 0;
+}
+
+static int sections_check(const struct view *v, const struct items_header *h, struct err *e)
+{
     uint64_t n = h->n_items;
     const uint64_t want[SEC_COUNT] = { [SEC_ID_OFF] = 8 * (n + 1),
                                        [SEC_TITLE_OFF] = 8 * (n + 1),
                                        [SEC_POP] = 8 * n,
                                        [SEC_ORDER] = 4 * n };
     for (int k = 0; k < SEC_COUNT; k++) {
-        if (!v[k].p) return err_set(e, ERR_FORMAT, "no section holds the %s", sec_name[k]);
+        if (!v[k].p) {
+            err_set(e, ERR_FORMAT, "no section holds the %s", sec_name[k]);
+            return ERR_FORMAT;
+        }
         if (want[k] && v[k].nb != want[k])
             return err_set(e, ERR_FORMAT, "%s: %llu bytes for %u rows", sec_name[k],
                            (unsigned long long)v[k].nb, h->n_items);
@@ -126,7 +137,7 @@ static int order_check(const struct items *it, struct err *e)
         if (i == 0) continue;
         int32_t before = it->order[i - 1];
         if (it->pop[before] < it->pop[row] ||
-            (it->pop[before] == it->pop[row] && before >= row))
+            (before >= row && it->pop[before] == it->pop[row]))
             return err_set(e, ERR_FORMAT, "order by popularity: place %d is out of order", i);
     }
     return 0;
@@ -175,6 +186,7 @@ static int items_view(struct items *it, const void *data, size_t nb, struct err 
     struct view v[SEC_COUNT] = { 0 };
     TRY(header_check(&h, data, nb, e));
     TRY(sections_find(v, &h, data, nb, e));
+    TRY(sections_check(v, &h, e));
     it->n = (int32_t)h.n_items;
     it->id = (struct strings){ v[SEC_ID_OFF].p, v[SEC_ID].p };
     it->title = (struct strings){ v[SEC_TITLE_OFF].p, v[SEC_TITLE].p };

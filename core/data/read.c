@@ -77,7 +77,10 @@ static bool looks_like_sequences(const char *data, size_t nb)
         for (size_t k = 0; k < line.n; k++)
             if ((unsigned char)line.p[k] < ' ' || line.p[k] == ',' || line.p[k] == 0x7f)
                 return false;
-        pair |= text_word(&line, &word) && text_word(&line, &word);
+        int n_words = 0;
+        while (n_words < 2 && text_word(&line, &word))
+            n_words++;
+        pair |= n_words == 2;
     }
     return pair;
 }

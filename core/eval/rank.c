@@ -83,6 +83,12 @@ static inline f32x4 load4(const float *p)
     return x;
 }
 
+/* Lanes of ones where x is not a number. */
+static inline i32x4 is_nan(f32x4 x)
+{
+    return ((i32x4)x & 0x7fffffff) > 0x7f800000;
+}
+
 static inline int64_t lanes_sum(i32x4 x)
 {
     return (int64_t)x[0] + x[1] + x[2] + x[3];
@@ -99,19 +105,19 @@ static int64_t count_before(const float *s, int32_t n, float t, bool lower, int6
         for (; i + 4 <= n; i += 4) {
             f32x4 x = load4(s + i);
             before -= x >= t4;
-            nan -= x != x;
+            nan -= is_nan(x);
         }
     else
         for (; i + 4 <= n; i += 4) {
             f32x4 x = load4(s + i);
             before -= x > t4;
-            nan -= x != x;
+            nan -= is_nan(x);
         }
     int64_t count = lanes_sum(before);
     *n_nan += lanes_sum(nan);
     for (; i < n; i++) {
         count += s[i] > t || (lower && s[i] == t);
-        *n_nan += s[i] != s[i];
+        *n_nan += isnan(s[i]) != 0;
     }
     return count;
 }
@@ -122,12 +128,12 @@ static void max_into(float *y, const float *x, int32_t n)
     int32_t i = 0;
     for (; i + 4 <= n; i += 4) {
         f32x4 a = load4(y + i), b = load4(x + i);
-        i32x4 keep = (a >= b) | (a != a);
+        i32x4 keep = (a >= b) | is_nan(a);
         i32x4 bits = (keep & (i32x4)a) | (~keep & (i32x4)b);
         memcpy(y + i, &bits, sizeof bits);
     }
     for (; i < n; i++)
-        if (!(y[i] >= x[i]) && y[i] == y[i]) y[i] = x[i];
+        if (!(y[i] >= x[i]) && !isnan(y[i])) y[i] = x[i];
 }
 
 /* Scores of one tile of items for one chunk of users. */
@@ -179,7 +185,7 @@ static void rank_user(void *ctx, int i, int worker)
         r->rank[i] = V;
         return;
     }
-    int64_t n_nan = s[target] != s[target];
+    int64_t n_nan = isnan(s[target]) != 0;
     int64_t rank = count_before(s, target, s[target], true, &n_nan) +
                    count_before(s + target + 1, V - target - 1, s[target], false, &n_nan);
     r->rank[i] = n_nan ? RANK_NAN : rank;

@@ -65,6 +65,7 @@ void data_random(struct dataset *d, const char *dir, int n_users, int n_items, i
             buf_printf(&text, " i%u", rng_below(&r, (uint32_t)n_items));
         buf_putc(&text, '\n');
     }
+    ck_assert_ptr_nonnull(text.data);
     data_from_text(d, dir, text.data);
     buf_free(&text);
 }

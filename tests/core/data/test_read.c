@@ -298,8 +298,9 @@ START_TEST(a_line_over_the_cap_is_dropped)
     size_t nb = (size_t)LIMIT_LINE_BYTES + 32;
     char *text = xmalloc(nb);
     memset(text, 'x', nb);
-    memcpy(text, "u1 a b\n", 7);
-    memcpy(text + nb - 7, "\nu2 a b", 7);
+    static const char first[7] = "u1 a b\n", last[7] = "\nu2 a b";
+    memcpy(text, first, sizeof first);
+    memcpy(text + nb - sizeof last, last, sizeof last);
     ck_assert_int_eq(read_events_mem(x, text, nb, "input", READ_SEQ, &st, &e), 0);
     ck_assert_int_eq(st.dropped[DROP_LONG_LINE], 1);
     ck_assert_int_eq(st.first_line[DROP_LONG_LINE], 2);

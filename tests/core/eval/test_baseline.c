@@ -72,7 +72,7 @@ START_TEST(itemcf_looks_at_the_last_50_events_only)
     char text[1024] = "u1 old";
     for (int i = 0; i < 50; i++)
         snprintf(text + strlen(text), 16, " i%d", i);
-    strcat(text, " x y\n");
+    snprintf(text + strlen(text), 16, " x y\n");
     data_from_text(&d, dir, text);
     struct links l = links_itemcf(&d, NULL);
     ck_assert_int_eq(l.cu[row("old") + 1] - l.cu[row("old")], 0);

@@ -34,7 +34,10 @@ struct toy {
 
 static float toy_value(int32_t item, int32_t len, int32_t k, int32_t j)
 {
-    return (float)(rng_hash((uint64_t)(item * 131 + len), (uint64_t)(k * 64 + j)) % 9) / 8 -
+    return (float)(rng_hash((uint64_t)item * 131 + (uint64_t)len,
+                            (uint64_t)k * 64 + (uint64_t)j) %
+                   9) /
+               8 -
            0.5f;
 }
 
@@ -76,7 +79,7 @@ static int64_t plain_rank(int32_t u, const struct rank_cfg *cfg)
     if (!dataset_case(&d, u, cfg->split, &hist, &len, &answer)) return -1;
     double *s = xmalloc((size_t)d.n_items * sizeof *s);
     for (int32_t v = 0; v < d.n_items; v++) {
-        s[v] = -INFINITY;
+        s[v] = -HUGE_VAL;
         for (int32_t k = 0; k < cfg->K; k++) {
             double dot = 0;
             for (int32_t j = 0; j < cfg->D; j++)
@@ -85,12 +88,12 @@ static int64_t plain_rank(int32_t u, const struct rank_cfg *cfg)
             if (dot > s[v]) s[v] = dot;
         }
         if (holds(hist, len, v) && cfg->seen == SEEN_ZERO) s[v] = 0;
-        if (holds(hist, len, v) && cfg->seen == SEEN_MASK) s[v] = -INFINITY;
+        if (holds(hist, len, v) && cfg->seen == SEEN_MASK) s[v] = -HUGE_VAL;
     }
     int64_t rank = 0;
     for (int32_t v = 0; v < d.n_items; v++)
         rank += s[v] > s[answer] || (s[v] == s[answer] && v < answer);
-    if (s[answer] == -INFINITY) rank = d.n_items;
+    if (s[answer] == -HUGE_VAL) rank = d.n_items;
     free(s);
     return rank;
 }
