@@ -5,7 +5,7 @@
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 
-enum { ROWS = 64, MIN_CHUNK = 256, MAX_CHUNKS = 32 };
+enum { ROWS = 128, MIN_CHUNK = 256, MAX_CHUNKS = 32 };
 
 struct linear {
     struct ten *y, *x, *w, *b;

@@ -16,7 +16,7 @@ struct head {
     int64_t tok, h;
     float *kt, *vt; /* [dh,BLK] transposed keys and values of the current block */
     float *s, *dp;  /* [BLK,BLK] */
-    float *bias;    /* [BLK] 0, or -inf for what is no key */
+    float *bias;    /* [BLK] 0, or -inf for what is no key; not used without a key mask */
     float *top, *sum, *delta; /* [n] running maximum and sum; dy.y */
 };
 
@@ -83,7 +83,7 @@ static int32_t keys_of(const struct span *p, int32_t i)
     return p->diagonal && i + 1 < p->nj ? i + 1 : p->nj;
 }
 
-/* t[dh,BLK] = transpose of rows j0 .. j0+nj of x [n,dh]; padding columns are 0. */
+/* t[dh,BLK] = transpose of rows j0 .. j0+nj of x [n,dh]; padding columns hold copies. */
 static void transpose_block(float *t, const float *x, const struct head *a, const struct span *p)
 {
     for (int32_t j = 0; j < p->nj; j += VW)
@@ -94,8 +94,8 @@ static void transpose_block(float *t, const float *x, const struct head *a, cons
 
 static void key_bias(struct head *a, const struct span *p)
 {
-    for (int32_t j = 0; j < BLK; j++)
-        a->bias[j] = j < p->nj && (!a->key || a->key[p->j0 + j]) ? 0.0f : -INFINITY;
+    for (int32_t j = 0; a->key && j < p->nj; j++)
+        a->bias[j] = a->key[p->j0 + j] ? 0.0f : -INFINITY;
 }
 
 /* out[BLK,BLK] = x xt for the block's queries: scores with (q, kt), dP with (dy, vt). */
@@ -140,9 +140,10 @@ static void scale_row(float *y, float f, int32_t n)
 /* ---- forward ---- */
 
 /* The scaled, masked scores of one vector of keys; c is its first column in the block. */
-INLINE vf score_vec(const float *s, const float *bias, int32_t c, int32_t keys, float scale)
+INLINE vf score_vec(const struct head *a, const float *s, int32_t c, int32_t keys)
 {
-    vf x = vf_load(s + c) * scale + vf_load(bias + c);
+    vf x = vf_load(s + c) * a->cfg->scale;
+    if (a->key) x += vf_get(a->bias + c, keys - c);
     if (keys - c >= VW) return x;
     const vf minus_inf = vf_set(-INFINITY);
     vf lane;
@@ -167,7 +168,7 @@ INLINE void softmax_step(struct head *a, const struct span *p, int32_t i, float 
     vf best = vf_set(-INFINITY), total = { 0 }, x[BLK / VW];
     int32_t nv = 0;
     for (int32_t c = 0; c < keys; c += VW, nv++) {
-        x[nv] = score_vec(s, a->bias, c, keys, a->cfg->scale);
+        x[nv] = score_vec(a, s, c, keys);
         best = vf_max(best, x[nv]);
     }
     float m = vf_hmax(best);
@@ -264,7 +265,7 @@ INLINE void grad_step(struct head *a, const struct span *p, int32_t i, float lse
     const uint64_t key = dropping ? row_key(a, p->i0 + i) : 0;
     int32_t c = 0;
     for (; c < keys; c += VW) {
-        vf pr = vf_exp(score_vec(s, a->bias, c, keys, scale) - lse);
+        vf pr = vf_exp(score_vec(a, s, c, keys) - lse);
         vf g = vf_load(dp + c), dropped = pr;
         if (dropping) {
             vu bits = vu_drop_bits(key, p->j0 + c);

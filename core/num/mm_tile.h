@@ -33,27 +33,27 @@ INLINE void mm_tile(const struct mm_args *g, const int R, const int NV, const bo
     const ptrdiff_t lda = g->lda, ldb = g->ldb, ldc = g->ldc, ldf = g->ldf;
 #define MM_LOAD(p, v)                                                                          \
     (part && (v) == NV - 1 ? vf_load_n((p) + (v) * VW, lanes) : vf_load((p) + (v) * VW))
-#pragma GCC unroll 16
+    UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL
         for (int v = 0; v < NV; v++)
             acc[r][v] = from ? MM_LOAD(from + r * ldf, v) : (vf){ 0 };
     for (int32_t k = 0; k < g->K; k++) {
         vf bv[MM_NV];
-#pragma GCC unroll 4
+        UNROLL
         for (int v = 0; v < NV; v++) bv[v] = MM_LOAD(b, v);
-#pragma GCC unroll 16
+        UNROLL
         for (int r = 0; r < R; r++) {
             vf x = vf_set(tn ? a[r] : a[r * lda]);
-#pragma GCC unroll 4
+            UNROLL
             for (int v = 0; v < NV; v++) acc[r][v] += x * bv[v];
         }
         a += tn ? lda : 1;
         b += ldb;
     }
-#pragma GCC unroll 16
+    UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL
         for (int v = 0; v < NV; v++) {
             float *p = c + r * ldc + v * VW;
             if (part && v == NV - 1)

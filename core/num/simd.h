@@ -9,6 +9,13 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+/* Before a loop of at most 16 rounds, known when compiling: none of it is left. */
+#ifdef __clang__
+#    define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#    define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #    include <immintrin.h>
 #    define VW 16
@@ -229,30 +236,31 @@ INLINE vf vf_zip_hi(vf a, vf b)
 #endif
 }
 
-/* dst[c*ldd + r] = src[r*lds + c] for c < cols, r < VW; rows past `rows` are written as 0.
- * rows, cols <= VW.  log2 VW rounds of zipping vector i with vector i + VW/2 transpose. */
+/* dst[c*ldd + r] = src[r*lds + c] for c < cols, r < VW; what stands for rows past `rows` is copied
+ * from the last one.  rows >= 1, cols <= VW.  log2 VW rounds of zipping vector i with vector i + VW/2 transpose. */
 INLINE void simd_transpose(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int64_t rows,
                            int64_t cols)
 {
     vf a[VW], b[VW];
-    if (rows >= VW && cols >= VW) {
-#pragma GCC unroll 16
-        for (int r = 0; r < VW; r++) a[r] = vf_load(src + r * lds);
+    if (cols >= VW) { /* rows that are not there repeat the last one: no branches */
+        UNROLL
+        for (int r = 0; r < VW; r++) a[r] = vf_load(src + (r < rows ? r : rows - 1) * lds);
     } else {
-#pragma GCC unroll 16
-        for (int r = 0; r < VW; r++) a[r] = r < rows ? vf_get(src + r * lds, cols) : (vf){ 0 };
+        UNROLL
+        for (int r = 0; r < VW; r++)
+            a[r] = vf_load_n(src + (r < rows ? r : rows - 1) * lds, (int)cols);
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int step = 1; step < VW; step *= 2) {
-#pragma GCC unroll 8
+        UNROLL
         for (int i = 0; i < VW / 2; i++) {
             b[2 * i] = vf_zip_lo(a[i], a[i + VW / 2]);
             b[2 * i + 1] = vf_zip_hi(a[i], a[i + VW / 2]);
         }
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < VW; i++) a[i] = b[i];
     }
-#pragma GCC unroll 16
+    UNROLL
     for (int c = 0; c < VW; c++)
         if (c < cols) vf_store(dst + c * ldd, a[c]);
 }

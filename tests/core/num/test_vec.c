@@ -190,10 +190,16 @@ START_TEST(products_match_double)
         const struct num_ops *v = isa[k];
         float *a = vec_new(M * lda, 1), *at = vec_new((int64_t)K * ldt, 1), *bias = vec_new(N, 1);
         float *b = vec_new((int64_t)K * ldb, 1), *c = vec_new(M * N, 1), *c0 = vec_new(M * N, 1);
-        for (int mode = 0; mode < 5; mode++) { /* nn: plain, bias, add; tn: plain, add */
-            const bool add = mode == 2 || mode == 4, tn = mode >= 3;
+        float *bt = vec_new((int64_t)N * lda, 1);
+        for (int32_t l = 0; l < K; l++)
+            for (int32_t j = 0; j < N; j++) bt[j * lda + l] = b[l * ldb + j];
+        /* nn: plain, bias, add; tn: plain, add; nt: plain, add */
+        for (int mode = 0; mode < 7; mode++) {
+            const bool add = mode == 2 || mode == 4 || mode == 6, tn = mode == 3 || mode == 4;
             memcpy(c, c0, (size_t)(M * N) * sizeof *c);
-            if (tn)
+            if (mode >= 5)
+                v->mm->nt(c, N, a, lda, bt, lda, M, N, K, add);
+            else if (tn)
                 v->mm->tn(c, N, at, ldt, b, ldb, M, N, K, add);
             else
                 v->mm->nn(c, N, a, lda, b, ldb, mode == 1 ? bias : NULL, M, N, K, add);
@@ -208,6 +214,7 @@ START_TEST(products_match_double)
         vec_free(a, M * lda);
         vec_free(at, (int64_t)K * ldt);
         vec_free(b, (int64_t)K * ldb);
+        vec_free(bt, (int64_t)N * lda);
         vec_free(bias, N);
         vec_free(c, M * N);
         vec_free(c0, M * N);
