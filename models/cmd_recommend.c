@@ -35,20 +35,23 @@ struct ids {
     int32_t n, cap;
 };
 
-/* Splits text, which must outlive the ids, at any of the separators; empty pieces are skipped. */
+/* Splits text, which must outlive the ids, at any of the separators; blanks around an id and empty
+ * pieces are skipped. */
 static void split_ids(struct ids *ids, const char *text, const char *separators)
 {
+    static const char blank[] = " \t\r\n";
     ids->n = 0;
-    for (const char *p = text; p && *p;) {
-        p += strspn(p, separators);
-        size_t len = strcspn(p, separators);
-        if (len == 0) break;
+    for (const char *p = text, *end; p && *p; p = end + (*end != '\0')) {
+        end = p + strcspn(p, separators);
+        p += strspn(p, blank);
+        size_t len = p < end ? (size_t)(end - p) : 0;
+        while (len > 0 && strchr(blank, p[len - 1])) len--;
+        if (len == 0) continue;
         if (ids->n == ids->cap) {
             ids->cap = ids->cap ? 2 * ids->cap : 64;
             ids->at = xrealloc(ids->at, (size_t)ids->cap, sizeof *ids->at);
         }
         ids->at[ids->n++] = (struct str){ p, (int32_t)len };
-        p += len;
     }
 }
 
@@ -100,9 +103,13 @@ static void print_interest(const struct items *it, const struct rec_answer *a, c
         print_item(it, in->event[i].row);
         putchar('\n');
     }
-    puts("   from which");
-    for (int32_t i = 0; i < a->n_items; i++)
-        if (a->item[i].interest == in->index) print_candidate(it, a, i, false);
+    int32_t n = 0;
+    for (int32_t i = 0; i < a->n_items; i++) {
+        if (a->item[i].interest != in->index) continue;
+        if (n++ == 0) puts("   found");
+        print_candidate(it, a, i, false);
+    }
+    if (n == 0) puts("   found nothing that is among the best");
 }
 
 static void print_answer(const struct gen *g, const struct rec_answer *a, const struct ids *history, bool explain)

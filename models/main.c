@@ -17,14 +17,6 @@ static const struct {
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
-int cmd_fail(const char *name, const struct err *e)
-{
-    fprintf(stderr, "intent %s: %s\n", name, e->msg);
-    if (e->code != ERR_USAGE) return 1;
-    fprintf(stderr, "`intent %s --help` lists the options.\n", name);
-    return 2;
-}
-
 static void help(FILE *f)
 {
     fputs("usage: intent COMMAND [OPTION]...\n\n", f);

@@ -107,7 +107,8 @@ void fixture_bundle(const struct fixture *fx, const char *models_dir)
 char *fixture_tmpdir(void)
 {
     const char *tmp = getenv("TMPDIR");
-    char *dir = xasprintf("%s/intent-test-XXXXXX", tmp ? tmp : "/tmp");
+    if (!tmp) tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    char *dir = xasprintf("%s/intent-test-XXXXXX", tmp);
     ck_assert_msg(mkdtemp(dir) != NULL, "mkdtemp %s", dir);
     return dir;
 }

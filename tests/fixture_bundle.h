@@ -24,6 +24,7 @@ void fixture_bundle(const struct fixture *fx, const char *models_dir);
 /* The same parameters in memory, for comparing. */
 struct model *fixture_model(const struct fixture *fx);
 
-/* A fresh directory below $TMPDIR; the caller frees the string and removes it with fixture_rmdir. */
+/* A fresh directory below $TMPDIR, else in memory where there is /dev/shm (bundles are synced, which
+ * takes a disk long); the caller frees the string and removes it with fixture_rmdir. */
 char *fixture_tmpdir(void);
 void fixture_rmdir(const char *dir); /* recursive */

@@ -116,7 +116,7 @@ static int parse_entry(struct entry *en, const char *name, const json_t *obj, co
     TRY(parse_dtype(en, obj, e));
     TRY(parse_shape(en, obj, e));
     TRY(parse_offsets(en, obj, nb_data, e));
-    if ((data_pos + en->begin) % dtypes[en->t.dtype].nb != 0)
+    if (en->t.n > 0 && (data_pos + en->begin) % dtypes[en->t.dtype].nb != 0)
         return err_set(e, ERR_FORMAT, "tensor %s: its data is not aligned to %s", name,
                        dtypes[en->t.dtype].name);
     en->t.data = data + en->begin;

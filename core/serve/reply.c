@@ -64,7 +64,7 @@ void reply_num(struct buf *b, double x, int digits)
     int64_t m = decimal(fabs(x), digits, &ex);
     for (int i = digits - 1; i >= 0; i--, m /= 10) s[i] = (char)('0' + m % 10);
     while (n > 1 && s[n - 1] == '0') n--;
-    if (ex < -5 || ex >= digits) { /* d.ddde-NN */
+    if (ex < -4 || ex >= digits) { /* d.ddde-NN */
         buf_put(b, s, 1);
         if (n > 1) buf_putc(b, '.');
         buf_put(b, s + 1, (size_t)n - 1);
