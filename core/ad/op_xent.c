@@ -2,15 +2,17 @@
  *
  * Rows of q are taken in blocks of up to ROWS, columns in chunks of CHUNK items.  Chunk by chunk the
  * pool computes a tile of logits, replaces it by exp(logit - chunk's maximum) while it is in the
- * second-level cache, and multiplies it with the chunk of the table: the part of dq.  When the
- * chunks are through, the log-sum-exp of each row is known, and with it one factor per row and
- * chunk that turns tiles into probabilities.  The factor never touches a tile: it goes into the
- * sum of the parts of dq, and into a copy of q that the kept tiles are multiplied with for dtable.
+ * second-level cache, and multiplies it with the chunk of the table: a part of dq.  When the
+ * chunks are through, the log-sum-exp of each row is known, and with it one factor per sequence
+ * and chunk that turns exponentials into probabilities.  The factor never touches a tile: it goes
+ * into the sum of the parts of dq, and into a copy of q which the kept tiles are multiplied with
+ * for dtable.
  *
- * Three products, one exp, TILES floats of scratch whatever B is.  Every chunk writes its own
- * rows of dtable and block follows block, so the bits do not depend on the number of threads.
- * The gradient for upstream 1 is ready when forward returns; backward scales and adds it.
- * Thread: the tape's owner. */
+ * Three products and one exp.  With K > 1 only one of K logits has a gradient: tiles then hold the
+ * best one and which it was, and two of the products do 1/K of the work (k_loss.h).
+ * Scratch does not grow with B.  Every chunk writes its own rows of dtable and block follows block,
+ * so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when
+ * forward returns; backward scales and adds it.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
 #include "core/num/gemm.h"
 #include "core/num/num.h"
@@ -18,11 +20,13 @@
 #include <string.h>
 
 enum {
-    CHUNK = 512,
-    ROWS = 256,     /* rows of q at once: enough for the products to run at full speed */
-    MIN_ROWS = 32,  /* for large tables fewer, to keep the tiles of a block within TILES */
-    TILES = 4 << 20,
-    RUN = 1 << 15   /* floats per block of the final addition */
+    CHUNK = 1024,    /* with ROWS: logits of half a megabyte */
+    ROWS = 128,      /* rows of q at once: enough for the products to run at full speed */
+    MIN_ROWS = 32,   /* fewer for large tables: the tiles of a block should fit TILES */
+    TILES = 2 << 20, /* floats */
+    STRIDE = CHUNK + 16, /* of a tile's rows for K > 1: a power of two would share cache sets */
+    COLS = 128,      /* columns of win_rows while their part of the table is in the first level */
+    RUN = 1 << 15    /* floats per block of the final addition */
 };
 
 struct xent {
@@ -38,8 +42,10 @@ struct pass {
     struct xent *op;
     int32_t b0, n_b, n_r; /* sequences [b0, b0+n_b), n_r = n_b K rows of q from b0 K on */
     int32_t n_chunks;
-    bool keep;   /* all tiles stay for dtable, otherwise one per worker */
-    float *tile; /* [n_r, width] per chunk, dense */
+    bool keep;     /* all tiles stay for dtable, otherwise one per worker */
+    float *tile;   /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
+    int32_t *win;  /* the same shape: which of the K it was; NULL: K = 1 */
+    float *logits; /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
     float *part; /* [n_chunks, n_r, D] tile times table */
     float *max, *sum; /* [n_b, n_chunks] of each tile's rows */
     float *factor;    /* [n_b, n_chunks] exp(max - lse) / B */
@@ -53,10 +59,9 @@ static int32_t width(const struct pass *c, int32_t chunk)
 {
     return min32(CHUNK, c->op->V - chunk * CHUNK);
 }
-static float *tile_of(const struct pass *c, int32_t chunk, int worker)
+static int64_t tile_at(const struct pass *c, int32_t chunk, int worker)
 {
-    if (c->keep) return c->tile + (int64_t)c->n_r * chunk * CHUNK;
-    return c->tile + (int64_t)c->n_r * CHUNK * worker;
+    return (int64_t)c->n_b * (c->win ? STRIDE : CHUNK) * (c->keep ? chunk : worker);
 }
 static const float *block_q(const struct pass *c)
 {
@@ -64,17 +69,34 @@ static const float *block_q(const struct pass *c)
 }
 
 /* The targets that lie in this chunk; each sequence has exactly one such chunk. */
-static void take_targets(struct pass *c, const float *tile, int32_t chunk)
+static void take_targets(struct pass *c, const float *x, int32_t chunk)
 {
     int32_t K = c->op->K, w = width(c, chunk), v0 = chunk * CHUNK;
     for (int32_t b = 0; b < c->n_b; b++) {
         int32_t j = c->op->target[c->b0 + b] - v0, best = b * K;
         if (j < 0 || j >= w) continue;
         for (int32_t r = best + 1; r < (b + 1) * K; r++)
-            if (tile[(int64_t)r * w + j] > tile[(int64_t)best * w + j]) best = r;
-        c->logit[b] = tile[(int64_t)best * w + j];
+            if (x[(int64_t)r * w + j] > x[(int64_t)best * w + j]) best = r;
+        c->logit[b] = x[(int64_t)best * w + j];
         c->best[b] = best;
     }
+}
+
+/* part = tile times the chunk's rows of the table */
+static void dq_part(float *part, const struct pass *c, const float *e, const int32_t *win,
+                    const float *table, int32_t w)
+{
+    int32_t K = c->op->K, D = c->op->D;
+    if (!win) {
+        gemm_nn(part, e, table, c->n_r, D, w, 1, 0);
+        return;
+    }
+    memset(part, 0, (size_t)c->n_r * (size_t)D * sizeof *part);
+    for (int32_t j = 0; j < w; j += COLS)
+        for (int32_t b = 0; b < c->n_b; b++)
+            num->loss->win_rows(part + (int64_t)b * K * D, e + (int64_t)b * STRIDE + j,
+                                win + (int64_t)b * STRIDE + j, table + (int64_t)j * D, K,
+                                min32(COLS, w - j), D);
 }
 
 static void logits_chunk(void *ctx, int chunk, int worker)
@@ -83,18 +105,24 @@ static void logits_chunk(void *ctx, int chunk, int worker)
     const struct xent *op = c->op;
     int32_t w = width(c, chunk), K = op->K, D = op->D;
     const float *table = op->table->x + (int64_t)chunk * CHUNK * D;
-    float *tile = tile_of(c, chunk, worker);
-    gemm_nt(tile, block_q(c), table, c->n_r, w, D, 1, 0);
-    take_targets(c, tile, chunk);
+    float *e = c->tile + tile_at(c, chunk, worker);
+    int32_t *win = c->win ? c->win + tile_at(c, chunk, worker) : NULL;
+    float *x = win ? c->logits + (int64_t)worker * c->n_r * CHUNK : e;
+    gemm_nt(x, block_q(c), table, c->n_r, w, D, 1, 0);
+    take_targets(c, x, chunk);
     for (int32_t b = 0; b < c->n_b; b++) {
-        int64_t at = (int64_t)b * c->n_chunks + chunk;
-        float *x = tile + (int64_t)b * K * w;
-        if (op->y->g)
-            num->loss->tile_exp(c->max + at, c->sum + at, x, K, w, w);
+        float *max = c->max + (int64_t)b * c->n_chunks + chunk;
+        float *sum = c->sum + (int64_t)b * c->n_chunks + chunk;
+        float *xb = x + (int64_t)b * K * w;
+        if (!op->y->g)
+            num->loss->sum_best(max, sum, xb, K, w, w);
+        else if (win)
+            num->loss->exp_best(max, sum, e + (int64_t)b * STRIDE, win + (int64_t)b * STRIDE, xb, K,
+                                w, w);
         else
-            num->loss->tile_sum(c->max + at, c->sum + at, x, K, w, w);
+            num->loss->exp_row(max, sum, xb, w);
     }
-    if (op->dq) gemm_nn(c->part + (int64_t)chunk * c->n_r * D, tile, table, c->n_r, D, w, 1, 0);
+    if (op->dq) dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
 }
 
 /* Puts the chunks' sums together: the loss of the block, and the factors. */
@@ -122,8 +150,15 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
     for (int32_t r = 0; r < c->n_r; r++)
         num->vec->scale(scaled + (int64_t)r * D, c->factor[r / op->K * c->n_chunks + chunk],
                         block_q(c) + (int64_t)r * D, D);
-    gemm_tn(op->dtable + (int64_t)chunk * CHUNK * D, tile_of(c, chunk, worker), scaled,
-            width(c, chunk), D, c->n_r, 1, c->b0 == 0 ? 0.0f : 1.0f);
+    float *dtable = op->dtable + (int64_t)chunk * CHUNK * D;
+    int64_t at = tile_at(c, chunk, worker);
+    int32_t w = width(c, chunk);
+    bool add = c->b0 > 0;
+    if (c->win)
+        num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE, D,
+                            add);
+    else
+        gemm_tn(dtable, c->tile + at, scaled, w, D, c->n_r, 1, add ? 1.0f : 0.0f);
 }
 
 static void dq_rows(void *ctx, int block, int worker)
@@ -168,23 +203,26 @@ static double run_block(struct pass *c, struct par *pool)
 /* Sequences per block: a function of the shapes alone. */
 static int32_t block_seqs(const struct xent *op)
 {
-    int32_t rows = TILES / op->V;
-    rows = rows < MIN_ROWS ? MIN_ROWS : rows > ROWS ? ROWS : rows;
-    rows = rows / op->K;
-    return min32(rows < 1 ? 1 : rows, op->B);
+    int32_t most = ROWS / op->K, least = MIN_ROWS / op->K, n = TILES / op->V;
+    n = n > most ? most : n < least ? least : n;
+    return min32(n < 1 ? 1 : n, op->B);
 }
 
 static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
 {
-    int32_t n_b = block_seqs(op);
-    int64_t rows = (int64_t)n_b * op->K, chunks = (op->V + CHUNK - 1) / CHUNK, cells = n_b * chunks;
+    int64_t n_b = block_seqs(op), rows = n_b * op->K, chunks = (op->V + CHUNK - 1) / CHUNK;
     struct pass c = { .op = op, .n_chunks = (int32_t)chunks, .keep = op->dtable != NULL };
-    c.tile = ARENA_NEW(mem, float, rows * (c.keep ? op->V : (int64_t)CHUNK * workers));
+    int64_t tiles = n_b * (op->K > 1 ? STRIDE : CHUNK) * (c.keep ? chunks : workers);
+    c.tile = ARENA_NEW(mem, float, tiles);
+    if (op->K > 1) {
+        c.win = ARENA_NEW(mem, int32_t, tiles);
+        c.logits = ARENA_NEW(mem, float, rows * CHUNK * workers);
+    }
     if (op->dq) c.part = ARENA_NEW(mem, float, rows * op->D * chunks);
     if (op->dtable) c.scaled = ARENA_NEW(mem, float, rows * op->D * workers);
-    c.max = ARENA_NEW(mem, float, cells);
-    c.sum = ARENA_NEW(mem, float, cells);
-    c.factor = ARENA_NEW(mem, float, cells);
+    c.max = ARENA_NEW(mem, float, n_b * chunks);
+    c.sum = ARENA_NEW(mem, float, n_b * chunks);
+    c.factor = ARENA_NEW(mem, float, n_b * chunks);
     c.logit = ARENA_NEW(mem, float, n_b);
     c.best = ARENA_NEW(mem, int32_t, n_b);
     return c;

@@ -1,0 +1,156 @@
+#include "core/base/rng.h"
+#include "core/num/num.h"
+#include <check.h>
+#include <math.h>
+
+enum { MAX_N = 600, MAX_K = 5, MAX_B = 7, MAX_D = 70 };
+
+static const struct num_ops *isa[3];
+static int n_isa;
+static const int32_t sizes[] = { 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127, 129, 255, 600 };
+static const int32_t widths[] = { 1, 5, 16, 19, 32, 64, 70 };
+enum { N_SIZES = sizeof sizes / sizeof *sizes, N_WIDTHS = sizeof widths / sizeof *widths };
+
+static void set_up(void)
+{
+    num_init();
+    n_isa = num_available(isa);
+}
+
+static void fill(float *x, int64_t n, struct rng *r)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = 3 * rng_normal(r);
+}
+
+static void near(float got, double want, double size)
+{
+    ck_assert_double_eq_tol((double)got, want, 3e-6 * fmax(fabs(size), 1e-3));
+}
+
+/* best and the first k with it, in double. */
+static double best_at(const float *x, int32_t K, int32_t ld, int32_t j, int32_t *win)
+{
+    *win = 0;
+    for (int32_t k = 1; k < K; k++)
+        if (x[k * ld + j] > x[*win * ld + j]) *win = k;
+    return (double)x[*win * ld + j];
+}
+
+START_TEST(exponentials_sums_and_winners_are_those_of_the_definition)
+{
+    static float x[MAX_K * (MAX_N + 3)], e[MAX_N + 1];
+    static int32_t win[MAX_N + 1];
+    int32_t n = sizes[_i], ld = n + 3;
+    struct rng r = rng_make(1, RNG_TEST);
+    for (int i = 0; i < n_isa; i++)
+        for (int32_t K = 1; K <= MAX_K; K++) {
+            fill(x, (int64_t)K * ld, &r);
+            x[(K - 1) * ld] = x[0]; /* a tie: the first must win */
+            float max, sum, max2, sum2;
+            e[n] = 77;
+            win[n] = 77;
+            isa[i]->loss->exp_best(&max, &sum, e, win, x, K, n, ld);
+            isa[i]->loss->sum_best(&max2, &sum2, x, K, n, ld);
+            double top = -INFINITY, s = 0;
+            int32_t w;
+            for (int32_t j = 0; j < n; j++) top = fmax(top, best_at(x, K, ld, j, &w));
+            for (int32_t j = 0; j < n; j++) {
+                double want = exp(best_at(x, K, ld, j, &w) - top);
+                near(e[j], want, want);
+                ck_assert_int_eq(win[j], w);
+                s += want;
+            }
+            ck_assert((double)max == top && max2 == max);
+            near(sum, s, s);
+            near(sum2, s, s);
+            ck_assert(e[n] == 77 && win[n] == 77); /* not a float too far */
+        }
+}
+END_TEST
+
+START_TEST(exp_row_takes_minus_infinity_for_nothing)
+{
+    float x[20], max, sum;
+    for (int i = 0; i < n_isa; i++) {
+        for (int j = 0; j < 20; j++) x[j] = j % 3 ? -INFINITY : 2;
+        isa[i]->loss->exp_row(&max, &sum, x, 20);
+        ck_assert(max == 2 && sum == 7);
+        for (int j = 0; j < 20; j++) ck_assert(x[j] == (j % 3 ? 0 : 1));
+        for (int j = 0; j < 20; j++) x[j] = -INFINITY;
+        isa[i]->loss->exp_row(&max, &sum, x, 20);
+        ck_assert(isfinite(max) && sum == 0);
+    }
+}
+END_TEST
+
+START_TEST(products_with_winners_are_those_of_the_definition)
+{
+    static float e[MAX_B * (MAX_N + 9)], table[MAX_N * MAX_D], q[MAX_B * MAX_K * MAX_D];
+    static float got[MAX_N * MAX_D];
+    static double want[MAX_N * MAX_D];
+    static int32_t win[MAX_B * (MAX_N + 9)];
+    int32_t n = sizes[_i / N_WIDTHS], D = widths[_i % N_WIDTHS], ld = n + 9;
+    struct rng r = rng_make(2, RNG_TEST);
+    fill(e, MAX_B * ld, &r);
+    fill(table, (int64_t)n * D, &r);
+    fill(q, (int64_t)MAX_B * MAX_K * D, &r);
+    for (int i = 0; i < n_isa; i++)
+        for (int32_t K = 1; K <= MAX_K; K += 2) {
+            for (int32_t j = 0; j < MAX_B * ld; j++) win[j] = (int32_t)rng_below(&r, (uint32_t)K);
+
+            for (int32_t t = 0; t < K * D; t++) want[t] = (double)(got[t] = q[t]);
+            for (int32_t j = 0; j < n; j++)
+                for (int32_t c = 0; c < D; c++)
+                    want[win[j] * D + c] += (double)e[j] * (double)table[j * D + c];
+            isa[i]->loss->win_rows(got, e, win, table, K, n, D);
+            for (int32_t t = 0; t < K * D; t++) near(got[t], want[t], sqrt(n) * 10);
+
+            for (int add = 0; add < 2; add++) {
+                for (int32_t t = 0; t < n * D; t++) {
+                    got[t] = table[t];
+                    want[t] = add ? (double)table[t] : 0;
+                }
+                for (int32_t b = 0; b < MAX_B; b++)
+                    for (int32_t j = 0; j < n; j++)
+                        for (int32_t c = 0; c < D; c++)
+                            want[j * D + c] += (double)e[b * ld + j] *
+                                               (double)q[(b * K + win[b * ld + j]) * D + c];
+                isa[i]->loss->win_cols(got, e, win, q, MAX_B, K, n, ld, D, add);
+                for (int32_t t = 0; t < n * D; t++) near(got[t], want[t], 30);
+            }
+        }
+}
+END_TEST
+
+START_TEST(lse_bwd_adds_probabilities)
+{
+    static float x[MAX_N], dx[MAX_N + 1];
+    int32_t n = sizes[_i];
+    struct rng r = rng_make(3, RNG_TEST);
+    fill(x, n, &r);
+    for (int i = 0; i < n_isa; i++) {
+        for (int32_t j = 0; j <= n; j++) dx[j] = 5;
+        isa[i]->loss->lse_bwd(dx, x, 1.5f, -0.5f, n);
+        for (int32_t j = 0; j < n; j++) {
+            double d = -0.5 * exp((double)x[j] - 1.5);
+            near(dx[j], 5 + d, 5 + fabs(d));
+        }
+        ck_assert(dx[n] == 5);
+    }
+}
+END_TEST
+
+Suite *suite_loss(void);
+Suite *suite_loss(void)
+{
+    Suite *s = suite_create("loss");
+    TCase *t = tcase_create("kernels");
+    tcase_add_checked_fixture(t, set_up, NULL);
+    tcase_add_loop_test(t, exponentials_sums_and_winners_are_those_of_the_definition, 0, N_SIZES);
+    tcase_add_test(t, exp_row_takes_minus_infinity_for_nothing);
+    tcase_add_loop_test(t, products_with_winners_are_those_of_the_definition, 0,
+                        N_SIZES * N_WIDTHS);
+    tcase_add_loop_test(t, lse_bwd_adds_probabilities, 0, N_SIZES);
+    suite_add_tcase(s, t);
+    return s;
+}
