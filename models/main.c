@@ -33,7 +33,6 @@ static void help(FILE *f)
 
 int main(int argc, char **argv)
 {
-    num_blas_reexec(argv);
     num_init();
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {

@@ -149,7 +149,6 @@ int main(int argc, char **argv)
     struct cfg cfg = { 0 };
     struct err e = { 0 };
     const char *url = NULL;
-    num_blas_reexec(argv);
     num_init();
     int rc = cfg_load(&cfg, &url, argc, argv, &e);
     if (rc == CFG_HELP) cfg_help(stdout);

@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define TABLES(isa)                                                                            \
     extern const struct k_vec_ops k_vec_##isa;                                                 \
@@ -52,21 +51,4 @@ void num_init(void)
     while (want && i + 1 < n && strcmp(have[i]->isa, want) != 0) i++;
     num = have[i];
     openblas_set_num_threads(1);
-}
-
-void num_blas_reexec(char **argv)
-{
-#ifdef __x86_64__
-    const struct num_ops *have[3];
-    (void)num_available(have);
-    const char *core = openblas_get_corename();
-    bool lesser = strcmp(core, "SkylakeX") != 0 && strcmp(core, "Cooperlake") != 0 &&
-                  strcmp(core, "SapphireRapids") != 0;
-    if (strcmp(have[0]->isa, "v4") != 0 || !lesser || getenv("OPENBLAS_CORETYPE")) return;
-    if (setenv("OPENBLAS_CORETYPE", "SkylakeX", 1) != 0) return;
-    execv("/proc/self/exe", argv); /* on failure: go on with what BLAS picked */
-    (void)unsetenv("OPENBLAS_CORETYPE");
-#else
-    (void)argv;
-#endif
 }

@@ -33,8 +33,3 @@ extern const struct num_ops *num; /* set once by num_init */
 void num_init(void);
 /* The instruction sets compiled in that this CPU can run, best first; for tests and benches. */
 int num_available(const struct num_ops *out[3]);
-
-/* OpenBLAS picks its kernels when it is loaded and does not know CPUs newer than itself: a Zen 5
- * gets AVX2 kernels at half speed.  Where this CPU has AVX-512 and BLAS chose a lesser core, sets OPENBLAS_CORETYPE
- * and executes the program again; returns when there is nothing to gain.  Call first in main. */
-void num_blas_reexec(char **argv);
