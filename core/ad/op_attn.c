@@ -21,28 +21,17 @@ struct attn {
 static void forward_group(void *ctx, int block, int worker)
 {
     const struct attn *c = ctx;
-    const struct seqpack *sp = c->sp;
-    const int64_t D = c->cfg.D, H = c->cfg.H;
-    for (int32_t b = c->group[block]; b < c->group[block + 1]; b++) {
-        const int64_t t = sp->cu[b];
-        num->attn->fwd(c->y->x + t * D, c->lse ? c->lse + t * H : NULL, c->qkv->x + t * 3 * D,
-                       sp->key ? sp->key + t : NULL, sp->cu[b + 1] - sp->cu[b], t, &c->cfg,
-                       c->scratch + (size_t)worker * c->n_scratch);
-    }
+    const int32_t b = c->group[block];
+    num->attn->fwd(c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b, c->group[block + 1] - b,
+                   &c->cfg, c->scratch + (size_t)worker * c->n_scratch);
 }
 
 static void backward_group(void *ctx, int block, int worker)
 {
     const struct attn *c = ctx;
-    const struct seqpack *sp = c->sp;
-    const int64_t D = c->cfg.D, H = c->cfg.H;
-    for (int32_t b = c->group[block]; b < c->group[block + 1]; b++) {
-        const int64_t t = sp->cu[b];
-        num->attn->bwd(c->qkv->g + t * 3 * D, c->y->g + t * D, c->y->x + t * D, c->lse + t * H,
-                       c->qkv->x + t * 3 * D, sp->key ? sp->key + t : NULL,
-                       sp->cu[b + 1] - sp->cu[b], t, &c->cfg,
-                       c->scratch + (size_t)worker * c->n_scratch);
-    }
+    const int32_t b = c->group[block];
+    num->attn->bwd(c->qkv->g, c->y->g, c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b,
+                   c->group[block + 1] - b, &c->cfg, c->scratch + (size_t)worker * c->n_scratch);
 }
 
 static void run(struct tape *tp, struct attn *c, par_fn *fn)

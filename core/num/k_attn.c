@@ -3,10 +3,12 @@
 #include "core/num/mm_tile.h"
 #include <math.h>
 
-/* Queries and keys of one block.  Up to 64 tokens (nearly every sequence) it is one block. */
-enum { BLK = 64 };
+/* Queries and keys of one block: up to 64 tokens (nearly every sequence) it is one block.  Consecutive
+ * sequences of together up to PACK tokens are put into one: most are short, and
+ * the cost of a block hardly depends on how full it is. */
+enum { BLK = 64, PACK = 16 };
 
-/* One head of one sequence. */
+/* One head of one sequence, or of the sequences of a pack. */
 struct head {
     const float *q, *k, *v; /* [n,dh], row stride ld */
     const uint8_t *key;
@@ -14,6 +16,7 @@ struct head {
     ptrdiff_t ld;
     int32_t n, dh;
     int64_t tok, h;
+    const int32_t *lo, *hi; /* pack: query i sees keys lo[i] .. hi[i]-1 of the block; NULL: one sequence */
     float *kt, *vt; /* [dh,BLK] transposed keys and values of the current block */
     float *s, *dp;  /* [BLK,BLK] */
     float *bias;    /* [BLK] 0, or -inf for what is no key; not used without a key mask */
@@ -27,19 +30,23 @@ struct span {
     bool diagonal;  /* causal and the two coincide: key j only for queries >= j */
 };
 
+/* Room for n statistics, or for those of a pack. */
+static size_t stats_of(int32_t n) { return n < PACK ? PACK : ((size_t)n + 15) / 16 * 16; }
+
 static size_t scratch(const struct k_attn_cfg *cfg, int32_t n)
 {
-    size_t dh = (size_t)(cfg->D / cfg->H), stats = ((size_t)n + 15) / 16 * 16;
+    size_t dh = (size_t)(cfg->D / cfg->H), stats = stats_of(n);
     return 2 * dh * BLK + 2 * BLK * BLK + BLK + 3 * stats;
 }
 
+/* n tokens from token tok of the pack on. */
 static struct head head_make(const float *qkv, const uint8_t *key, int32_t n, int64_t tok, int32_t h,
                              const struct k_attn_cfg *cfg, float *mem)
 {
     const int32_t D = cfg->D, dh = D / cfg->H;
-    const size_t stats = ((size_t)n + 15) / 16 * 16;
-    struct head a = { .q = qkv + (ptrdiff_t)h * dh,
-                      .key = key,
+    const size_t stats = stats_of(n);
+    struct head a = { .q = qkv + tok * 3 * D + (ptrdiff_t)h * dh,
+                      .key = key ? key + tok : NULL,
                       .cfg = cfg,
                       .ld = 3 * (ptrdiff_t)D,
                       .n = n,
@@ -77,9 +84,10 @@ static void tile_tn_add(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, 
 
 static int32_t round_up(int32_t n) { return (n + VW - 1) / VW * VW; }
 
-/* Keys that queries up to the block's row i (inclusive) may see. */
-static int32_t keys_of(const struct span *p, int32_t i)
+/* End of the keys that queries up to the block's row i (inclusive) may see. */
+static int32_t keys_of(const struct head *a, const struct span *p, int32_t i)
 {
+    if (a->hi) return a->hi[i];
     return p->diagonal && i + 1 < p->nj ? i + 1 : p->nj;
 }
 
@@ -105,7 +113,7 @@ static void block_scores(float *out, const float *x, ptrdiff_t ldx, const float 
     for (int32_t i = 0, rows; i < p->ni; i += rows) {
         rows = mm_next_rows(p->ni - i);
         tile_nn(out + i * BLK, BLK, x + (p->i0 + i) * ldx, ldx, xt, BLK, rows,
-                round_up(keys_of(p, i + rows - 1)), a->dh, false);
+                round_up(keys_of(a, p, i + rows - 1)), a->dh, false);
     }
 }
 
@@ -116,7 +124,7 @@ static void block_mix(float *out, ptrdiff_t ldo, const float *w, const float *x,
     for (int32_t i = 0, rows; i < p->ni; i += rows) {
         rows = mm_next_rows(p->ni - i);
         tile_nn(out + (p->i0 + i) * ldo, ldo, w + i * BLK, BLK, x + p->j0 * a->ld, a->ld, rows,
-                a->dh, keys_of(p, i + rows - 1), add);
+                a->dh, keys_of(a, p, i + rows - 1), add);
     }
 }
 
@@ -139,16 +147,27 @@ static void scale_row(float *y, float f, int32_t n)
 
 /* ---- forward ---- */
 
-/* The scaled, masked scores of one vector of keys; c is its first column in the block. */
-INLINE vf score_vec(const struct head *a, const float *s, int32_t c, int32_t keys)
+/* The scaled, masked scores of the vector of keys at column c of a row that starts with its first key;
+ * `keys` of them count. */
+INLINE vf score_vec(const struct head *a, const float *s, const float *bias, int32_t c, int32_t keys)
 {
     vf x = vf_load(s + c) * a->cfg->scale;
-    if (a->key) x += vf_get(a->bias + c, keys - c);
+    if (a->key) x += vf_get(bias + c, keys - c);
     if (keys - c >= VW) return x;
     const vf minus_inf = vf_set(-INFINITY);
     vf lane;
     for (int l = 0; l < VW; l++) lane[l] = (float)l;
     return vf_sel_lt(lane, vf_set((float)(keys - c)), x, minus_inf);
+}
+
+/* First key of the block's row i: rows are worked on from there, so that their bits do not
+ * depend on what shares the block. */
+static int32_t first_key(const struct head *a, int32_t i) { return a->lo ? a->lo[i] : 0; }
+
+/* The n columns before s: keys of other sequences. */
+INLINE void zero_before(float *s, int32_t n)
+{
+    for (int32_t c = 0; c < n; c += VW) vf_put(s - n + c, (vf){ 0 }, n - c);
 }
 
 static uint64_t row_key(const struct head *a, int32_t i)
@@ -162,19 +181,20 @@ INLINE void softmax_step(struct head *a, const struct span *p, int32_t i, float 
                          const bool dropping)
 {
     const struct drop *d = &a->cfg->drop;
-    const int32_t keys = keys_of(p, i), cols = round_up(p->nj);
-    float *s = a->s + i * BLK;
+    const int32_t lo = first_key(a, i), keys = keys_of(a, p, i) - lo, cols = round_up(p->nj);
+    float *s = a->s + i * BLK + lo;
     float *top = &a->top[p->i0 + i], *sum = &a->sum[p->i0 + i];
     vf best = vf_set(-INFINITY), total = { 0 }, x[BLK / VW];
     int32_t nv = 0;
     for (int32_t c = 0; c < keys; c += VW, nv++) {
-        x[nv] = score_vec(a, s, c, keys);
+        x[nv] = score_vec(a, s, a->bias + lo, c, keys);
         best = vf_max(best, x[nv]);
     }
     float m = vf_hmax(best);
     m = m > *top ? m : *top;
     if (m == -INFINITY) nv = 0; /* no key so far: all zeros */
     const uint64_t key = dropping ? row_key(a, p->i0 + i) : 0;
+    zero_before(s, lo);
     for (int32_t v = 0; v < nv; v++) {
         vf e = vf_exp(x[v] - m);
         total += e;
@@ -182,7 +202,7 @@ INLINE void softmax_step(struct head *a, const struct span *p, int32_t i, float 
             e = vf_keep(e * d->scale, vu_drop_bits(key, p->j0 + v * VW), d->keep);
         vf_store(s + v * VW, e);
     }
-    for (int32_t c = nv * VW; c < cols; c += VW) vf_store(s + c, (vf){ 0 });
+    for (int32_t c = nv * VW; c < cols - lo; c += VW) vf_store(s + c, (vf){ 0 });
     if (m == -INFINITY) return;
     if (p->j0 > 0 && m > *top) {
         float shrink = expf(*top - m);
@@ -243,12 +263,43 @@ static void fwd_head(struct head *a, float *y, float *lse)
     finish_rows(a, y, lse);
 }
 
-static void fwd(float *y, float *lse, const float *qkv, const uint8_t *key, int32_t n, int64_t tok,
-                const struct k_attn_cfg *cfg, float *mem)
+/* How many of the next sequences share a block: at least one. */
+static int32_t pack_seqs(const int32_t *cu, int32_t n_seqs)
 {
-    for (int32_t h = 0; h < cfg->H; h++) {
-        struct head a = head_make(qkv, key, n, tok, h, cfg, mem);
-        fwd_head(&a, y + (ptrdiff_t)h * a.dh, lse ? lse + h : NULL);
+    int32_t m = 1;
+    while (m < n_seqs && cu[m + 1] - cu[0] <= PACK) m++;
+    return m;
+}
+
+struct pack {
+    int32_t lo[PACK], hi[PACK];
+};
+
+/* Which keys each query of m sequences sees; one sequence alone needs no such table. */
+static void pack_limits(struct pack *p, struct head *a, const int32_t *cu, int32_t m)
+{
+    if (m == 1) return;
+    for (int32_t b = 0; b < m; b++)
+        for (int32_t i = cu[b] - cu[0]; i < cu[b + 1] - cu[0]; i++) {
+            p->lo[i] = cu[b] - cu[0];
+            p->hi[i] = a->cfg->causal ? i + 1 : cu[b + 1] - cu[0];
+        }
+    a->lo = p->lo;
+    a->hi = p->hi;
+}
+
+static void fwd(float *y, float *lse, const float *qkv, const uint8_t *key, const int32_t *cu,
+                int32_t n_seqs, const struct k_attn_cfg *cfg, float *mem)
+{
+    struct pack pack;
+    for (int32_t b = 0, m; b < n_seqs; b += m) {
+        m = pack_seqs(cu + b, n_seqs - b);
+        const int64_t tok = cu[b];
+        for (int32_t h = 0; h < cfg->H; h++) {
+            struct head a = head_make(qkv, key, cu[b + m] - cu[b], tok, h, cfg, mem);
+            pack_limits(&pack, &a, cu + b, m);
+            fwd_head(&a, y + tok * cfg->D + (ptrdiff_t)h * a.dh, lse ? lse + tok * cfg->H + h : NULL);
+        }
     }
 }
 
@@ -259,13 +310,16 @@ INLINE void grad_step(struct head *a, const struct span *p, int32_t i, float lse
                       const bool dropping)
 {
     const struct drop *d = &a->cfg->drop;
-    const int32_t keys = lse == -INFINITY ? 0 : keys_of(p, i), cols = round_up(p->nj);
+    const int32_t lo = first_key(a, i), cols = round_up(p->nj) - lo;
+    const int32_t keys = lse == -INFINITY ? 0 : keys_of(a, p, i) - lo;
     const float scale = a->cfg->scale, delta = a->delta[p->i0 + i];
-    float *s = a->s + i * BLK, *dp = a->dp + i * BLK;
+    float *s = a->s + i * BLK + lo, *dp = a->dp + i * BLK + lo;
     const uint64_t key = dropping ? row_key(a, p->i0 + i) : 0;
     int32_t c = 0;
+    zero_before(s, lo);
+    zero_before(dp, lo);
     for (; c < keys; c += VW) {
-        vf pr = vf_exp(score_vec(a, s, c, keys) - lse);
+        vf pr = vf_exp(score_vec(a, s, a->bias + lo, c, keys) - lse);
         vf g = vf_load(dp + c), dropped = pr;
         if (dropping) {
             vu bits = vu_drop_bits(key, p->j0 + c);
@@ -328,13 +382,20 @@ static void bwd_head(struct head *a, float *dq, const float *dy, const float *y,
 }
 
 static void bwd(float *dqkv, const float *dy, const float *y, const float *lse, const float *qkv,
-                const uint8_t *key, int32_t n, int64_t tok, const struct k_attn_cfg *cfg,
-                float *mem)
+                const uint8_t *key, const int32_t *cu, int32_t n_seqs,
+                const struct k_attn_cfg *cfg, float *mem)
 {
-    for (int32_t h = 0; h < cfg->H; h++) {
-        struct head a = head_make(qkv, key, n, tok, h, cfg, mem);
-        ptrdiff_t o = (ptrdiff_t)h * a.dh;
-        bwd_head(&a, dqkv + o, dy + o, y + o, lse + h);
+    struct pack pack;
+    for (int32_t b = 0, m; b < n_seqs; b += m) {
+        m = pack_seqs(cu + b, n_seqs - b);
+        const int64_t tok = cu[b], D = cfg->D;
+        for (int32_t h = 0; h < cfg->H; h++) {
+            struct head a = head_make(qkv, key, cu[b + m] - cu[b], tok, h, cfg, mem);
+            pack_limits(&pack, &a, cu + b, m);
+            const ptrdiff_t o = (ptrdiff_t)h * a.dh;
+            bwd_head(&a, dqkv + tok * 3 * D + o, dy + tok * D + o, y + tok * D + o,
+                     lse + tok * cfg->H + h);
+        }
     }
 }
 

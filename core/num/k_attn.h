@@ -1,6 +1,6 @@
-/* k_attn.h — self-attention of one packed sequence, one head at a time, softmax fused.
+/* k_attn.h — self-attention of packed sequences, one head at a time, softmax fused.
  * Blocks of 64 queries by 64 keys stay in cache; the running maximum and sum of each query make longer
- * sequences exact (Dao et al. 2022).  P is never stored: the backward pass recomputes it
+ * sequences exact (Dao et al. 2022).  Short sequences share a block, each seeing only itself.  P is never stored: the backward pass recomputes it
  * from lse.  Thread: any (pure); each caller needs its own scratch. */
 #pragma once
 #include "core/num/drop.h"
@@ -16,17 +16,19 @@ struct k_attn_cfg {
 };
 
 struct k_attn_ops {
-    /* floats of scratch for fwd and bwd of sequences up to n tokens; 64-byte aligned */
+    /* floats of scratch for fwd and bwd of sequences up to n tokens; 64-byte aligned, owned by the
+     * caller, one for each thread */
     size_t (*scratch)(const struct k_attn_cfg *cfg, int32_t n);
-    /* One sequence of n tokens, the first of them token `tok` of the pack.
-     *   y   [n,D]    overwritten      qkv [n,3D] Q|K|V, head h = columns h*D/H .. of each
-     *   lse [n,H]    log sum exp of the scaled scores, -inf where every key is masked (y = 0);
+    /* Some sequences of a pack; sequence b holds tokens cu[b] .. cu[b+1]-1, which are rows of:
+     *   y   [N,D]    overwritten      qkv [N,3D] Q|K|V, head h = columns h*D/H .. of each
+     *   lse [N,H]    log sum exp of the scaled scores, -inf where every key is masked (y = 0);
      *                may be NULL
-     *   key [n]      0: not a key; NULL: all are */
-    void (*fwd)(float *y, float *lse, const float *qkv, const uint8_t *key, int32_t n, int64_t tok,
-                const struct k_attn_cfg *cfg, float *scratch);
-    /* dqkv [n,3D] +=; dy, y [n,D], lse as fwd left them. */
+     *   key [N]      0: not a key; NULL: all are
+     * The bits of a sequence do not depend on which others are there. */
+    void (*fwd)(float *y, float *lse, const float *qkv, const uint8_t *key, const int32_t *cu,
+                int32_t n_seqs, const struct k_attn_cfg *cfg, float *scratch);
+    /* dqkv [N,3D] +=; dy, y [N,D], lse as fwd left them. */
     void (*bwd)(float *dqkv, const float *dy, const float *y, const float *lse, const float *qkv,
-                const uint8_t *key, int32_t n, int64_t tok, const struct k_attn_cfg *cfg,
+                const uint8_t *key, const int32_t *cu, int32_t n_seqs, const struct k_attn_cfg *cfg,
                 float *scratch);
 };

@@ -134,13 +134,30 @@ static void softmax_row_bwd(float *dx, const float *y, const float *dy, int64_t 
     EACH(n, vf_put(dx + i, vf_get(dx + i, m) + vf_get(y + i, m) * (vf_get(dy + i, m) - d), m));
 }
 
+/* Four vectors of columns at a time: additions in flight, and whole stretches of memory. */
 static void sum_rows(float *y, const float *x, int64_t rows, int64_t cols, int64_t ld)
 {
-    EACH(cols, {
-        vf s = vf_get(y + i, m);
-        for (int64_t r = 0; r < rows; r++) s += vf_get(x + r * ld + i, m);
-        vf_put(y + i, s, m);
-    });
+    int64_t c = 0;
+    for (; c + 4 * VW <= cols; c += 4 * VW) {
+        vf s0 = vf_load(y + c), s1 = vf_load(y + c + VW), s2 = vf_load(y + c + 2 * VW),
+           s3 = vf_load(y + c + 3 * VW);
+        const float *p = x + c;
+        for (int64_t r = 0; r < rows; r++, p += ld) {
+            s0 += vf_load(p);
+            s1 += vf_load(p + VW);
+            s2 += vf_load(p + 2 * VW);
+            s3 += vf_load(p + 3 * VW);
+        }
+        vf_store(y + c, s0);
+        vf_store(y + c + VW, s1);
+        vf_store(y + c + 2 * VW, s2);
+        vf_store(y + c + 3 * VW, s3);
+    }
+    for (; c < cols; c += VW) {
+        vf s = vf_get(y + c, cols - c);
+        for (int64_t r = 0; r < rows; r++) s += vf_get(x + r * ld + c, cols - c);
+        vf_put(y + c, s, cols - c);
+    }
 }
 
 static void scatter_add(float *table, int64_t ldt, const float *x, int64_t ldx, const int32_t *row,

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOK = 77 };
-
 static const struct num_ops *isa[3];
 static int n_isa;
 static struct rng rng;
@@ -73,7 +71,7 @@ static double weights(const struct problem *p, double *w, int32_t i, int32_t h)
 static double kept(const struct problem *p, int32_t i, int32_t h, int32_t j)
 {
     const struct drop *d = &p->cfg.drop;
-    uint64_t row = drop_row(d, (int64_t)(TOK + i) * p->s.H + h);
+    uint64_t row = drop_row(d, (int64_t)i * p->s.H + h);
     return drop_keeps(d, row, (uint32_t)j) ? (double)d->scale : 0;
 }
 
@@ -155,18 +153,19 @@ static void near(const float *got, const double *want, int64_t n, const char *wh
 static void check(struct problem *p, const struct num_ops *v)
 {
     const int64_t n = p->s.n, D = p->s.D, H = p->s.H;
+    const int32_t cu[] = { 0, p->s.n };
     float *y = normals(n * D), *plain = normals(n * D), *lse = normals(n * H);
     float *dqkv = xcalloc((size_t)(n * 3 * D), sizeof *dqkv);
     float *scratch = xaligned(v->attn->scratch(&p->cfg, p->s.n) * sizeof *scratch);
-    v->attn->fwd(y, lse, p->qkv, p->key, p->s.n, TOK, &p->cfg, scratch);
-    v->attn->fwd(plain, NULL, p->qkv, p->key, p->s.n, TOK, &p->cfg, scratch);
+    v->attn->fwd(y, lse, p->qkv, p->key, cu, 1, &p->cfg, scratch);
+    v->attn->fwd(plain, NULL, p->qkv, p->key, cu, 1, &p->cfg, scratch);
     ck_assert_int_eq(memcmp(plain, y, (size_t)(n * D) * sizeof *y), 0);
     near(y, p->ref.y, n * D, "y", p, v->isa);
     near(lse, p->ref.lse, n * H, "lse", p, v->isa);
-    v->attn->bwd(dqkv, p->dy, y, lse, p->qkv, p->key, p->s.n, TOK, &p->cfg, scratch);
+    v->attn->bwd(dqkv, p->dy, y, lse, p->qkv, p->key, cu, 1, &p->cfg, scratch);
     near(dqkv, p->ref.dqkv, n * 3 * D, "dqkv", p, v->isa);
     /* a second pass adds the same again */
-    v->attn->bwd(dqkv, p->dy, y, lse, p->qkv, p->key, p->s.n, TOK, &p->cfg, scratch);
+    v->attn->bwd(dqkv, p->dy, y, lse, p->qkv, p->key, cu, 1, &p->cfg, scratch);
     for (int64_t i = 0; i < n * 3 * D; i++) dqkv[i] *= .5f;
     near(dqkv, p->ref.dqkv, n * 3 * D, "dqkv twice", p, v->isa);
     free(y);
@@ -191,15 +190,51 @@ START_TEST(attention_survives_scores_that_overflow_an_exponential)
     problem_make(&p, (struct shape){ 70, 4, 1, true, false, 0 });
     for (int32_t i = 0; i < 70 * 12; i++) p.qkv[i] *= 60;
     float y[70 * 4], dqkv[70 * 12] = { 0 }, lse[70];
+    const int32_t cu[] = { 0, 70 };
     for (int k = 0; k < n_isa; k++) {
         float *scratch = xaligned(isa[k]->attn->scratch(&p.cfg, 70) * sizeof *scratch);
-        isa[k]->attn->fwd(y, lse, p.qkv, NULL, 70, TOK, &p.cfg, scratch);
-        isa[k]->attn->bwd(dqkv, p.dy, y, lse, p.qkv, NULL, 70, TOK, &p.cfg, scratch);
+        isa[k]->attn->fwd(y, lse, p.qkv, NULL, cu, 1, &p.cfg, scratch);
+        isa[k]->attn->bwd(dqkv, p.dy, y, lse, p.qkv, NULL, cu, 1, &p.cfg, scratch);
         for (int i = 0; i < 70 * 4; i++) ck_assert(isfinite(y[i]));
         for (int i = 0; i < 70 * 12; i++) ck_assert(isfinite(dqkv[i]));
         free(scratch);
     }
     problem_free(&p);
+}
+END_TEST
+
+/* Short sequences share blocks; nobody may notice. */
+START_TEST(a_sequence_has_the_same_bits_whatever_is_packed_beside_it)
+{
+    enum { N = 64, D = 12, H = 2, B = 14 };
+    static const int32_t cu[B + 1] = { 0, 3, 4, 9, 9, 16, 32, 34, 51, 52, 53, 54, 58, 61, N };
+    static float qkv[N * 3 * D], dy[N * D], y[2][N * D], lse[2][N * H], dqkv[2][N * 3 * D];
+    uint8_t key[N];
+    for (int i = 0; i < N * 3 * D; i++) qkv[i] = rng_normal(&rng);
+    for (int i = 0; i < N * D; i++) dy[i] = rng_normal(&rng);
+    for (int i = 0; i < N; i++) key[i] = rng_below(&rng, 4) > 0;
+    for (int mode = 0; mode < 4 * n_isa; mode++) {
+        const struct num_ops *v = isa[mode / 4];
+        const struct k_attn_cfg cfg = { .D = D,
+                                        .H = H,
+                                        .scale = .4f,
+                                        .causal = mode & 1,
+                                        .drop = mode & 2 ? drop_make(17, .3f) : drop_none() };
+        const uint8_t *mask = mode & 2 ? key : NULL;
+        float *scratch = xaligned(v->attn->scratch(&cfg, 17) * sizeof *scratch);
+        memset(dqkv, 0, sizeof dqkv);
+        v->attn->fwd(y[0], lse[0], qkv, mask, cu, B, &cfg, scratch);
+        v->attn->bwd(dqkv[0], dy, y[0], lse[0], qkv, mask, cu, B, &cfg, scratch);
+        for (int b = B - 1; b >= 0; b--) {
+            v->attn->fwd(y[1], lse[1], qkv, mask, cu + b, 1, &cfg, scratch);
+            v->attn->bwd(dqkv[1], dy, y[1], lse[1], qkv, mask, cu + b, 1, &cfg, scratch);
+        }
+        ck_assert_int_eq(memcmp(y[0], y[1], sizeof y[0]), 0);
+        ck_assert_int_eq(memcmp(lse[0], lse[1], sizeof lse[0]), 0);
+        for (int i = 0; i < N * 3 * D; i++) /* 0 and -0 are the same */
+            ck_assert_double_eq((double)dqkv[0][i], (double)dqkv[1][i]);
+        free(scratch);
+    }
 }
 END_TEST
 
@@ -212,6 +247,7 @@ Suite *suite_attn(void)
     tcase_add_checked_fixture(t, set_up, NULL);
     tcase_add_loop_test(t, attention_matches_double_in_value_and_gradient, 0, N_SHAPES);
     tcase_add_test(t, attention_survives_scores_that_overflow_an_exponential);
+    tcase_add_test(t, a_sequence_has_the_same_bits_whatever_is_packed_beside_it);
     suite_add_tcase(s, t);
     return s;
 }
