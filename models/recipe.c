@@ -64,8 +64,9 @@ static int set_objective(struct recipe *r, const struct obj_ops *ops, const char
                          const char *value, struct err *e)
 {
     struct obj_use *u = use(r, ops);
-    if (conf_find(use_opts, key)) return conf_set(use_opts, u, key, value, e);
-    return conf_set(ops->opts, u->cfg, key, value, e);
+    bool common = !conf_find(ops->opts, key) &&
+                  (conf_find(use_opts, key) || (!conf_nearest(ops->opts, key) && conf_nearest(use_opts, key)));
+    return common ? conf_set(use_opts, u, key, value, e) : conf_set(ops->opts, u->cfg, key, value, e);
 }
 
 static int unknown_section(const char *section, struct err *e)
@@ -93,7 +94,12 @@ static int on_line(void *ctx, const char *section, const char *key, const char *
                    struct err *e)
 {
     (void)line;
-    return set(ctx, section, key, value, e);
+    if (key) return set(ctx, section, key, value, e);
+    /* a section alone takes an objective with its defaults */
+    const struct obj_ops *ops = find_objective(section);
+    if (ops) (void)use(ctx, ops);
+    if (ops || strcmp(section, "model") == 0 || strcmp(section, "train") == 0) return 0;
+    return unknown_section(section, e);
 }
 
 int recipe_load(struct recipe *r, const char *path, struct err *e)
@@ -141,16 +147,19 @@ int recipe_check(const struct recipe *r, struct err *e)
     TRY(model_check(&r->model, e));
     if (r->n_obj == 0)
         return err_set(e, ERR_CONFIG, "no objective: add a section such as [next_item]");
-    for (int i = 0; i < r->n_obj; i++)
-        if (r->obj[i].ops->check)
-            TRY(r->obj[i].ops->check(&r->model, (enum layout)r->train.layout, e));
-    return 0;
+    int learning = 0; /* an objective of weight 0 is left out */
+    for (int i = 0; i < r->n_obj; i++) {
+        if (r->obj[i].weight == 0) continue;
+        learning++;
+        if (r->obj[i].ops->check) TRY(r->obj[i].ops->check(&r->model, (enum layout)r->train.layout, e));
+    }
+    return learning ? 0 : err_set(e, ERR_CONFIG, "nothing to train: every objective has weight = 0");
 }
 
 bool recipe_needs_future(const struct recipe *r)
 {
     for (int i = 0; i < r->n_obj; i++)
-        if (r->obj[i].ops->needs_future) return true;
+        if (r->obj[i].weight > 0 && r->obj[i].ops->needs_future) return true;
     return false;
 }
 

@@ -263,6 +263,18 @@ static bool skip_line(FILE *f)
     return true;
 }
 
+/* fn hears of a section that has no keys too; inih tells sections only with their keys. */
+static int tell_section(struct ini_ctx *c, char *line)
+{
+    if (c->line == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0) line += 3;
+    char *close = *line == '[' ? strchr(line, ']') : NULL;
+    if (!close) return 0;
+    *close = '\0';
+    if (c->fn(c->ctx, line + 1, NULL, NULL, c->line, c->e) < 0) err_ctx(c->e, "%s:%d", c->path, c->line);
+    *close = ']';
+    return c->e->code;
+}
+
 /* fgets that counts, since inih may be built without line numbers in its callback, and that keeps inih from
  * taking the rest of a long line for a line of its own: comments are cut, anything else is an error. */
 static char *next_line(char *out, int n, void *stream)
@@ -271,11 +283,13 @@ static char *next_line(char *out, int n, void *stream)
     if (c->e->code || !fgets(out, n, c->f)) return NULL;
     c->line++;
     size_t len = strlen(out);
-    if (len + 1 < (size_t)n || out[len - 1] == '\n' || !skip_line(c->f)) return out;
-    char first = out[strspn(out, " \t")];
-    if (first != '#' && first != ';')
-        (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path, c->line, n - 1);
-    return c->e->code ? NULL : out;
+    if (len + 1 == (size_t)n && out[len - 1] != '\n' && skip_line(c->f)) {
+        char first = out[strspn(out, " \t")];
+        if (first != '#' && first != ';')
+            (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path, c->line,
+                          n - 1);
+    }
+    return c->e->code || tell_section(c, out) < 0 ? NULL : out;
 }
 
 static int on_ini(void *user, const char *section, const char *name, const char *value)

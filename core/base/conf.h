@@ -53,7 +53,8 @@ NODISCARD int conf_args(const struct opt *o, void *cfg, int argc, char **argv, c
                         int *n_pos, struct err *e);
 /* PREFIX_KEY in upper case for every key. */
 NODISCARD int conf_env(const struct opt *o, void *cfg, const char *prefix, struct err *e);
-/* INI file through inih: fn gets every section, key, value, line; its error is given file:line. */
+/* INI file through inih: fn gets every section, key, value, line, and each [section] line by itself, with key and
+ * value NULL; its error is given file:line. */
 typedef int conf_ini_fn(void *ctx, const char *section, const char *key, const char *value,
                         int line, struct err *e);
 NODISCARD int conf_ini(const char *path, conf_ini_fn *fn, void *ctx, struct err *e);

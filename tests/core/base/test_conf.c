@@ -301,8 +301,10 @@ static int on_pair(void *ctx, const char *section, const char *key, const char *
                    struct err *er)
 {
     size_t at = strlen(seen_sections);
-    snprintf(seen_sections + at, sizeof seen_sections - at, "%s.%s@%d ", section, key, line);
-    return conf_set(opts, ctx, key, value, er);
+    snprintf(seen_sections + at, sizeof seen_sections - at, "%s%s%s@%d ", section,
+             key ? "." : "", key ? key : "", line);
+    if (key) return conf_set(opts, ctx, key, value, er);
+    return strcmp(section, "bad") == 0 ? err_set(er, ERR_CONFIG, "no such section") : 0;
 }
 
 /* Reads text as a file named t.ini. */
@@ -330,7 +332,9 @@ START_TEST(an_ini_file_gives_sections_keys_values_and_lines)
     ck_assert(c.lr == 0.25f);
     ck_assert_str_eq(c.name, "two words");
     ck_assert_str_eq(c.out, "x");
-    ck_assert_str_eq(seen_sections, "train.batch_size@4 train.lr@6 other.name@9 other.out@10 ");
+    ck_assert_str_eq(
+        seen_sections,
+        "train@3 train.batch_size@4 train.lr@6 other@7 other.name@9 other.out@10 ");
 }
 END_TEST
 
@@ -357,6 +361,8 @@ static const struct {
     { "[a]\nbatchsize = 8\n", "t.ini:2: unknown key 'batchsize'; did you mean 'batch_size'?" },
     { "[a]\n\nnot a pair\n", "t.ini:3: expected [section], key = value or # comment" },
     { "[a\nlr = 1\n", "t.ini:1: expected [section]" },
+    { "[a]\n[bad] ; empty\n[b]\n", "t.ini:2: no such section" },
+    { "\xef\xbb\xbf[bad]\n", "t.ini:1: no such section" },
     { "[a]\nlr = 1\n  2 more\n",
       "t.ini:3: lr = 2 more: expected a number" }, /* a continued value */
 };
@@ -376,7 +382,7 @@ START_TEST(a_long_comment_is_a_comment)
         at += (size_t)snprintf(text + at, sizeof text - at, "lr = 9 ");
     snprintf(text + at, sizeof text - at, "\nseed = 5\n");
     ck_assert_msg(read_text(text) == 0, "%s", e.msg);
-    ck_assert_str_eq(seen_sections, "a.seed@3 ");
+    ck_assert_str_eq(seen_sections, "a@1 a.seed@3 ");
     ck_assert(c.lr == 0.001f);
 }
 END_TEST

@@ -72,7 +72,12 @@ START_TEST(sizes_that_overflow_die_and_say_so)
     void *kept = NULL;
     child_must_abort(overflow_realloc, &kept, "out of memory: 4611686018427387903 x 8 bytes");
     child_must_abort(overflow_aligned, &kept, "out of memory: 1 x 18446744073709551612 bytes");
-    child_must_abort(overflow_calloc, &kept, "out of memory: 4611686018427387903 x 8 bytes");
+    struct child c =
+        child_run(overflow_calloc, &kept); /* AddressSanitizer may be first to refuse */
+    ck_assert_msg(strstr(c.text, "out of memory: 4611686018427387903 x 8 bytes") ||
+                      strstr(c.text, "calloc-overflow"),
+                  "%s", c.text);
+    free(c.text);
 }
 END_TEST
 

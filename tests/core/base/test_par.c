@@ -30,8 +30,11 @@ static void check_every_block_once(struct par *p)
         memset(&t, 0, sizeof t);
         t.threads = par_threads(p);
         par_for(p, sizes[s], count, &t);
-        for (int b = 0; b < MOST_BLOCKS; b++)
-            ck_assert_int_eq(t.seen[b], b < sizes[s]);
+        for (int b = 0; b < MOST_BLOCKS; b++) {
+            int want = b < sizes[s];
+            if (t.seen[b] != want)
+                ck_abort_msg("block %d of %d ran %d times", b, sizes[s], t.seen[b]);
+        }
         ck_assert_int_eq(t.bad_worker, 0);
     }
 }
@@ -80,8 +83,11 @@ START_TEST(ten_thousand_loops_give_the_right_sums)
         for (int i = 0; i < n * 10; i++)
             x[i] = round + i;
         par_for(p, n, add, &s);
-        for (int b = 0; b < n; b++)
-            ck_assert_int_eq(s.part[b], 10L * (round + b * 10) + 45);
+        for (int b = 0; b < n; b++) {
+            long want = 10L * (round + b * 10) + 45;
+            if (s.part[b] != want)
+                ck_abort_msg("round %d, block %d: %ld, not %ld", round, b, s.part[b], want);
+        }
     }
     par_free(p);
 }
