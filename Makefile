@@ -84,7 +84,7 @@ flags_debug := -Og
 flags_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flags_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
 flags_cov := -O0 --coverage
-flags_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+flags_fuzz := -Wno-unknown-warning-option -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 # Under AddressSanitizer -O2 takes four times as long to compile a kernel as -O1.
 num_opt_release := -O3
 num_opt_debug := -Og
@@ -239,10 +239,10 @@ fuzz: $(fuzz_names:%=build/fuzz/fuzz_%) ## libFuzzer on every parser, FUZZ_SECON
 	        -artifact_prefix=build/fuzz/found/$$name- build/fuzz/found/$$name tests/fuzz/corpus/$$name; \
 	done
 
-$(foreach n,$(bench_names),$(eval build/release/bench_$(n): build/release/obj/$(firstword $(wildcard tests/bench/bench_$(n).c tests/bench/$(n).c)))) 
+$(foreach n,$(bench_names),$(eval build/release/bench_$(n): build/release/obj/$(patsubst %.c,%.o,$(firstword $(wildcard tests/bench/bench_$(n).c tests/bench/$(n).c)))))
 $(bench_names:%=build/release/bench_%): build/release/libtests.a $(libs_release)
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(flags_release) $(link_flags) -o $@ $(patsubst %.c,%.o,$(filter %.c %.o,$^)) $(filter %.a,$^) $(test_libs) $(server_libs) $(libs)
+	$(Q)$(CXX) $(flags_release) $(link_flags) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(test_libs) $(server_libs) $(libs)
 
 bench: all $(bench_names:%=build/release/bench_%) ## run every benchmark, one after the other
 	$(Q)set -e; export OPENBLAS_NUM_THREADS=1; for name in $(bench_names); do build/release/bench_$$name; done
