@@ -164,12 +164,15 @@ build/$(1)/gen/suites.h: FORCE
 -include $$(wildcard $$(o_$(1))/tests/fuzz/*.d $$(o_$(1))/tests/bench/*.d)
 endef
 
+# No fuzzed parser calls a kernel, and clang takes minutes to instrument their unrolled loops.
+kernel_flags = $(if $(filter fuzz,$(1)),,$(flags_$(1)))
+
 # $(1) flavour, $(2) instruction set, $(3) C compiler
 define kernel
 $$(o_$(1))/core/num/%.$(2).o: core/num/%.c Makefile | setup
 	$$(call say,CC,'$$< ($(2))')
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(3) $$(cpp_flags) $$(c_flags) $$(flags_$(1)) $$(num_opt_$(1)) $$(num_flags) -DNUM_ISA=$(2) $$(isa_flags_$(2)) -MMD -MP -c -o $$@ $$<
+	$$(Q)$(3) $$(cpp_flags) $$(c_flags) $$(call kernel_flags,$(1)) $$(num_opt_$(1)) $$(num_flags) -DNUM_ISA=$(2) $$(isa_flags_$(2)) -MMD -MP -c -o $$@ $$<
 endef
 
 $(foreach f,release debug asan tsan cov,$(eval $(call flavour,$(f),$(CC),$(CXX))))
