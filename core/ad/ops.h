@@ -1,5 +1,5 @@
 /* ops.h — the ops of the tape.  Each is one file op_NAME.c with forward, backward and what it
- * saves side by side, and has its row in tests/core/ad/ops_cases.c.
+ * saves side by side, its line in ops.def and its rows in tests/core/ad/cases_*.c.
  * Every op returns a new tensor on the tape; inputs are not changed.  Shapes are checked with
  * REQUIRE.  Index arrays (ids, targets) must outlive the step.  Thread: the tape's owner. */
 #pragma once

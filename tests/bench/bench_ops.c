@@ -46,7 +46,7 @@ static struct timing best_of(struct op_run *r, int threads, uint32_t learn)
     struct arena *mem = arena_new("bench", 64 << 20, 0);
     struct par *pool = par_new(threads);
     struct tape *tp = tape_new(mem, pool);
-    struct timing best = { INFINITY, INFINITY };
+    struct timing best = { HUGE_VAL, HUGE_VAL };
     double start = clock_s();
     (void)once(r, tp, learn); /* the arena takes its final size */
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
@@ -102,7 +102,7 @@ static float *filled(int64_t n)
 static void bench_gemm(int32_t M, int32_t K, int32_t N, bool nt)
 {
     float *a = filled((int64_t)M * K), *b = filled((int64_t)K * N), *c = filled((int64_t)M * N);
-    double best = INFINITY, start = clock_s();
+    double best = HUGE_VAL, start = clock_s();
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
         double t = clock_s();
         if (nt)
@@ -122,7 +122,7 @@ static double adam_s(struct params *ps, int threads)
 {
     struct par *pool = par_new(threads);
     struct opt_adam *o = opt_new(ps, (struct opt_cfg){ 1e-3f, 0.9f, 0.999f, 1e-8f, 0 });
-    double best = INFINITY, start = clock_s();
+    double best = HUGE_VAL, start = clock_s();
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
         double t = clock_s();
         opt_step(o, ps, GROUPS_ALL, pool);
@@ -146,7 +146,6 @@ static void bench_adam(void)
 
 int main(int argc, char **argv)
 {
-    num_blas_reexec(argv);
     num_init();
     const char *only = argc > 1 ? argv[1] : NULL;
     printf("kernels %s; best of up to %d runs\n\n", num->isa, MAX_RUNS);

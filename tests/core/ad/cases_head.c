@@ -151,7 +151,7 @@ static void xent_ref(const struct op_run *r, double *y, double *const *in)
     for (int32_t b = 0; b < B; b++) {
         double s = 0, at_target = 0;
         for (int32_t v = 0; v < V; v++) {
-            double best = -INFINITY;
+            double best = -HUGE_VAL;
             for (int32_t k = 0; k < K; k++) {
                 double l = 0;
                 for (int32_t j = 0; j < D; j++) l += in[0][(b * K + k) * D + j] * in[1][v * D + j];
@@ -186,7 +186,7 @@ static void xent_rows_ref(const struct op_run *r, double *y, double *const *in)
 {
     int32_t C = dim(r)[1], K = dim(r)[2] ? dim(r)[2] : 1;
     for (int32_t b = 0; b < dim(r)[0]; b++) {
-        double s = 0, best = -INFINITY;
+        double s = 0, best = -HUGE_VAL;
         for (int32_t k = 0; k < K; k++) {
             const double *x = in[0] + (b * K + k) * C;
             for (int32_t c = 0; c < C; c++) s += exp(x[c]);

@@ -51,7 +51,7 @@ START_TEST(exponentials_sums_and_winners_are_those_of_the_definition)
             win[n] = 77;
             isa[i]->loss->exp_best(&max, &sum, e, win, x, K, n, ld);
             isa[i]->loss->sum_best(&max2, &sum2, x, K, n, ld);
-            double top = -INFINITY, s = 0;
+            double top = -HUGE_VAL, s = 0;
             int32_t w;
             for (int32_t j = 0; j < n; j++) top = fmax(top, best_at(x, K, ld, j, &w));
             for (int32_t j = 0; j < n; j++) {
