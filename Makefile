@@ -67,8 +67,6 @@ FAISS_LIBS := $(shell deploy/faiss/build.sh --libs)
 cpp_flags := -I. -D_GNU_SOURCE -DINTENT_VERSION='"$(VERSION)"' $(CPPFLAGS)
 warn_both := -Wall -Wextra -Wshadow -Wvla -Wundef -Wwrite-strings -Wformat=2 -Wimplicit-fallthrough \
              -Wdouble-promotion -Wnull-dereference $(if $(filter true,$(CI)),-Werror)
-# Messages are cut at the end of their buffer on purpose; gcc alone has the warning.
-warn_both += $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 warn_c := $(warn_both) -Wstrict-prototypes -Wmissing-prototypes
 c_flags := -std=c17 -g -fPIE -pthread $(warn_c) $(CFLAGS)
 cxx_flags := -std=c++17 -g -fPIE -pthread $(warn_both) $(CXXFLAGS)
@@ -78,13 +76,16 @@ conversion_dirs := server core/data core/fmt
 # Check's comparisons of floats promote them.
 dir_flags = $(if $(filter $(patsubst %/,%,$(dir $(1))),$(conversion_dirs)),-Wconversion) $(if $(filter tests/%,$(1)),-Wno-double-promotion)
 
+flavours := release debug asan tsan cov
 hardening := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64,$(ARCH)),-fcf-protection)
 flags_release := -O2 -D_FORTIFY_SOURCE=3 $(hardening)
 flags_debug := -Og
 flags_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flags_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
 flags_cov := -O0 --coverage
-flags_fuzz := -Wno-unknown-warning-option -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+flags_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+# Messages are cut at the end of their buffer on purpose; gcc alone has the warning.
+$(if $(findstring clang,$(CC)),,$(foreach f,$(flavours),$(eval flags_$(f) += -Wno-format-truncation)))
 # Under AddressSanitizer -O2 takes four times as long to compile a kernel as -O1.
 num_opt_release := -O3
 num_opt_debug := -Og
@@ -175,7 +176,7 @@ $$(o_$(1))/core/num/%.$(2).o: core/num/%.c Makefile | setup
 	$$(Q)$(3) $$(cpp_flags) $$(c_flags) $$(call kernel_flags,$(1)) $$(num_opt_$(1)) $$(num_flags) -DNUM_ISA=$(2) $$(isa_flags_$(2)) -MMD -MP -c -o $$@ $$<
 endef
 
-$(foreach f,release debug asan tsan cov,$(eval $(call flavour,$(f),$(CC),$(CXX))))
+$(foreach f,$(flavours),$(eval $(call flavour,$(f),$(CC),$(CXX))))
 $(eval $(call flavour,fuzz,$(CLANG),$(subst clang,clang++,$(CLANG)) $(FAISS_CLANG)))
 
 # Object files named only by pattern rules would be deleted as intermediate.
@@ -260,7 +261,7 @@ lint: depcheck headers clang-check tidy cppcheck ## static checks: includes, hea
 depcheck: ## includes follow the direction of CONTRIBUTING.md
 	$(Q)awk -f deploy/depcheck.awk $(sort $(all_c) $(core_cc) $(headers))
 
-lint_c_flags = $(cpp_flags) -std=c17 $(filter-out -Wno-format-truncation,$(warn_c)) -Werror $(FAISS_CFLAGS)
+lint_c_flags = $(cpp_flags) -std=c17 $(warn_c) -Werror $(FAISS_CFLAGS)
 
 # Stamps, so that a second `make lint` looks only at what changed.
 headers: $(headers:%=build/lint/%.ok) ## every header compiles alone
@@ -277,7 +278,7 @@ build/lint/%.c.clang: %.c Makefile | setup build/asan/gen/suites.h
 	@touch $@
 build/lint/%.cc.clang: %.cc Makefile | setup
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) -std=c++17 $(cpp_flags) $(filter-out -Wno-format-truncation,$(warn_both)) -Werror $(FAISS_CFLAGS) $(FAISS_CLANG) -fsyntax-only -MMD -MP -MT $@ -MF $@.d $<
+	$(Q)$(CLANG) -std=c++17 $(cpp_flags) $(warn_both) -Werror $(FAISS_CFLAGS) $(FAISS_CLANG) -fsyntax-only -MMD -MP -MT $@ -MF $@.d $<
 	@touch $@
 
 tidy: $(all_c:%=build/lint/%.tidy) ## clang-tidy
