@@ -235,12 +235,23 @@ static int open_log(struct trainer *t, struct err *e)
     return rc;
 }
 
+static bool can_validate(const struct dataset *d)
+{
+    const int32_t *hist;
+    int32_t len, answer;
+    for (int32_t u = 0; u < d->n_users; u++)
+        if (dataset_case(d, u, SPLIT_VALID, &hist, &len, &answer)) return true;
+    return false;
+}
+
 static int begin(struct trainer *t, struct err *e)
 {
     struct recipe *r = t->a->recipe;
     TRY(dataset_open(&t->ds, t->a->data, e));
     r->model.n_items = t->ds.n_items;
     TRY(recipe_check(r, e));
+    if (!can_validate(&t->ds))
+        return err_set(e, ERR_EMPTY, "%s: no user has the 3 events that validation and test need", t->a->data);
     TRY(open_log(t, e));
     t->model = model_new(&r->model, true);
     t->best_model = model_new(&r->model, false);
@@ -288,12 +299,16 @@ static void end(struct trainer *t)
 int train_run(const struct train_args *a, struct err *e)
 {
     struct trainer t = { .a = a, .r = a->recipe, .start_s = clock_s() };
-    struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND };
-    sigaction(SIGINT, &sa, NULL); /* a second one ends at once */
-    sigaction(SIGTERM, &sa, NULL);
+    /* A second signal ends at once; a bundle that is being written is not disturbed by the first. */
+    struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND | SA_RESTART }, was[2];
+    stop_asked = 0;
+    sigaction(SIGINT, &sa, &was[0]);
+    sigaction(SIGTERM, &sa, &was[1]);
     int rc = begin(&t, e);
     if (rc == 0) rc = epochs(&t, e);
     if (rc == 0) rc = finish(&t, e);
     end(&t);
+    sigaction(SIGINT, &was[0], NULL);
+    sigaction(SIGTERM, &was[1], NULL);
     return rc;
 }
