@@ -2,6 +2,7 @@
  * Saved: log-sum-exp per query and head; weights and their dropout are made again.
  * Thread: the tape's owner. */
 #include "core/ad/ops.h"
+#include "core/ad/rows.h"
 #include "core/num/num.h"
 #include <math.h>
 
@@ -21,7 +22,9 @@ struct attn {
 static void forward_group(void *ctx, int block, int worker)
 {
     const struct attn *c = ctx;
-    const int32_t b = c->group[block];
+    const int32_t b = c->group[block], first = c->sp->cu[b];
+    const struct row_span rows = { first, c->sp->cu[c->group[block + 1]] - first };
+    rows_clear_grad(c->y, rows);
     num->attn->fwd(c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b, c->group[block + 1] - b,
                    &c->cfg, c->scratch + (size_t)worker * c->n_scratch);
 }
@@ -69,19 +72,19 @@ struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, 
                     bool causal, float p_drop)
 {
     struct arena *mem = tape_arena(tp);
-    const int32_t D = qkv->cols / 3;
-    REQUIRE(qkv->rows == sp->N && qkv->cols == 3 * D && H > 0 && D % H == 0,
+    const int32_t D = qkv->cols / 3, dh = H > 0 ? D / H : 0;
+    REQUIRE(qkv->rows == sp->N && qkv->cols == 3 * D && dh > 0 && dh * H == D,
             "attn: qkv [%d,%d], %d tokens, %d heads", qkv->rows, qkv->cols, sp->N, H);
     bool dropping = tape_training(tp) && p_drop > 0;
     struct seqpack *pack = ARENA_NEW(mem, struct seqpack, 1);
     *pack = *sp;
     struct attn *c = ARENA_NEW0(mem, struct attn, 1);
-    c->y = tape_ten(tp, sp->N, D, qkv->g != NULL);
+    c->y = tape_ten_uncleared(tp, sp->N, D, qkv->g != NULL);
     c->qkv = qkv;
     c->sp = pack;
     c->cfg = (struct k_attn_cfg){ .D = D,
                                   .H = H,
-                                  .scale = 1.0f / sqrtf((float)(D / H)),
+                                  .scale = 1.0f / sqrtf((float)dh),
                                   .causal = causal,
                                   .drop = dropping ? drop_make(tape_drop_key(tp), p_drop)
                                                    : drop_none() };

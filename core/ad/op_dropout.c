@@ -17,6 +17,7 @@ static void forward_block(void *ctx, int block, int worker)
     const struct dropout *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int64_t D = c->x->cols, o = s.first * D;
+    rows_clear_grad(c->y, s);
     num->act->drop(c->y->x + o, c->x->x + o, s.n, D, s.first, &c->drop, false);
 }
 
@@ -39,7 +40,7 @@ struct ten *ad_dropout(struct tape *tp, struct ten *x, float p)
     REQUIRE(p >= 0 && p < 1, "dropout of %g", (double)p);
     if (!tape_training(tp) || p == 0) return x;
     struct dropout *c = ARENA_NEW(tape_arena(tp), struct dropout, 1);
-    *c = (struct dropout){ tape_ten(tp, x->rows, x->cols, x->g != NULL), x,
+    *c = (struct dropout){ tape_ten_uncleared(tp, x->rows, x->cols, x->g != NULL), x,
                            drop_make(tape_drop_key(tp), p) };
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
     tape_push(tp, c->y, backward, c, "dropout");

@@ -24,6 +24,7 @@ static void forward_block(void *ctx, int block, int worker)
     const struct embed *c = ctx;
     const struct row_span s = row_span(c->y->rows, ROWS, block);
     const int64_t D = c->y->cols;
+    rows_clear_grad(c->y, s);
     for (int64_t i = s.first; i < s.first + s.n; i++) {
         float *y = c->y->x + i * D;
         const float *item = table_row(c->item, c->id[i], "item");
@@ -47,7 +48,7 @@ struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struc
     REQUIRE(!pos || pos->cols == item->cols, "embed: items %d wide, positions %d", item->cols,
             pos->cols);
     struct embed *c = ARENA_NEW(tape_arena(tp), struct embed, 1);
-    *c = (struct embed){ tape_ten(tp, N, item->cols, item->g || (pos && pos->g)), item, pos, id,
+    *c = (struct embed){ tape_ten_uncleared(tp, N, item->cols, item->g || (pos && pos->g)), item, pos, id,
                          pos_id };
     par_for(tape_pool(tp), row_blocks(N, ROWS), forward_block, c);
     tape_push(tp, c->y, backward, c, "embed");

@@ -24,6 +24,7 @@ static void forward_block(void *ctx, int block, int worker)
     const struct linear *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int32_t I = c->w->rows, O = c->w->cols;
+    rows_clear_grad(c->y, s);
     float *y = c->y->x + s.first * O;
     num->mm->nn(y, O, c->x->x + s.first * I, I, c->w->x, O, c->b ? c->b->x : NULL, s.n, O, I,
                 false);
@@ -114,7 +115,7 @@ struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten 
     struct linear *c = ARENA_NEW0(tape_arena(tp), struct linear, 1);
     bool wants = x->g || w->g || (b && b->g);
     *c = (struct linear){
-        .y = tape_ten(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
+        .y = tape_ten_uncleared(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
     };
     if (wants && act == ACT_GELU)
         c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows * (size_t)w->cols);

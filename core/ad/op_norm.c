@@ -19,6 +19,7 @@ static void forward_block(void *ctx, int block, int worker)
     const struct norm *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int64_t D = c->x->cols, o = s.first * D;
+    rows_clear_grad(c->y, s);
     num->norm->fwd(c->y->x + o, c->xhat ? c->xhat + o : NULL, c->rstd ? c->rstd + s.first : NULL,
                    c->x->x + o, c->r ? c->r->x + o : NULL, c->gain->x, c->bias->x, s.n, D, s.first,
                    &c->drop);
@@ -59,7 +60,7 @@ static struct ten *norm_op(struct tape *tp, struct ten *x, struct ten *r, struct
             gain->cols, bias->rows, bias->cols);
     struct norm *c = ARENA_NEW0(tape_arena(tp), struct norm, 1);
     bool wants = x->g || (r && r->g) || gain->g || bias->g;
-    *c = (struct norm){ .y = tape_ten(tp, x->rows, x->cols, wants),
+    *c = (struct norm){ .y = tape_ten_uncleared(tp, x->rows, x->cols, wants),
                         .x = x,
                         .r = r,
                         .gain = gain,

@@ -2,7 +2,8 @@
  *   par_for(pool, row_blocks(N, 64), fn, ctx);   in fn: struct row_span s = row_span(N, 64, block);
  * The cut never depends on the number of threads.  Thread: any (pure). */
 #pragma once
-#include <stdint.h>
+#include "core/ad/tape.h"
+#include <string.h>
 
 struct row_span {
     int64_t first; /* row */
@@ -14,4 +15,11 @@ static inline struct row_span row_span(int64_t rows, int32_t per, int block)
 {
     int64_t first = (int64_t)block * per, left = rows - first;
     return (struct row_span){ first, left < per ? (int32_t)left : per };
+}
+
+/* The gradient of these rows, where there is one: for tensors from tape_ten_uncleared. */
+static inline void rows_clear_grad(const struct ten *t, struct row_span s)
+{
+    if (!t->g) return;
+    memset(t->g + s.first * t->cols, 0, (size_t)s.n * (size_t)t->cols * sizeof *t->g);
 }

@@ -64,14 +64,21 @@ uint64_t tape_drop_key(struct tape *tp) { return rng_hash(tp->key, tp->n_keys++)
 int32_t tape_nodes(const struct tape *tp) { return tp->n; }
 const char *tape_op(const struct tape *tp, int32_t i) { return tp->node[i].op; }
 
-struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad)
+struct ten *tape_ten_uncleared(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad)
 {
     size_t n = (size_t)rows * (size_t)cols;
     struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
     t->x = ARENA_NEW(tp->mem, float, n);
-    t->g = wants_grad ? ARENA_NEW0(tp->mem, float, n) : NULL;
+    t->g = wants_grad ? ARENA_NEW(tp->mem, float, n) : NULL;
     t->rows = rows;
     t->cols = cols;
+    return t;
+}
+
+struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad)
+{
+    struct ten *t = tape_ten_uncleared(tp, rows, cols, wants_grad);
+    if (t->g) memset(t->g, 0, (size_t)rows * (size_t)cols * sizeof *t->g);
     return t;
 }
 

@@ -66,6 +66,9 @@ bool tape_training(const struct tape *tp);
 uint64_t tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */
 /* A new [rows, cols]; x not filled; g allocated and zeroed when wants_grad. */
 struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
+/* The same with g not cleared: the op's forward blocks must do it (rows_clear_grad in rows.h), so that
+ * the pool clears what the owner would have to clear alone. */
+struct ten *tape_ten_uncleared(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
 /* Records y's backward unless y->g is NULL.  saved lives in the tape's arena. */
 void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, const char *op);
 /* A constant view of caller's memory, which must outlive the step. */

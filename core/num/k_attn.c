@@ -155,7 +155,7 @@ INLINE vf score_vec(const struct head *a, const float *s, const float *bias, int
     if (a->key) x += vf_get(bias + c, keys - c);
     if (keys - c >= VW) return x;
     const vf minus_inf = vf_set(-INFINITY);
-    vf lane;
+    vf lane = { 0 };
     for (int l = 0; l < VW; l++) lane[l] = (float)l;
     return vf_sel_lt(lane, vf_set((float)(keys - c)), x, minus_inf);
 }
@@ -196,7 +196,7 @@ INLINE void softmax_step(struct head *a, const struct span *p, int32_t i, float 
     const uint64_t key = dropping ? row_key(a, p->i0 + i) : 0;
     zero_before(s, lo);
     for (int32_t v = 0; v < nv; v++) {
-        vf e = vf_exp(x[v] - m);
+        vf e = vf_exp(x[v] - m); /* cppcheck-suppress uninitvar */
         total += e;
         if (dropping)
             e = vf_keep(e * d->scale, vu_drop_bits(key, p->j0 + v * VW), d->keep);

@@ -186,7 +186,7 @@ INLINE vf vf_erf(vf x)
 /* drop.h, VW counters at once.  One hash serves columns c.. (low half) and c+16.. (high half). */
 INLINE vu vu_drop_hash(uint64_t row_key, uint32_t ctr)
 {
-    vu lane;
+    vu lane = { 0 };
     for (int i = 0; i < VW; i++) lane[i] = (uint32_t)i;
     vu h = lane + (ctr + (uint32_t)row_key);
     h = (h ^ (h >> 16)) * 0x7feb352du;
