@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBES = 24 };
+enum { PROBES = 24, DIRECTIONS = 4 };
 
 static const char *const op_names[] = {
 #define AD_OP(name) #name,
@@ -132,7 +132,14 @@ struct reference {
     int32_t at[OP_MAX_IN][PROBES];
     double g[OP_MAX_IN][PROBES], top[OP_MAX_IN]; /* top: the largest of them */
     int n[OP_MAX_IN];
+    double along[OP_MAX_IN][DIRECTIONS]; /* derivatives along direction(): no entry is left out */
 };
+
+/* +1 or -1 for entry j. */
+static double direction(int k, size_t j)
+{
+    return rng_hash((uint64_t)k, j) & 1 ? 1 : -1;
+}
 
 static double scalar(const struct op_run *r, struct reference *ref)
 {
@@ -140,6 +147,24 @@ static double scalar(const struct op_run *r, struct reference *ref)
     r->c->ref(r, ref->y, ref->in);
     for (size_t i = 0; i < out_size(r); i++) s += ref->y[i] * (double)ref->w[i];
     return s;
+}
+
+static void step_along(const struct op_run *r, struct reference *ref, int i, int k, double h)
+{
+    for (size_t j = 0; j < in_size(r, i); j++) ref->in[i][j] += h * direction(k, j);
+}
+
+static void differentiate_along(const struct op_run *r, struct reference *ref, int i)
+{
+    const double h = 1e-6;
+    for (int k = 0; k < DIRECTIONS; k++) {
+        step_along(r, ref, i, k, h);
+        double up = scalar(r, ref);
+        step_along(r, ref, i, k, -2 * h);
+        double down = scalar(r, ref);
+        for (size_t j = 0; j < in_size(r, i); j++) ref->in[i][j] = (double)r->in[i].x[j];
+        ref->along[i][k] = (up - down) / (2 * h);
+    }
 }
 
 static void differentiate(const struct op_run *r, struct reference *ref, int i, struct rng *rng)
@@ -159,6 +184,7 @@ static void differentiate(const struct op_run *r, struct reference *ref, int i, 
         ref->g[i][k] = (up - down) / (2 * h);
         ref->top[i] = fmax(ref->top[i], fabs(ref->g[i][k]));
     }
+    differentiate_along(r, ref, i);
 }
 
 static void reference_init(struct reference *ref, const struct op_run *r)
@@ -200,6 +226,21 @@ static void check_values(const struct op_run *r, const struct reference *ref,
     }
 }
 
+static void check_directions(const struct op_run *r, const struct reference *ref, int i,
+                             const float *g, double tol)
+{
+    for (int k = 0; k < DIRECTIONS; k++) {
+        double got = 0, want = ref->along[i][k], top = ref->top[i];
+        for (size_t j = 0; j < in_size(r, i); j++) {
+            got += (double)g[j] * direction(k, j);
+            top = fmax(top, (double)fabsf(g[j]));
+        }
+        ck_assert_msg(fabs(got - want) <= tol * sqrt((double)in_size(r, i)) * fmax(top, 1e-2),
+                      WHERE "slope along direction %d of input %d is %.9g, reference %.9g",
+                      WHERE_ARGS, k, i, got, want);
+    }
+}
+
 static void check_gradients(const struct op_run *r, const struct reference *ref,
                             const struct outcome *o)
 {
@@ -212,6 +253,7 @@ static void check_gradients(const struct op_run *r, const struct reference *ref,
                           WHERE "gradient of input %d at %d is %.9g, reference %.9g", WHERE_ARGS,
                           i, ref->at[i][k], got, want);
         }
+        check_directions(r, ref, i, g, tol);
     }
 }
 
