@@ -11,18 +11,22 @@ struct args {
 };
 
 static const struct opt opts[] = {
-    OPT_STR(struct args, bundle, NULL, "bundle to index: a version, or a model directory's newest"),
+    OPT_STR(struct args, bundle, NULL,
+            "bundle to index: a version, or a model directory's newest"),
     OPT_CHOICE(struct args, type, "auto", "auto|flat|hnsw",
                "exact scan, graph, or what is faster at the recall wanted"),
-    OPT_FLOAT(struct args, recall, "0.99", 0, 1, "least share of the exact best 100 to be found"),
+    OPT_FLOAT(struct args, recall, "0.99", 0, 1,
+              "least share of the exact best 100 to be found"),
     OPT_END
 };
 
 static void help(void)
 {
     puts("usage: intent index --bundle BUNDLE [OPTION]...\n\n"
-         "Builds the search index of a bundle's item vectors, measures its recall against an exact\n"
-         "scan with interest vectors of made-up histories (items drawn by popularity), and puts it\n"
+         "Builds the search index of a bundle's item vectors, measures its recall against an "
+         "exact\n"
+         "scan with interest vectors of made-up histories (items drawn by popularity), and "
+         "puts it\n"
          "into the bundle, which keeps its version and changes in one step.\n");
     conf_help(opts, stdout);
 }

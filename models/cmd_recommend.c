@@ -14,16 +14,21 @@ struct args {
 };
 
 static const struct opt opts[] = {
-    OPT_STR(struct args, bundle, NULL, "bundle to ask: a version, or a model directory's newest"),
+    OPT_STR(struct args, bundle, NULL,
+            "bundle to ask: a version, or a model directory's newest"),
     OPT_STR(struct args, history, NULL, "item ids, oldest first, separated by commas"),
     { "stdin", OPT_T_BOOL, offsetof(struct args, from_stdin), "false", 0, 0, NULL,
-      "a history a line from standard input, separated by commas or spaces; a JSON object a line" },
+      "a history a line from standard input, separated by commas or spaces; a JSON object a "
+      "line" },
     OPT_INT(struct args, limit, "10", 1, LIMIT_RESULTS, "items to recommend (also -n)"),
-    OPT_INT(struct args, interests, "0", 0, LIMIT_INTERESTS, "most interests to use; 0: all active"),
-    OPT_INT(struct args, candidates, "0", 0, LIMIT_CANDIDATES, "candidates per interest; 0: 100"),
+    OPT_INT(struct args, interests, "0", 0, LIMIT_INTERESTS,
+            "most interests to use; 0: all active"),
+    OPT_INT(struct args, candidates, "0", 0, LIMIT_CANDIDATES,
+            "candidates per interest; 0: 100"),
     OPT_STR(struct args, exclude, NULL, "item ids never to recommend"),
     OPT_BOOL(struct args, keep_seen, "false", "history items may be recommended"),
-    OPT_BOOL(struct args, explain, "false", "say which interest found what, and what it listened to"),
+    OPT_BOOL(struct args, explain, "false",
+             "say which interest found what, and what it listened to"),
     OPT_BOOL(struct args, json, "false", "the body that POST /v1/recommend answers with"),
     OPT_END
 };
@@ -35,8 +40,8 @@ struct ids {
     int32_t n, cap;
 };
 
-/* Splits text, which must outlive the ids, at any of the separators; blanks around an id and empty
- * pieces are skipped. */
+/* Splits text, which must outlive the ids, at any of the separators; blanks around an id and
+ * empty pieces are skipped. */
 static void split_ids(struct ids *ids, const char *text, const char *separators)
 {
     static const char blank[] = " \t\r\n";
@@ -45,7 +50,8 @@ static void split_ids(struct ids *ids, const char *text, const char *separators)
         end = p + strcspn(p, separators);
         p += strspn(p, blank);
         size_t len = p < end ? (size_t)(end - p) : 0;
-        while (len > 0 && strchr(blank, p[len - 1])) len--;
+        while (len > 0 && strchr(blank, p[len - 1]))
+            len--;
         if (len == 0) continue;
         if (ids->n == ids->cap) {
             ids->cap = ids->cap ? 2 * ids->cap : 64;
@@ -64,7 +70,8 @@ static void print_item(const struct items *it, int32_t row)
     if (title.len) printf("  %.*s", title.len, title.p);
 }
 
-static void print_history(const struct items *it, const struct ids *ids, const struct rec_answer *a)
+static void print_history(const struct items *it, const struct ids *ids,
+                          const struct rec_answer *a)
 {
     printf("History: %d events, %d used", a->received, a->used);
     if (a->unknown) printf(", %d unknown", a->unknown);
@@ -81,7 +88,8 @@ static void print_history(const struct items *it, const struct ids *ids, const s
     }
 }
 
-static void print_candidate(const struct items *it, const struct rec_answer *a, int32_t i, bool label)
+static void print_candidate(const struct items *it, const struct rec_answer *a, int32_t i,
+                            bool label)
 {
     const struct rec_item *c = &a->item[i];
     printf("%4d  %8.4f  ", i + 1, (double)c->score);
@@ -90,7 +98,8 @@ static void print_candidate(const struct items *it, const struct rec_answer *a, 
     putchar('\n');
 }
 
-static void print_interest(const struct items *it, const struct rec_answer *a, const struct rec_interest *in)
+static void print_interest(const struct items *it, const struct rec_answer *a,
+                           const struct rec_interest *in)
 {
     printf("\nInterest %d: %.0f %% of the attention", in->index, (double)in->share * 100);
     if (!in->active) {
@@ -112,25 +121,29 @@ static void print_interest(const struct items *it, const struct rec_answer *a, c
     if (n == 0) puts("   found nothing that is among the best");
 }
 
-static void print_answer(const struct gen *g, const struct rec_answer *a, const struct ids *history, bool explain)
+static void print_answer(const struct gen *g, const struct rec_answer *a,
+                         const struct ids *history, bool explain)
 {
     const struct gen_info *info = gen_info(g);
     const struct items *it = gen_items(g);
     print_history(it, history, a);
-    printf("\n%s@%lld, %s index of %d items", info->name, (long long)info->version, info->index_type,
-           info->n_items);
+    printf("\n%s@%lld, %s index of %d items", info->name, (long long)info->version,
+           info->index_type, info->n_items);
     if (a->fallback) printf("; popular items, because of %s", a->fallback);
     putchar('\n');
     if (explain && !a->fallback)
-        for (int32_t k = 0; k < a->n_interests; k++) print_interest(it, a, &a->interest[k]);
+        for (int32_t k = 0; k < a->n_interests; k++)
+            print_interest(it, a, &a->interest[k]);
     else
-        for (int32_t i = 0; i < a->n_items; i++) print_candidate(it, a, i, !a->fallback);
+        for (int32_t i = 0; i < a->n_items; i++)
+            print_candidate(it, a, i, !a->fallback);
 }
 
 /* ---- asking ---- */
 
-static int ask(const struct args *args, const struct gen *g, struct rec_worker *w, struct buf *b,
-               const struct ids *history, const struct ids *exclude, struct err *e)
+static int ask(const struct args *args, const struct gen *g, struct rec_worker *w,
+               struct buf *b, const struct ids *history, const struct ids *exclude,
+               struct err *e)
 {
     struct rec_request r;
     struct rec_answer a;
@@ -156,8 +169,8 @@ static int ask(const struct args *args, const struct gen *g, struct rec_worker *
     return 0;
 }
 
-static int ask_lines(const struct args *args, const struct gen *g, struct rec_worker *w, struct buf *b,
-                     const struct ids *exclude, struct err *e)
+static int ask_lines(const struct args *args, const struct gen *g, struct rec_worker *w,
+                     struct buf *b, const struct ids *exclude, struct err *e)
 {
     struct ids history = { 0 };
     char *line = NULL;
@@ -198,7 +211,8 @@ static int run(const struct args *args, struct err *e)
 static void help(void)
 {
     puts("usage: intent recommend --bundle BUNDLE --history ID,ID,... [-n N] [OPTION]...\n\n"
-         "Prints what the daemon would answer.  Ids that the catalogue lacks are skipped; without a\n"
+         "Prints what the daemon would answer.  Ids that the catalogue lacks are skipped; "
+         "without a\n"
          "known one the popular items are the answer.\n");
     conf_help(opts, stdout);
 }
@@ -211,7 +225,8 @@ int cmd_recommend(int argc, char **argv)
     char **arg = xcalloc((size_t)argc + 1, sizeof *arg);
     int n_pos = 0;
     static char limit[] = "--limit";
-    for (int i = 0; i < argc; i++) arg[i] = strcmp(argv[i], "-n") == 0 ? limit : argv[i];
+    for (int i = 0; i < argc; i++)
+        arg[i] = strcmp(argv[i], "-n") == 0 ? limit : argv[i];
     conf_defaults(opts, &a);
     int rc = conf_args(opts, &a, argc, arg, pos, &n_pos, &e);
     if (rc == 1)

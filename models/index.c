@@ -9,16 +9,16 @@
 #include <string.h>
 
 enum {
-    QUERIES = 256,   /* vectors the recall is measured on, at least */
-    BLOCK = 16,      /* histories encoded at once */
+    QUERIES = 256, /* vectors the recall is measured on, at least */
+    BLOCK = 16,    /* histories encoded at once */
     DEPTH = 100,
-    FIRST_EF = 128,  /* of --type hnsw */
+    FIRST_EF = 128, /* of --type hnsw */
     MOST_EF = 4096
 };
 
 /* ---- vectors to measure with ---- */
 
-struct sampler { /* items by popularity + 1 */
+struct sampler {  /* items by popularity + 1 */
     int64_t *sum; /* [V+1] */
     int32_t V;
     struct rng rng;
@@ -28,7 +28,8 @@ static struct sampler sampler_new(const struct items *it)
 {
     struct sampler s = { .V = items_count(it), .rng = rng_make(1, RNG_SAMPLE) };
     s.sum = xcalloc((size_t)s.V + 1, sizeof *s.sum);
-    for (int32_t i = 0; i < s.V; i++) s.sum[i + 1] = s.sum[i] + items_popularity(it, i) + 1;
+    for (int32_t i = 0; i < s.V; i++)
+        s.sum[i + 1] = s.sum[i] + items_popularity(it, i) + 1;
     return s;
 }
 
@@ -54,9 +55,11 @@ static void encode_block(float *q, const struct model *m, struct tape *tp, struc
     arena_reset(a);
     int32_t *cu = ARENA_NEW(a, int32_t, BLOCK + 1), L = cfg->max_len;
     cu[0] = 0;
-    for (int32_t b = 0; b < BLOCK; b++) cu[b + 1] = cu[b] + 1 + (int32_t)rng_below(&s->rng, (uint32_t)L);
+    for (int32_t b = 0; b < BLOCK; b++)
+        cu[b + 1] = cu[b] + 1 + (int32_t)rng_below(&s->rng, (uint32_t)L);
     int32_t N = cu[BLOCK], *pos = ARENA_NEW(a, int32_t, N), *ids = ARENA_NEW(a, int32_t, N);
-    for (int32_t i = 0; i < N; i++) ids[i] = sampler_draw(s);
+    for (int32_t i = 0; i < N; i++)
+        ids[i] = sampler_draw(s);
     seqpack_positions(pos, cu, BLOCK, L, cfg->positions);
     struct seqpack sp = { .B = BLOCK, .N = N, .cu = cu, .pos = pos };
     tape_begin(tp, 0, 0, false);
@@ -64,13 +67,14 @@ static void encode_block(float *q, const struct model *m, struct tape *tp, struc
     memcpy(q, phi->x, (size_t)phi->rows * (size_t)phi->cols * sizeof *q);
 }
 
-/* Interest vectors of histories drawn by popularity: no data set is at hand, and an index is asked
- * with the encoder's vectors, not with items'.  Returns [n,D], malloc'd. */
+/* Interest vectors of histories drawn by popularity: no data set is at hand, and an index is
+ * asked with the encoder's vectors, not with items'.  Returns [n,D], malloc'd. */
 static float *sample_queries(int32_t *n, const struct model *m, const struct items *it)
 {
     int32_t K = model_interests(m), D = model_config(m)->width;
     int32_t blocks = (QUERIES + BLOCK * K - 1) / (BLOCK * K);
-    struct arena *step = arena_new("index step", 1 << 20, 0), *own = arena_new("index", 1 << 16, 0);
+    struct arena *step = arena_new("index step", 1 << 20, 0),
+                 *own = arena_new("index", 1 << 16, 0);
     struct tape *tp = tape_new(step, NULL);
     struct sampler s = sampler_new(it);
     *n = blocks * BLOCK * K;
@@ -86,9 +90,10 @@ static float *sample_queries(int32_t *n, const struct model *m, const struct ite
 
 /* ---- the index ---- */
 
-/* HNSW whatever its speed: the least ef_search from FIRST_EF up, doubling, that reaches the recall. */
-static int build_hnsw(struct ann **out, struct ann_report *rep, const struct ten *item, const float *q,
-                      int32_t nq, double want, struct err *e)
+/* HNSW whatever its speed: the least ef_search from FIRST_EF up, doubling, that reaches the
+ * recall. */
+static int build_hnsw(struct ann **out, struct ann_report *rep, const struct ten *item,
+                      const float *q, int32_t nq, double want, struct err *e)
 {
     int32_t ef = FIRST_EF;
     TRY(ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, ef, e));
@@ -96,19 +101,21 @@ static int build_hnsw(struct ann **out, struct ann_report *rep, const struct ten
     while (rc == 0 && rep->recall < want && ef < MOST_EF)
         rc = ann_recall(&rep->recall, *out, q, nq, DEPTH, ef *= 2, e);
     if (rc == 0 && rep->recall < want)
-        rc = err_set(e, ERR_ANN, "HNSW finds %.4f of the best %d even with ef_search %d, %.4f are wanted",
+        rc = err_set(e, ERR_ANN,
+                     "HNSW finds %.4f of the best %d even with ef_search %d, %.4f are wanted",
                      rep->recall, DEPTH, ef, want);
     if (rc < 0 || ef != FIRST_EF) { /* the width is fixed when the index is built */
         ann_free(*out);
         *out = NULL;
     }
-    if (rc == 0 && ef != FIRST_EF) rc = ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, ef, e);
+    if (rc == 0 && ef != FIRST_EF)
+        rc = ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, ef, e);
     rep->ef_search = ef;
     return rc;
 }
 
-static int build(struct ann **out, struct ann_report *rep, const struct model *m, const struct items *it,
-                 const struct index_cfg *cfg, struct err *e)
+static int build(struct ann **out, struct ann_report *rep, const struct model *m,
+                 const struct items *it, const struct index_cfg *cfg, struct err *e)
 {
     const struct ten *item = &model_items(m)->t;
     struct ann_auto o = { .want_recall = (double)cfg->recall, .recall_k = DEPTH };
@@ -138,8 +145,9 @@ static int parent_of(char **out, const struct bundle *b, struct err *e)
     free(version);
     if (!is_version) {
         free(path);
-        return err_set(e, ERR_USAGE, "%s is not MODEL/%" PRId64 ": an index is added where the bundle lies", b->dir,
-                       b->version);
+        return err_set(e, ERR_USAGE,
+                       "%s is not MODEL/%" PRId64 ": an index is added where the bundle lies",
+                       b->dir, b->version);
     }
     *slash = '\0';
     *out = path;
@@ -150,16 +158,15 @@ static int reuse_files(const struct bundle_writer *w, const struct bundle *b, st
 {
     json_t *files = json_object_get(b->manifest, "files"), *v;
     const char *name;
-    json_object_foreach(files, name, v)
-    {
+    json_object_foreach (files, name, v) {
         if (strcmp(name, BUNDLE_INDEX) != 0) TRY(bundle_reuse(w, b, name, e));
     }
     return 0;
 }
 
 /* The same version with another index, in one step. */
-static int write_bundle(const struct bundle *b, const struct ann *a, const struct ann_report *rep,
-                        struct err *e)
+static int write_bundle(const struct bundle *b, const struct ann *a,
+                        const struct ann_report *rep, struct err *e)
 {
     struct bundle_writer w;
     char *model_dir = NULL;
@@ -176,25 +183,29 @@ static int write_bundle(const struct bundle *b, const struct ann *a, const struc
         return rc;
     }
     json_t *m = json_deep_copy(b->manifest);
-    json_object_set_new(m, "index", json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
-                                              ann_ef(a), "recall", rep->recall));
+    json_object_set_new(m, "index",
+                        json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
+                                  ann_ef(a), "recall", rep->recall));
     rc = bundle_commit(&w, m, e);
     json_decref(m);
     return rc;
 }
 
-static void tell(FILE *f, const struct bundle *b, const struct ann *a, const struct ann_report *rep, double s)
+static void tell(FILE *f, const struct bundle *b, const struct ann *a,
+                 const struct ann_report *rep, double s)
 {
-    fprintf(f, "index of %s@%" PRId64 ": %s, %d items, ", b->name, b->version, ann_type(a), ann_count(a));
+    fprintf(f, "index of %s@%" PRId64 ": %s, %d items, ", b->name, b->version, ann_type(a),
+            ann_count(a));
     if (ann_ef(a) == 0)
         fprintf(f, "exact");
     else
-        fprintf(f, "ef_search %d, recall@%d %.4f on interest vectors of made-up histories", ann_ef(a), DEPTH,
-                rep->recall);
+        fprintf(f, "ef_search %d, recall@%d %.4f on interest vectors of made-up histories",
+                ann_ef(a), DEPTH, rep->recall);
     fprintf(f, ", %.1f s\n", s);
 }
 
-int index_bundle(const char *bundle_path, const struct index_cfg *cfg, FILE *report, struct err *e)
+int index_bundle(const char *bundle_path, const struct index_cfg *cfg, FILE *report,
+                 struct err *e)
 {
     double start = clock_s();
     struct bundle b;

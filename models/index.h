@@ -1,8 +1,9 @@
 /* index.h — builds a bundle's index.faiss from item.weight and measures its recall.
  *   struct index_cfg cfg = { .type = INDEX_AUTO, .recall = 0.99f };
  *   index_bundle("models/ml/1", &cfg, stderr, &e);
- * The bundle keeps its version: weights and items are the same files, index.faiss and the manifest's
- * "index" are new, and the directory changes in one step.  Thread: any, on different bundles. */
+ * The bundle keeps its version: weights and items are the same files, index.faiss and the
+ * manifest's "index" are new, and the directory changes in one step.  Thread: any, on different
+ * bundles. */
 #pragma once
 #include "core/base/err.h"
 #include <stdio.h>
@@ -10,11 +11,11 @@
 enum index_type { INDEX_AUTO, INDEX_FLAT, INDEX_HNSW };
 struct index_cfg {
     enum index_type type; /* AUTO: flat for small catalogues, HNSW for large ones */
-    float recall;         /* least recall@100 against an exact scan; HNSW's ef_search is raised for it */
+    float recall; /* least recall@100 against an exact scan, for which ef_search rises */
 };
 
-/* bundle_path: a version directory, or a model directory (its highest version).  report: where the result is
- * told, NULL for nowhere.  ERR_ANN when no ef_search reaches the recall with --type hnsw; AUTO takes the
- * flat index then. */
+/* bundle_path: a version directory, or a model directory (its highest version).  report: where
+ * the result is told, NULL for nowhere.  ERR_ANN when no ef_search reaches the recall with
+ * --type hnsw; AUTO takes the flat index then. */
 NODISCARD int index_bundle(const char *bundle_path, const struct index_cfg *cfg, FILE *report,
                            struct err *e);

@@ -13,8 +13,18 @@
 
 struct fixture fixture_defaults(void)
 {
-    return (struct fixture){ .name = "toy", .version = 1, .V = 40, .K = 4, .D = 16, .L = 8, .layers = 1,
-                             .seed = 1, .scale = 1, .active_share = 0.01f, .titles = true, .index = true };
+    return (struct fixture){ .name = "toy",
+                             .version = 1,
+                             .V = 40,
+                             .K = 4,
+                             .D = 16,
+                             .L = 8,
+                             .layers = 1,
+                             .seed = 1,
+                             .scale = 1,
+                             .active_share = 0.01f,
+                             .titles = true,
+                             .index = true };
 }
 
 static struct model_cfg config(const struct fixture *fx)
@@ -40,7 +50,8 @@ struct model *fixture_model(const struct fixture *fx)
     params_init(ps, fx->seed);
     for (int32_t i = 0; i < params_count(ps); i++) {
         struct param *p = params_at(ps, i);
-        for (int64_t j = 0; p->decay && j < (int64_t)p->t.rows * p->t.cols; j++) p->t.x[j] *= fx->scale;
+        for (int64_t j = 0; p->decay && j < (int64_t)p->t.rows * p->t.cols; j++)
+            p->t.x[j] *= fx->scale;
     }
     return m;
 }
@@ -53,13 +64,15 @@ static void write_items(const struct fixture *fx, const char *path)
     for (int32_t row = 0; row < fx->V; row++) {
         items_add(b, text, (size_t)snprintf(text, sizeof text, "i%d", row));
         items_set_popularity(b, row, row * 7 % 50);
-        if (fx->titles) items_set_title(b, row, text, (size_t)snprintf(text, sizeof text, "Film %d", row));
+        if (fx->titles)
+            items_set_title(b, row, text, (size_t)snprintf(text, sizeof text, "Film %d", row));
     }
     ck_assert_msg(items_write(b, path, &e) == 0, "%s", e.msg);
     items_builder_free(b);
 }
 
-static void write_index(const struct fixture *fx, const struct model *m, const char *path, json_t *manifest)
+static void write_index(const struct fixture *fx, const struct model *m, const char *path,
+                        json_t *manifest)
 {
     struct ann *a;
     struct err e = { 0 };
@@ -67,8 +80,9 @@ static void write_index(const struct fixture *fx, const struct model *m, const c
     int rc = fx->hnsw ? ann_build_hnsw(&a, rows, fx->V, fx->D, 0, 0, 0, &e)
                       : ann_build_flat(&a, rows, fx->V, fx->D, &e);
     ck_assert_msg(rc == 0 && ann_save(a, path, &e) == 0, "%s", e.msg);
-    json_object_set_new(manifest, "index", json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
-                                                     ann_ef(a), "recall", 1.0));
+    json_object_set_new(manifest, "index",
+                        json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
+                                  ann_ef(a), "recall", 1.0));
     ann_free(a);
 }
 
@@ -76,9 +90,10 @@ static json_t *make_manifest(const struct fixture *fx)
 {
     struct model_cfg cfg = config(fx);
     return json_pack("{s:o, s:i, s:s, s:i, s:i, s:i, s:{s:s}, s:{s:{s:f}}}", "encoder",
-                     bundle_opts_to_json(model_opts, &cfg), "items", fx->V, "metric", "inner_product",
-                     "interests", fx->K ? fx->K : 1, "width", fx->D, "max_len", fx->L, "recipe",
-                     "next_item.weight", "1", "metrics", "test", "hr@10", 0.25);
+                     bundle_opts_to_json(model_opts, &cfg), "items", fx->V, "metric",
+                     "inner_product", "interests", fx->K ? fx->K : 1, "width", fx->D, "max_len",
+                     fx->L, "recipe", "next_item.weight", "1", "metrics", "test", "hr@10",
+                     0.25);
 }
 
 void fixture_bundle(const struct fixture *fx, const char *models_dir)

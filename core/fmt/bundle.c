@@ -14,13 +14,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char *join(const char *dir, const char *file) { return xasprintf("%s/%s", dir, file); }
+static char *join(const char *dir, const char *file)
+{
+    return xasprintf("%s/%s", dir, file);
+}
 
 static void hex_digest(char hex[65], struct sha256_ctx *ctx)
 {
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_digest(ctx, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
 int bundle_sha256_file(char hex[65], uint64_t *nb, const char *path, struct err *e)
@@ -74,7 +78,8 @@ int bundle_latest(const char *model_dir, int64_t *version, struct err *e)
 static int find_version(char **dir, const char *path, struct err *e)
 {
     size_t len = strlen(path);
-    while (len > 1 && path[len - 1] == '/') len--;
+    while (len > 1 && path[len - 1] == '/')
+        len--;
     char *base = xstrndup(path, len), *manifest = join(base, BUNDLE_MANIFEST);
     bool is_version = io_exists(manifest);
     free(manifest);
@@ -85,7 +90,8 @@ static int find_version(char **dir, const char *path, struct err *e)
     int64_t v = 0;
     int rc = bundle_latest(base, &v, e);
     if (rc == 0 && v == 0)
-        rc = err_set(e, ERR_NOT_FOUND, "no bundle: neither %s nor a numbered version", BUNDLE_MANIFEST);
+        rc = err_set(e, ERR_NOT_FOUND, "no bundle: neither %s nor a numbered version",
+                     BUNDLE_MANIFEST);
     if (rc == 0) *dir = xasprintf("%s/%" PRId64, base, v);
     free(base);
     return rc;
@@ -116,11 +122,13 @@ static int check_version(struct bundle *b, struct err *e)
     const char *slash = strrchr(b->dir, '/');
     int64_t named = version_of(slash ? slash + 1 : b->dir);
     if (named == 0 || named == b->version) return 0;
-    return err_set(e, ERR_BAD_BUNDLE, "%s: \"version\" is %" PRId64 ", the directory is %" PRId64,
-                   BUNDLE_MANIFEST, b->version, named);
+    return err_set(e, ERR_BAD_BUNDLE,
+                   "%s: \"version\" is %" PRId64 ", the directory is %" PRId64, BUNDLE_MANIFEST,
+                   b->version, named);
 }
 
-static int verify_file(const struct bundle *b, const char *name, const json_t *want, struct err *e)
+static int verify_file(const struct bundle *b, const char *name, const json_t *want,
+                       struct err *e)
 {
     char *path = join(b->dir, name), hex[65] = "";
     uint64_t nb = 0, nb_want = (uint64_t)json_integer_value(json_object_get(want, "bytes"));
@@ -131,11 +139,12 @@ static int verify_file(const struct bundle *b, const char *name, const json_t *w
     else if (!S_ISREG(st.st_mode))
         rc = err_set(e, ERR_BAD_BUNDLE, "%s: not a regular file", name);
     else if ((uint64_t)st.st_size != nb_want)
-        rc = err_set(e, ERR_BAD_BUNDLE, "%s: %" PRIu64 " bytes, the manifest says %" PRIu64, name,
-                     (uint64_t)st.st_size, nb_want);
+        rc = err_set(e, ERR_BAD_BUNDLE, "%s: %" PRIu64 " bytes, the manifest says %" PRIu64,
+                     name, (uint64_t)st.st_size, nb_want);
     else if ((rc = bundle_sha256_file(hex, &nb, path, e)) == 0 &&
              strcmp(hex, json_string_value(json_object_get(want, "sha256"))) != 0)
-        rc = err_set(e, ERR_BAD_BUNDLE, "%s: its sha256 is not the manifest's: the file is damaged", name);
+        rc = err_set(e, ERR_BAD_BUNDLE,
+                     "%s: its sha256 is not the manifest's: the file is damaged", name);
     free(path);
     return rc;
 }
@@ -146,9 +155,11 @@ static int verify(struct bundle *b, bool need_index, struct err *e)
     TRY(check_version(b, e));
     json_t *files = json_object_get(b->manifest, "files"), *want;
     if (need_index && !json_object_get(files, BUNDLE_INDEX))
-        return err_set(e, ERR_BAD_BUNDLE, "no %s: run `intent index --bundle %s`", BUNDLE_INDEX, b->dir);
+        return err_set(e, ERR_BAD_BUNDLE, "no %s: run `intent index --bundle %s`", BUNDLE_INDEX,
+                       b->dir);
     const char *name;
-    json_object_foreach (files, name, want) TRY(verify_file(b, name, want, e));
+    json_object_foreach (files, name, want)
+        TRY(verify_file(b, name, want, e));
     return 0;
 }
 
@@ -159,7 +170,8 @@ bool bundle_is_current(const struct bundle *b)
 }
 
 /* One attempt; *moved tells that the directory was exchanged while it was read. */
-static int open_once(struct bundle *b, const char *path, bool need_index, bool *moved, struct err *e)
+static int open_once(struct bundle *b, const char *path, bool need_index, bool *moved,
+                     struct err *e)
 {
     *b = (struct bundle){ 0 };
     *moved = false;
@@ -200,7 +212,10 @@ void bundle_close(struct bundle *b)
     *b = (struct bundle){ 0 };
 }
 
-char *bundle_path(const struct bundle *b, const char *file) { return join(b->dir, file); }
+char *bundle_path(const struct bundle *b, const char *file)
+{
+    return join(b->dir, file);
+}
 
 /* ---- options ---- */
 
@@ -223,16 +238,27 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
         const void *m = (const char *)cfg + o->off;
         json_t *v = NULL;
         switch (o->type) {
-        case OPT_T_BOOL: v = json_boolean(*(const bool *)m); break;
-        case OPT_T_INT: v = json_integer(*(const int32_t *)m); break;
-        case OPT_T_I64: v = json_integer(*(const int64_t *)m); break;
-        case OPT_T_FLOAT: v = json_real(shortest(*(const float *)m)); break;
-        case OPT_T_STR: v = *(char *const *)m ? json_string(*(char *const *)m) : json_null(); break;
+        case OPT_T_BOOL:
+            v = json_boolean(*(const bool *)m);
+            break;
+        case OPT_T_INT:
+            v = json_integer(*(const int32_t *)m);
+            break;
+        case OPT_T_I64:
+            v = json_integer(*(const int64_t *)m);
+            break;
+        case OPT_T_FLOAT:
+            v = json_real(shortest(*(const float *)m));
+            break;
+        case OPT_T_STR:
+            v = *(char *const *)m ? json_string(*(char *const *)m) : json_null();
+            break;
         case OPT_T_CHOICE:
             conf_get(o, cfg, text, sizeof text);
             v = json_string(text);
             break;
-        case OPT_T_END: break;
+        case OPT_T_END:
+            break;
         }
         json_object_set_new(obj, o->key, v);
     }
@@ -241,9 +267,10 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
 
 static int set_opt(const struct opt *o, void *cfg, const json_t *v, struct err *e)
 {
-    static const char *const want[] = { [OPT_T_BOOL] = "a boolean",  [OPT_T_INT] = "an integer",
-                                        [OPT_T_I64] = "an integer",  [OPT_T_FLOAT] = "a number",
-                                        [OPT_T_STR] = "a string",    [OPT_T_CHOICE] = "a string" };
+    static const char *const want[] = {
+        [OPT_T_BOOL] = "a boolean", [OPT_T_INT] = "an integer", [OPT_T_I64] = "an integer",
+        [OPT_T_FLOAT] = "a number", [OPT_T_STR] = "a string",   [OPT_T_CHOICE] = "a string"
+    };
     char text[64];
     bool ok = false;
     const char *value = text;
@@ -267,7 +294,8 @@ static int set_opt(const struct opt *o, void *cfg, const json_t *v, struct err *
         ok = json_is_string(v);
         value = json_string_value(v);
         break;
-    case OPT_T_END: break;
+    case OPT_T_END:
+        break;
     }
     if (!ok) return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is not %s", o->key, want[o->type]);
     return conf_set(o, cfg, o->key, value, e);
@@ -275,7 +303,8 @@ static int set_opt(const struct opt *o, void *cfg, const json_t *v, struct err *
 
 static bool has_key(const struct opt *o, const char *key)
 {
-    while (o->type != OPT_T_END && strcmp(o->key, key) != 0) o++;
+    while (o->type != OPT_T_END && strcmp(o->key, key) != 0)
+        o++;
     return o->type != OPT_T_END;
 }
 
@@ -285,7 +314,8 @@ static int opts_from_json(const struct opt *o, void *cfg, const json_t *obj, str
     json_t *v;
     if (!json_is_object(obj)) return err_set(e, ERR_BAD_BUNDLE, "not an object");
     json_object_foreach ((json_t *)(uintptr_t)obj, key, v)
-        if (!has_key(o, key)) return err_set(e, ERR_BAD_BUNDLE, "\"%.64s\" is not a known option", key);
+        if (!has_key(o, key))
+            return err_set(e, ERR_BAD_BUNDLE, "\"%.64s\" is not a known option", key);
     for (; o->type != OPT_T_END; o++) {
         v = json_object_get(obj, o->key);
         if (!v) return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is missing", o->key);

@@ -1,11 +1,11 @@
 /* bundle.h — <models>/<name>/<version>/: what the trainer exports and the daemon loads.
- *   manifest.json       format, name, version, created, encoder, K, D, L, metric, items, recipe, metrics, index,
- *                       sha256 and size of every other file
+ *   manifest.json       what it is, how it was made, sha256 and size of every other file
+ *                       (manifest.h)
  *   model.safetensors   weights
  *   items.bin           catalogue
  *   index.faiss         rows in item order (absent until indexed)
- * A version directory that can be seen is complete: it is written under a temporary name, synced
- * and renamed (exchanged when the version exists).  Thread: any, on different bundles. */
+ * A version directory that can be seen is complete: it is written under a temporary name,
+ * synced and renamed (exchanged when the version exists).  Thread: any, on different bundles. */
 #pragma once
 #include "core/base/conf.h"
 #include "core/base/err.h"
@@ -15,34 +15,34 @@
 
 enum { BUNDLE_FORMAT = 1 };
 #define BUNDLE_MANIFEST "manifest.json"
-#define BUNDLE_WEIGHTS "model.safetensors"
-#define BUNDLE_ITEMS "items.bin"
-#define BUNDLE_INDEX "index.faiss"
+#define BUNDLE_WEIGHTS  "model.safetensors"
+#define BUNDLE_ITEMS    "items.bin"
+#define BUNDLE_INDEX    "index.faiss"
 
 struct bundle { /* an opened, verified version */
     char *dir;
     char *name;
     int64_t version;
     json_t *manifest;
-    char sha256[65]; /* of manifest.json: names the generation */
+    char sha256[65];   /* of manifest.json: names the generation */
     uint64_t dev, ino; /* of dir when it was opened */
 };
 
-/* path: a version directory, or a model directory (its highest version).  Checks the manifest and
- * size and sha256 of every file it names; need_index: index.faiss must be among them. */
+/* path: a version directory, or a model directory (its highest version).  Checks the manifest
+ * and size and sha256 of every file it names; need_index: index.faiss must be among them. */
 NODISCARD int bundle_open(struct bundle *b, const char *path, bool need_index, struct err *e);
 void bundle_close(struct bundle *b);
-/* False once another commit has put a different directory in b's place: what was read by path since
- * bundle_open may be a mix of two. */
+/* False once another commit has put a different directory in b's place: what was read by path
+ * since bundle_open may be a mix of two. */
 bool bundle_is_current(const struct bundle *b);
 char *bundle_path(const struct bundle *b, const char *file); /* malloc'd */
 /* Highest version under a model directory; 0: none. */
 NODISCARD int bundle_latest(const char *model_dir, int64_t *version, struct err *e);
 
 /* Writing: begin makes a temporary directory next to the target; the caller writes files into
- * tmp_dir; commit hashes them into the manifest, syncs, and puts the directory in place in one step
- * (an exchange when the version exists).  abort removes the temporary directory.  The temporary
- * directory is locked while its writer lives; begin removes what dead writers left. */
+ * tmp_dir; commit hashes them into the manifest, syncs, and puts the directory in place in one
+ * step (an exchange when the version exists).  abort removes the temporary directory.  The
+ * temporary directory is locked while its writer lives; begin removes what dead writers left. */
 struct bundle_writer {
     char *tmp_dir, *dir, *name;
     int64_t version;
@@ -53,15 +53,15 @@ struct bundle_writer {
 NODISCARD int bundle_begin(struct bundle_writer *w, const char *model_dir, int64_t version,
                            struct err *e);
 /* Takes a file of an opened bundle over unchanged: hard link, or a copy where that fails. */
-NODISCARD int bundle_reuse(const struct bundle_writer *w, const struct bundle *b, const char *file,
-                           struct err *e);
-/* Borrows manifest: format, name, version and files are filled in, `created` when it is absent; all else must be
- * there (manifest_check).  Releases the writer, after a failure too. */
+NODISCARD int bundle_reuse(const struct bundle_writer *w, const struct bundle *b,
+                           const char *file, struct err *e);
+/* Borrows manifest: format, name, version and files are filled in, `created` when it is absent;
+ * all else must be there (manifest_check).  Releases the writer, after a failure too. */
 NODISCARD int bundle_commit(struct bundle_writer *w, const json_t *manifest, struct err *e);
 void bundle_abort(struct bundle_writer *w);
 
-/* Options <-> a JSON object.  On the way in with conf_set's checks: every key of the table is needed, others
- * are refused (ERR_BAD_BUNDLE); cfg need not be initialised. */
+/* Options <-> a JSON object.  On the way in with conf_set's checks: every key of the table is
+ * needed, others are refused (ERR_BAD_BUNDLE); cfg need not be initialised. */
 json_t *bundle_opts_to_json(const struct opt *o, const void *cfg);
 NODISCARD int bundle_opts_from_json(const struct opt *o, void *cfg, const json_t *obj,
                                     struct err *e);

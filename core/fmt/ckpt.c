@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Index of the first value that is NaN or infinite, -1 when all are finite.  Read as bits: all ones in
- * the exponent. */
+/* Index of the first value that is NaN or infinite, -1 when all are finite.  Read as bits: all
+ * ones in the exponent. */
 static int64_t find_nonfinite(const float *x, int64_t n)
 {
     enum { BLOCK = 4096 };
@@ -25,12 +25,13 @@ static int64_t find_nonfinite(const float *x, int64_t n)
     return -1;
 }
 
-static int check_finite(const char *name, const float *x, int64_t n, int32_t cols, struct err *e)
+static int check_finite(const char *name, const float *x, int64_t n, int32_t cols,
+                        struct err *e)
 {
     int64_t at = find_nonfinite(x, n);
     if (at < 0) return 0;
-    return err_set(e, ERR_FORMAT, "tensor %s: row %" PRId64 ", column %" PRId64 " is %s", name, at / cols,
-                   at % cols, __builtin_isnan(x[at]) ? "NaN" : "infinite");
+    return err_set(e, ERR_FORMAT, "tensor %s: row %" PRId64 ", column %" PRId64 " is %s", name,
+                   at / cols, at % cols, __builtin_isnan(x[at]) ? "NaN" : "infinite");
 }
 
 int ckpt_save(const char *path, const struct params *ps, struct err *e)
@@ -40,8 +41,11 @@ int ckpt_save(const char *path, const struct params *ps, struct err *e)
     int rc = 0;
     for (int32_t i = 0; i < n && rc == 0; i++) {
         const struct param *p = params_at(ps, i);
-        t[i] = (struct safet_tensor){ .name = p->name, .dtype = SAFET_F32, .rank = 2,
-                                      .shape = { p->t.rows, p->t.cols }, .data = p->t.x,
+        t[i] = (struct safet_tensor){ .name = p->name,
+                                      .dtype = SAFET_F32,
+                                      .rank = 2,
+                                      .shape = { p->t.rows, p->t.cols },
+                                      .data = p->t.x,
                                       .n = (int64_t)p->t.rows * p->t.cols };
         rc = check_finite(p->name, p->t.x, t[i].n, p->t.cols, e);
     }
@@ -59,7 +63,8 @@ static int load_param(struct param *p, const struct safet *s, struct err *e)
     if (t->rank != 2)
         return err_set(e, ERR_FORMAT, "tensor %s: %d dimensions, 2 expected", p->name, t->rank);
     if (t->shape[0] != p->t.rows || t->shape[1] != p->t.cols)
-        return err_set(e, ERR_FORMAT, "tensor %s: shape [%" PRId64 ",%" PRId64 "], [%d,%d] expected", p->name,
+        return err_set(e, ERR_FORMAT,
+                       "tensor %s: shape [%" PRId64 ",%" PRId64 "], [%d,%d] expected", p->name,
                        t->shape[0], t->shape[1], p->t.rows, p->t.cols);
     TRY(check_finite(p->name, t->data, t->n, p->t.cols, e));
     memcpy(p->t.x, t->data, (size_t)t->n * sizeof(float));
@@ -73,8 +78,10 @@ int ckpt_load(struct params *ps, const char *path, struct err *e)
     int rc = 0;
     for (int32_t i = 0; i < safet_count(s) && rc == 0; i++)
         if (!params_find(ps, safet_at(s, i)->name))
-            rc = err_set(e, ERR_FORMAT, "tensor %s is not one of the model's", safet_at(s, i)->name);
-    for (int32_t i = 0; i < params_count(ps) && rc == 0; i++) rc = load_param(params_at(ps, i), s, e);
+            rc = err_set(e, ERR_FORMAT, "tensor %s is not one of the model's",
+                         safet_at(s, i)->name);
+    for (int32_t i = 0; i < params_count(ps) && rc == 0; i++)
+        rc = load_param(params_at(ps, i), s, e);
     safet_close(s);
     if (rc < 0) err_ctx(e, "%s", path);
     return rc;

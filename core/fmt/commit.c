@@ -1,8 +1,8 @@
-/* Writing a bundle.  <model_dir>/.tmp-<version>-<pid>-<n> is filled, hashed, synced and put in place
- * with one rename.  Its writer holds a flock on it, which the kernel drops with the process: an
- * unlocked temporary directory is rubbish.  Where the file system can't exchange two directories
- * (NFS) the old one is renamed to .old-<version>-<pid> first; a kill between the two renames leaves it there, and the
- * next bundle_begin puts it back. */
+/* Writing a bundle.  <model_dir>/.tmp-<version>-<pid>-<n> is filled, hashed, synced and put in
+ * place with one rename.  Its writer holds a flock on it, which the kernel drops with the
+ * process: an unlocked temporary directory is rubbish.  Where the file system can't exchange
+ * two directories (NFS) the old one is renamed to .old-<version>-<pid> first; a kill between
+ * the two renames leaves it there, and the next bundle_begin puts it back. */
 #include "core/base/io.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
@@ -67,7 +67,8 @@ static int lock_dir(const char *path)
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return -1;
     bool taken = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-    if (!taken && fstat(fd, &by_fd) == 0 && stat(path, &by_path) == 0 && by_fd.st_ino == by_path.st_ino)
+    if (!taken && fstat(fd, &by_fd) == 0 && stat(path, &by_path) == 0 &&
+        by_fd.st_ino == by_path.st_ino)
         return fd;
     close(fd);
     return -1;
@@ -77,7 +78,8 @@ static int make_tmp(struct bundle_writer *w, struct err *e)
 {
     enum { TRIES = 100 };
     for (int i = 0; i < TRIES; i++) {
-        char *path = xasprintf("%s/.tmp-%" PRId64 "-%ld-%d", w->model_dir, w->version, (long)getpid(), i);
+        char *path = xasprintf("%s/.tmp-%" PRId64 "-%ld-%d", w->model_dir, w->version,
+                               (long)getpid(), i);
         if (mkdir(path, 0755) == 0 && (w->lock = lock_dir(path)) >= 0) {
             w->tmp_dir = path;
             return 0;
@@ -103,7 +105,8 @@ static void release(struct bundle_writer *w)
 static int begin(struct bundle_writer *w, const char *model_dir, int64_t version, struct err *e)
 {
     TRY(io_mkdirs(model_dir, e));
-    w->model_dir = realpath(model_dir, NULL); /* the name must be right for "." and symbolic links */
+    w->model_dir =
+        realpath(model_dir, NULL); /* the name must be right for "." and symbolic links */
     if (!w->model_dir) return err_sys(e, ERR_IO, "realpath");
     const char *slash = strrchr(w->model_dir, '/');
     w->name = xstrdup(slash ? slash + 1 : w->model_dir);
@@ -131,7 +134,8 @@ int bundle_begin(struct bundle_writer *w, const char *model_dir, int64_t version
 
 void bundle_abort(struct bundle_writer *w)
 {
-    if (w->tmp_dir && io_remove_tree(w->tmp_dir, NULL) < 0) errno = 0; /* the next begin tries again */
+    if (w->tmp_dir && io_remove_tree(w->tmp_dir, NULL) < 0)
+        errno = 0; /* the next begin tries again */
     release(w);
 }
 
@@ -144,7 +148,8 @@ static int copy_file(const char *from, const char *to, struct err *e)
     return rc;
 }
 
-int bundle_reuse(const struct bundle_writer *w, const struct bundle *b, const char *file, struct err *e)
+int bundle_reuse(const struct bundle_writer *w, const struct bundle *b, const char *file,
+                 struct err *e)
 {
     char *from = bundle_path(b, file), *to = xasprintf("%s/%s", w->tmp_dir, file);
     int rc = link(from, to) == 0 ? 0 : copy_file(from, to, e);
@@ -160,13 +165,16 @@ static int hash_files(json_t *files, const char *dir, struct err *e)
     if (n < 0) return err_sys(e, ERR_IO, "%s", dir);
     for (int i = 0; i < n; i++) {
         const char *name = entry[i]->d_name;
-        bool skip = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, BUNDLE_MANIFEST) == 0;
+        bool skip = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+                    strcmp(name, BUNDLE_MANIFEST) == 0;
         if (!skip && rc == 0) {
             char *path = xasprintf("%s/%s", dir, name), hex[65];
             uint64_t nb;
             rc = bundle_sha256_file(hex, &nb, path, e);
             if (rc == 0)
-                json_object_set_new(files, name, json_pack("{s:s, s:I}", "sha256", hex, "bytes", (json_int_t)nb));
+                json_object_set_new(
+                    files, name,
+                    json_pack("{s:s, s:I}", "sha256", hex, "bytes", (json_int_t)nb));
             free(path);
         }
         free(entry[i]);
@@ -185,10 +193,11 @@ static json_t *make_time(void)
 }
 
 /* The caller's manifest with the members that commit knows; the caller's order after them. */
-static int complete_manifest(json_t **out, const struct bundle_writer *w, const json_t *given, struct err *e)
+static int complete_manifest(json_t **out, const struct bundle_writer *w, const json_t *given,
+                             struct err *e)
 {
-    json_t *m = json_pack("{s:i, s:s, s:I}", "format", BUNDLE_FORMAT, "name", w->name, "version",
-                          (json_int_t)w->version);
+    json_t *m = json_pack("{s:i, s:s, s:I}", "format", BUNDLE_FORMAT, "name", w->name,
+                          "version", (json_int_t)w->version);
     json_t *created = json_object_get(given, "created"), *files = json_object();
     json_object_set_new(m, "created", created ? json_incref(created) : make_time());
     json_object_update_missing(m, (json_t *)(uintptr_t)given);
@@ -242,7 +251,8 @@ static int sync_dir(const char *dir, struct err *e)
 static int put_in_place(const struct bundle_writer *w, struct err *e)
 {
     if (rename(w->tmp_dir, w->dir) == 0) return sync_dir(w->model_dir, e);
-    if (errno != EEXIST && errno != ENOTEMPTY) return err_sys(e, ERR_IO, "renaming to %s", w->dir);
+    if (errno != EEXIST && errno != ENOTEMPTY)
+        return err_sys(e, ERR_IO, "renaming to %s", w->dir);
     if (renameat2(AT_FDCWD, w->tmp_dir, AT_FDCWD, w->dir, RENAME_EXCHANGE) == 0) {
         int rc = sync_dir(w->model_dir, e);
         if (rc == 0) clean_tmp(w->tmp_dir); /* now the old version, held by nobody */

@@ -4,7 +4,7 @@
  *   encoder     options of model_opts     metric      "inner_product"
  *   items       rows, >= 1                interests   vectors of a request, >= 1
  *   width       D                         max_len     L
- *   recipe      { key: string }           metrics     { "valid": { "hr@10": .1 }, "test": ..., more }
+ *   recipe      { key: string }           metrics     { "valid": { "hr@10": .1 }, "test" }
  *   files       { name: { "sha256", "bytes" } }: every other file of the directory
  *   index       { "type", "ef_search", "recall" }: there exactly when index.faiss is
  * Other members are ignored.  Thread: any (pure). */

@@ -1,6 +1,7 @@
 /* The file: 8 bytes of little-endian header length n, n bytes of JSON, then the data area.  The
- * header is an object: name -> {"dtype","shape","data_offsets":[begin,end)}, offsets counted from the
- * data area, plus "__metadata__": {string: string}.  The tensors must tile the data area. */
+ * header is an object: name -> {"dtype","shape","data_offsets":[begin,end)}, offsets counted
+ * from the data area, plus "__metadata__": {string: string}.  The tensors must tile the data
+ * area. */
 #include "core/fmt/safet.h"
 #include "core/base/buf.h"
 #include "core/base/io.h"
@@ -30,30 +31,34 @@ struct entry { /* a tensor and where it lies in the data area */
 };
 
 struct safet {
-    struct io_map map; /* only of safet_open */
-    json_t *header;    /* owns names and metadata */
-    struct entry *entry;       /* [n], by offset */
-    struct entry **by_name;    /* [n] */
+    struct io_map map;      /* only of safet_open */
+    json_t *header;         /* owns names and metadata */
+    struct entry *entry;    /* [n], by offset */
+    struct entry **by_name; /* [n] */
     int32_t n;
 };
 
 static uint64_t read_le64(const uint8_t *p)
 {
     uint64_t v = 0;
-    for (int i = 7; i >= 0; i--) v = v << 8 | p[i];
+    for (int i = 7; i >= 0; i--)
+        v = v << 8 | p[i];
     return v;
 }
 
 static int parse_dtype(struct entry *en, const json_t *obj, struct err *e)
 {
     const char *s = json_string_value(json_object_get(obj, "dtype"));
-    if (!s) return err_set(e, ERR_FORMAT, "tensor %s: \"dtype\" is missing or not a string", en->t.name);
+    if (!s)
+        return err_set(e, ERR_FORMAT, "tensor %s: \"dtype\" is missing or not a string",
+                       en->t.name);
     for (int d = 0; d < SAFET_DTYPES; d++)
         if (strcmp(s, dtypes[d].name) == 0) {
             en->t.dtype = (enum safet_dtype)d;
             return 0;
         }
-    return err_set(e, ERR_FORMAT, "tensor %s: dtype %.16s is not supported (F32, F64, I32, I64, U8)",
+    return err_set(e, ERR_FORMAT,
+                   "tensor %s: dtype %.16s is not supported (F32, F64, I32, I64, U8)",
                    en->t.name, s);
 }
 
@@ -65,7 +70,8 @@ static int parse_shape(struct entry *en, const json_t *obj, struct err *e)
         return err_set(e, ERR_FORMAT, "tensor %s: \"shape\" is missing or not an array", name);
     size_t rank = json_array_size(shape);
     if (rank > MAX_RANK)
-        return err_set(e, ERR_FORMAT, "tensor %s: %zu dimensions, at most %d", name, rank, MAX_RANK);
+        return err_set(e, ERR_FORMAT, "tensor %s: %zu dimensions, at most %d", name, rank,
+                       MAX_RANK);
     en->t.rank = (int32_t)rank;
     en->t.n = 1;
     for (size_t i = 0; i < rank; i++) {
@@ -89,23 +95,27 @@ static int parse_offsets(struct entry *en, const json_t *obj, uint64_t nb_data, 
         return err_set(e, ERR_FORMAT, "tensor %s: \"data_offsets\" is not two integers", name);
     json_int_t begin = json_integer_value(lo), end = json_integer_value(hi);
     if (begin < 0 || end < begin)
-        return err_set(e, ERR_FORMAT, "tensor %s: offsets %" PRId64 "..%" PRId64 " are not a range", name,
+        return err_set(e, ERR_FORMAT,
+                       "tensor %s: offsets %" PRId64 "..%" PRId64 " are not a range", name,
                        (int64_t)begin, (int64_t)end);
     en->begin = (uint64_t)begin;
     en->end = (uint64_t)end;
     if (en->end > nb_data)
         return err_set(e, ERR_FORMAT,
-                       "tensor %s: ends at byte %" PRIu64 " of %" PRIu64 " bytes of data: file truncated?",
+                       "tensor %s: ends at byte %" PRIu64 " of %" PRIu64
+                       " bytes of data: file truncated?",
                        name, en->end, nb_data);
     uint64_t nb;
-    if (__builtin_mul_overflow((uint64_t)en->t.n, dtypes[en->t.dtype].nb, &nb) || nb != en->end - en->begin)
-        return err_set(e, ERR_FORMAT, "tensor %s: %" PRIu64 " bytes for %" PRId64 " elements of %s", name,
+    if (__builtin_mul_overflow((uint64_t)en->t.n, dtypes[en->t.dtype].nb, &nb) ||
+        nb != en->end - en->begin)
+        return err_set(e, ERR_FORMAT,
+                       "tensor %s: %" PRIu64 " bytes for %" PRId64 " elements of %s", name,
                        en->end - en->begin, en->t.n, dtypes[en->t.dtype].name);
     return 0;
 }
 
-static int parse_entry(struct entry *en, const char *name, const json_t *obj, const uint8_t *data,
-                       uint64_t nb_data, uint64_t data_pos, struct err *e)
+static int parse_entry(struct entry *en, const char *name, const json_t *obj,
+                       const uint8_t *data, uint64_t nb_data, uint64_t data_pos, struct err *e)
 {
     size_t len = strlen(name);
     if (len == 0 || len > LIMIT_TENSOR_NAME)
@@ -138,7 +148,8 @@ static int cmp_offset(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    return (x->end > y->end) - (x->end < y->end); /* an empty tensor before the one at its place */
+    return (x->end > y->end) -
+           (x->end < y->end); /* an empty tensor before the one at its place */
 }
 
 static int cmp_name(const void *a, const void *b)
@@ -154,20 +165,25 @@ static int check_tiling(struct safet *s, uint64_t nb_data, struct err *e)
     for (int32_t i = 0; i < s->n; i++) {
         const struct entry *en = &s->entry[i];
         if (en->begin != at)
-            return err_set(e, ERR_FORMAT, "tensor %s: begins at byte %" PRIu64 ", %s (the one before ends at %" PRIu64 ")",
-                           en->t.name, en->begin, en->begin < at ? "an overlap" : "after a hole", at);
+            return err_set(e, ERR_FORMAT,
+                           "tensor %s: begins at byte %" PRIu64
+                           ", %s (the one before ends at %" PRIu64 ")",
+                           en->t.name, en->begin,
+                           en->begin < at ? "an overlap" : "after a hole", at);
         at = en->end;
     }
     if (at != nb_data)
-        return err_set(e, ERR_FORMAT, "%" PRIu64 " bytes of data belong to no tensor", nb_data - at);
+        return err_set(e, ERR_FORMAT, "%" PRIu64 " bytes of data belong to no tensor",
+                       nb_data - at);
     return 0;
 }
 
-static int parse_tensors(struct safet *s, const uint8_t *data, uint64_t nb_data, uint64_t data_pos,
-                         struct err *e)
+static int parse_tensors(struct safet *s, const uint8_t *data, uint64_t nb_data,
+                         uint64_t data_pos, struct err *e)
 {
     size_t n = json_object_size(s->header);
-    if (n > LIMIT_TENSORS) return err_set(e, ERR_FORMAT, "%zu tensors, at most %d", n, LIMIT_TENSORS);
+    if (n > LIMIT_TENSORS)
+        return err_set(e, ERR_FORMAT, "%zu tensors, at most %d", n, LIMIT_TENSORS);
     s->entry = xcalloc(n + 1, sizeof *s->entry);
     s->by_name = xcalloc(n + 1, sizeof(struct entry *));
     const char *name;
@@ -180,7 +196,8 @@ static int parse_tensors(struct safet *s, const uint8_t *data, uint64_t nb_data,
     }
     qsort(s->entry, (size_t)s->n, sizeof *s->entry, cmp_offset);
     TRY(check_tiling(s, nb_data, e));
-    for (int32_t i = 0; i < s->n; i++) s->by_name[i] = &s->entry[i];
+    for (int32_t i = 0; i < s->n; i++)
+        s->by_name[i] = &s->entry[i];
     qsort(s->by_name, (size_t)s->n, sizeof(struct entry *), cmp_name);
     return 0;
 }
@@ -191,12 +208,14 @@ static int parse(struct safet *s, const uint8_t *p, size_t nb, struct err *e)
         return err_set(e, ERR_FORMAT, "%zu bytes are too few for a safetensors file", nb);
     uint64_t n = read_le64(p);
     if (n > LIMIT_JSON_FILE_BYTES)
-        return err_set(e, ERR_FORMAT, "a header of %" PRIu64 " bytes, at most %d: not safetensors?", n,
+        return err_set(e, ERR_FORMAT,
+                       "a header of %" PRIu64 " bytes, at most %d: not safetensors?", n,
                        LIMIT_JSON_FILE_BYTES);
     if (n > nb - HEAD_BYTES)
         return err_set(e, ERR_FORMAT, "a header of %" PRIu64 " bytes in a file of %zu", n, nb);
     const char *json = (const char *)p + HEAD_BYTES;
-    if (n == 0 || json[0] != '{') return err_set(e, ERR_FORMAT, "the header is not a JSON object");
+    if (n == 0 || json[0] != '{')
+        return err_set(e, ERR_FORMAT, "the header is not a JSON object");
     json_error_t je;
     s->header = json_loadb(json, (size_t)n, JSON_REJECT_DUPLICATES, &je);
     if (!s->header) return err_set(e, ERR_FORMAT, "the header is not valid JSON: %s", je.text);
@@ -240,7 +259,10 @@ void safet_close(struct safet *s)
     free(s);
 }
 
-int32_t safet_count(const struct safet *s) { return s->n; }
+int32_t safet_count(const struct safet *s)
+{
+    return s->n;
+}
 
 const struct safet_tensor *safet_at(const struct safet *s, int32_t i)
 {
@@ -275,11 +297,13 @@ static void put_metadata(struct buf *b, const char *const *meta)
     buf_putc(b, '}');
 }
 
-static void put_tensor(struct buf *b, const struct safet_tensor *t, uint64_t begin, uint64_t end)
+static void put_tensor(struct buf *b, const struct safet_tensor *t, uint64_t begin,
+                       uint64_t end)
 {
     buf_json_str(b, t->name, strlen(t->name));
     buf_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", dtypes[t->dtype].name);
-    for (int32_t i = 0; i < t->rank; i++) buf_printf(b, "%s%" PRId64, i ? "," : "", t->shape[i]);
+    for (int32_t i = 0; i < t->rank; i++)
+        buf_printf(b, "%s%" PRId64, i ? "," : "", t->shape[i]);
     buf_printf(b, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", begin, end);
 }
 
@@ -287,13 +311,15 @@ static uint64_t tensor_bytes(const struct safet_tensor *t)
 {
     int64_t n = 1;
     REQUIRE(t->rank >= 0 && t->rank <= MAX_RANK, "tensor %s: rank %d", t->name, t->rank);
-    for (int32_t i = 0; i < t->rank; i++) n *= t->shape[i];
-    REQUIRE(n == t->n && n >= 0, "tensor %s: %" PRId64 " elements, shape says %" PRId64, t->name, t->n, n);
+    for (int32_t i = 0; i < t->rank; i++)
+        n *= t->shape[i];
+    REQUIRE(n == t->n && n >= 0, "tensor %s: %" PRId64 " elements, shape says %" PRId64,
+            t->name, t->n, n);
     return (uint64_t)n * dtypes[t->dtype].nb;
 }
 
-/* Data lies by element size, largest first, else in the given order: with no holes allowed that is
- * what keeps every tensor aligned. */
+/* Data lies by element size, largest first, else in the given order: with no holes allowed
+ * that is what keeps every tensor aligned. */
 static void make_layout(int32_t *order, const struct safet_tensor *t, int32_t n)
 {
     int32_t at = 0;
@@ -303,8 +329,8 @@ static void make_layout(int32_t *order, const struct safet_tensor *t, int32_t n)
     REQUIRE(at == n, "%d of %d tensors have a place", at, n);
 }
 
-static void make_header(struct buf *b, const struct safet_tensor *t, const int32_t *order, int32_t n,
-                        const char *const *meta)
+static void make_header(struct buf *b, const struct safet_tensor *t, const int32_t *order,
+                        int32_t n, const char *const *meta)
 {
     buf_putc(b, '{');
     if (meta && meta[0]) put_metadata(b, meta);
@@ -317,7 +343,8 @@ static void make_header(struct buf *b, const struct safet_tensor *t, const int32
         at += nb;
     }
     buf_putc(b, '}');
-    while (b->len % DATA_ALIGN) buf_putc(b, ' ');
+    while (b->len % DATA_ALIGN)
+        buf_putc(b, ' ');
 }
 
 static int write_all(int fd, const void *p, size_t nb, struct err *e)
@@ -336,7 +363,8 @@ static int write_parts(int fd, const struct buf *header, const struct safet_tens
                        const int32_t *order, int32_t n, struct err *e)
 {
     uint8_t head[HEAD_BYTES];
-    for (int i = 0; i < HEAD_BYTES; i++) head[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
+    for (int i = 0; i < HEAD_BYTES; i++)
+        head[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
     TRY(write_all(fd, head, sizeof head, e));
     TRY(write_all(fd, header->data, header->len, e));
     for (int32_t i = 0; i < n; i++)
@@ -345,8 +373,8 @@ static int write_parts(int fd, const struct buf *header, const struct safet_tens
     return 0;
 }
 
-int safet_write(const char *path, const struct safet_tensor *t, int32_t n, const char *const *meta,
-                struct err *e)
+int safet_write(const char *path, const struct safet_tensor *t, int32_t n,
+                const char *const *meta, struct err *e)
 {
     struct buf header = { .cap_max = LIMIT_JSON_FILE_BYTES };
     int32_t *order = xcalloc((size_t)n + 1, sizeof *order);
@@ -355,7 +383,8 @@ int safet_write(const char *path, const struct safet_tensor *t, int32_t n, const
     make_layout(order, t, n);
     make_header(&header, t, order, n, meta);
     if (header.failed) {
-        rc = err_set(e, ERR_LIMIT, "%s: the header passes %d bytes", path, LIMIT_JSON_FILE_BYTES);
+        rc = err_set(e, ERR_LIMIT, "%s: the header passes %d bytes", path,
+                     LIMIT_JSON_FILE_BYTES);
         goto out;
     }
     fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

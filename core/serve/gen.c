@@ -28,7 +28,8 @@ static void gen_free(struct gen *g)
     free(g);
 }
 
-/* The index must hold the model's own item vectors: then a wrong, stale or reordered index can't be served. */
+/* The index must hold the model's own item vectors: then a wrong, stale or reordered index
+ * can't be served. */
 static int check_rows(const struct gen *g, struct err *e)
 {
     const struct ten *item = &model_items(g->model)->t;
@@ -37,9 +38,11 @@ static int check_rows(const struct gen *g, struct err *e)
     if (memcmp(rows, item->x, (size_t)item->rows * nb_row) == 0) return 0;
     int32_t at = 0;
     while (at < item->rows - 1 &&
-           memcmp(rows + (size_t)at * (size_t)item->cols, item->x + (size_t)at * (size_t)item->cols, nb_row) == 0)
+           memcmp(rows + (size_t)at * (size_t)item->cols,
+                  item->x + (size_t)at * (size_t)item->cols, nb_row) == 0)
         at++;
-    return err_set(e, ERR_BAD_BUNDLE, "%s: row %d is not the model's item vector: made for other weights?",
+    return err_set(e, ERR_BAD_BUNDLE,
+                   "%s: row %d is not the model's item vector: made for other weights?",
                    BUNDLE_INDEX, at);
 }
 
@@ -53,8 +56,8 @@ static int open_index(struct gen *g, struct err *e)
     const json_t *index = json_object_get(g->bundle.manifest, "index");
     const char *said = json_string_value(json_object_get(index, "type"));
     if (strcmp(said, ann_type(g->index)) != 0)
-        return err_set(e, ERR_BAD_BUNDLE, "\"index.type\" is \"%.32s\", %s holds a %s index", said, BUNDLE_INDEX,
-                       ann_type(g->index));
+        return err_set(e, ERR_BAD_BUNDLE, "\"index.type\" is \"%.32s\", %s holds a %s index",
+                       said, BUNDLE_INDEX, ann_type(g->index));
     return check_rows(g, e);
 }
 
@@ -63,7 +66,8 @@ static int open_index(struct gen *g, struct err *e)
 enum { TEST_HISTORIES = 8, TEST_DEPTH = 100 };
 
 /* Histories of every length from 1 to L, of items drawn by a fixed seed. */
-static void make_histories(struct seqpack *sp, int32_t **ids, struct arena *a, const struct model_cfg *cfg)
+static void make_histories(struct seqpack *sp, int32_t **ids, struct arena *a,
+                           const struct model_cfg *cfg)
 {
     struct rng rng = rng_make(1, RNG_TEST);
     int32_t *cu = ARENA_NEW(a, int32_t, TEST_HISTORIES + 1);
@@ -72,7 +76,8 @@ static void make_histories(struct seqpack *sp, int32_t **ids, struct arena *a, c
         cu[b + 1] = cu[b] + 1 + b * (cfg->max_len - 1) / (TEST_HISTORIES - 1);
     int32_t N = cu[TEST_HISTORIES], *pos = ARENA_NEW(a, int32_t, N);
     *ids = ARENA_NEW(a, int32_t, N);
-    for (int32_t i = 0; i < N; i++) (*ids)[i] = (int32_t)rng_below(&rng, (uint32_t)cfg->n_items);
+    for (int32_t i = 0; i < N; i++)
+        (*ids)[i] = (int32_t)rng_below(&rng, (uint32_t)cfg->n_items);
     seqpack_positions(pos, cu, TEST_HISTORIES, cfg->max_len, cfg->positions);
     *sp = (struct seqpack){ .B = TEST_HISTORIES, .N = N, .cu = cu, .pos = pos };
 }
@@ -82,23 +87,29 @@ static int check_vectors(const struct ten *phi, struct err *e)
     int64_t n = (int64_t)phi->rows * phi->cols;
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(phi->x[i]))
-            return err_set(e, ERR_BAD_BUNDLE, "self-test: the encoder computes NaN or infinity");
+            return err_set(e, ERR_BAD_BUNDLE,
+                           "self-test: the encoder computes NaN or infinity");
     return 0;
 }
 
-/* Recall of the index on the encoder's own vectors, which must not fall far below the manifest's. */
+/* Recall of the index on the encoder's own vectors, which must not fall far below the
+ * manifest's. */
 static int check_recall(struct gen *g, const struct ten *phi, struct err *e)
 {
-    double said = json_number_value(json_object_get(json_object_get(g->bundle.manifest, "index"), "recall"));
+    double said = json_number_value(
+        json_object_get(json_object_get(g->bundle.manifest, "index"), "recall"));
     TRY(ann_recall(&g->info.recall, g->index, phi->x, phi->rows, TEST_DEPTH, 0, e));
     if (g->info.recall >= said / 2) return 0;
-    return err_set(e, ERR_BAD_BUNDLE, "self-test: the index finds %.1f %% of the best %d, the manifest says %.1f %%",
-                   100 * g->info.recall, TEST_DEPTH, 100 * said);
+    return err_set(
+        e, ERR_BAD_BUNDLE,
+        "self-test: the index finds %.1f %% of the best %d, the manifest says %.1f %%",
+        100 * g->info.recall, TEST_DEPTH, 100 * said);
 }
 
 static int self_test(struct gen *g, struct err *e)
 {
-    struct arena *own = arena_new("self-test", 1 << 16, 0), *step = arena_new("self-test step", 1 << 20, 0);
+    struct arena *own = arena_new("self-test", 1 << 16, 0),
+                 *step = arena_new("self-test step", 1 << 20, 0);
     struct tape *tp = tape_new(step, NULL);
     struct seqpack sp;
     int32_t *ids;
@@ -122,8 +133,7 @@ static char *objectives(const json_t *recipe)
     char *names = xstrdup("");
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)recipe, key, v)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)recipe, key, v) {
         size_t len = strlen(key), n = sizeof suffix - 1;
         if (len <= n || strcmp(key + len - n, suffix) != 0) continue;
         char *longer = xasprintf("%s%s%.*s", names, *names ? " + " : "", (int)(len - n), key);
@@ -139,10 +149,17 @@ static void fill_info(struct gen *g)
     const json_t *m = g->bundle.manifest;
     g->recipe = objectives(json_object_get(m, "recipe"));
     g->info = (struct gen_info){
-        .name = g->bundle.name, .version = g->bundle.version, .sha256 = g->bundle.sha256,
-        .index_type = ann_type(g->index), .dir = g->bundle.dir,
-        .created = json_string_value(json_object_get(m, "created")), .recipe = g->recipe,
-        .n_items = cfg->n_items, .D = cfg->width, .K = model_interests(g->model), .L = cfg->max_len,
+        .name = g->bundle.name,
+        .version = g->bundle.version,
+        .sha256 = g->bundle.sha256,
+        .index_type = ann_type(g->index),
+        .dir = g->bundle.dir,
+        .created = json_string_value(json_object_get(m, "created")),
+        .recipe = g->recipe,
+        .n_items = cfg->n_items,
+        .D = cfg->width,
+        .K = model_interests(g->model),
+        .L = cfg->max_len,
     };
 }
 
@@ -179,7 +196,8 @@ int gen_open(struct gen **out, const char *bundle_path, struct err *e)
         }
         gen_free(g);
         if (!moved) break;
-        if (rc == 0) rc = err_set(&why, ERR_IO, "bundle %s: the directory keeps changing", bundle_path);
+        if (rc == 0)
+            rc = err_set(&why, ERR_IO, "bundle %s: the directory keeps changing", bundle_path);
     }
     if (e && !e->code) *e = why;
     return rc;
@@ -199,7 +217,19 @@ void gen_unref(struct gen *g)
     if (before == 1) gen_free(g);
 }
 
-const struct gen_info *gen_info(const struct gen *g) { return &g->info; }
-const struct model *gen_model(const struct gen *g) { return g->model; }
-const struct items *gen_items(const struct gen *g) { return g->items; }
-const struct ann *gen_index(const struct gen *g) { return g->index; }
+const struct gen_info *gen_info(const struct gen *g)
+{
+    return &g->info;
+}
+const struct model *gen_model(const struct gen *g)
+{
+    return g->model;
+}
+const struct items *gen_items(const struct gen *g)
+{
+    return g->items;
+}
+const struct ann *gen_index(const struct gen *g)
+{
+    return g->index;
+}

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 struct gen;
-/* Opens, verifies and self-tests: hashes, shapes, finite weights, an index that holds the model's own item
- * vectors, a few histories encoded, the index's recall on them against an exact scan.  Otherwise refused
- * with the reason. */
+/* Opens, verifies and self-tests: hashes, shapes, finite weights, an index that holds the
+ * model's own item vectors, a few histories encoded, the index's recall on them against an
+ * exact scan.  Otherwise refused with the reason. */
 NODISCARD int gen_open(struct gen **out, const char *bundle_path, struct err *e);
 struct gen *gen_ref(struct gen *g); /* returns g */
 void gen_unref(struct gen *g);      /* NULL is fine */
@@ -18,8 +18,8 @@ void gen_unref(struct gen *g);      /* NULL is fine */
 struct gen_info {
     const char *name;
     int64_t version;
-    const char *sha256;     /* of the manifest */
-    const char *index_type; /* "flat", "hnsw32" */
+    const char *sha256;                 /* of the manifest */
+    const char *index_type;             /* "flat", "hnsw32" */
     const char *dir, *created, *recipe; /* recipe: objective names, for people */
     int32_t n_items, D, K, L;
     double load_ms;

@@ -4,16 +4,19 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int expect(const struct bundle *b, const char *key, int64_t have, const char *what, struct err *e)
+static int expect(const struct bundle *b, const char *key, int64_t have, const char *what,
+                  struct err *e)
 {
     int64_t said = json_integer_value(json_object_get(b->manifest, key));
     if (said == have) return 0;
-    return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is %" PRId64 ", %s has %" PRId64, key, said, what, have);
+    return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is %" PRId64 ", %s has %" PRId64, key, said, what,
+                   have);
 }
 
 static int read_cfg(struct model_cfg *cfg, const struct bundle *b, struct err *e)
 {
-    if (bundle_opts_from_json(model_opts, cfg, json_object_get(b->manifest, "encoder"), e) < 0) {
+    if (bundle_opts_from_json(model_opts, cfg, json_object_get(b->manifest, "encoder"), e) <
+        0) {
         err_ctx(e, BUNDLE_MANIFEST ": encoder");
         return ERR_BAD_BUNDLE;
     }
@@ -22,8 +25,8 @@ static int read_cfg(struct model_cfg *cfg, const struct bundle *b, struct err *e
     return expect(b, "interests", cfg->interests ? cfg->interests : 1, "the encoder", e);
 }
 
-/* Before memory is taken for what the manifest claims, the weights file must be large enough for it:
- * the item table and the big matrices of every block. */
+/* Before memory is taken for what the manifest claims, the weights file must be large enough
+ * for it: the item table and the big matrices of every block. */
 static int check_size(const struct bundle *b, const struct model_cfg *cfg, struct err *e)
 {
     const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
@@ -31,7 +34,8 @@ static int check_size(const struct bundle *b, const struct model_cfg *cfg, struc
     int64_t need = (cfg->n_items * D + cfg->layers * D * D * (4 + 2 * (int64_t)cfg->ffn_mult)) *
                    (int64_t)sizeof(float);
     if (nb >= need) return 0;
-    return err_set(e, ERR_BAD_BUNDLE, "%s: %" PRId64 " bytes, %d items and %d blocks of width %d need %" PRId64,
+    return err_set(e, ERR_BAD_BUNDLE,
+                   "%s: %" PRId64 " bytes, %d items and %d blocks of width %d need %" PRId64,
                    BUNDLE_WEIGHTS, nb, cfg->n_items, cfg->layers, cfg->width, need);
 }
 
@@ -76,6 +80,8 @@ int load_model(struct model **m, struct items **it, const struct bundle *b, bool
         return 0;
     }
     if (items) items_close(items);
-    if (e) e->code = ERR_BAD_BUNDLE; /* whatever part is at fault, it is the bundle that is refused */
+    if (e)
+        e->code =
+            ERR_BAD_BUNDLE; /* whatever part is at fault, it is the bundle that is refused */
     return ERR_BAD_BUNDLE;
 }

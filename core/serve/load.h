@@ -8,8 +8,8 @@
 #include "core/fmt/bundle.h"
 #include "core/nn/model.h"
 
-/* Options from the manifest (all of model_opts, nothing else), item count from items.bin, weights
- * from model.safetensors.  ERR_BAD_BUNDLE when the parts disagree: item counts, K, D, L, shapes, NaN.
- * trainable: parameters get gradients. */
+/* Options from the manifest (all of model_opts, nothing else), item count from items.bin,
+ * weights from model.safetensors.  ERR_BAD_BUNDLE when the parts disagree: item counts, K, D,
+ * L, shapes, NaN. trainable: parameters get gradients. */
 NODISCARD int load_model(struct model **m, struct items **it, const struct bundle *b,
                          bool trainable, struct err *e);

@@ -10,8 +10,9 @@
 
 enum { DEFAULT_LIMIT = 20, DEFAULT_CANDIDATES = 100, MOST_EVENTS = 10 };
 
-/* Two lifetimes, both end with the worker's next request: what the encoder makes lives in the tape's
- * arena, the rest in the request's.  Both keep their memory, so that after warm-up nothing is allocated. */
+/* Two lifetimes, both end with the worker's next request: what the encoder makes lives in the
+ * tape's arena, the rest in the request's.  Both keep their memory, so that after warm-up
+ * nothing is allocated. */
 struct rec_worker {
     struct arena *step, *req;
     struct tape *tape;
@@ -40,7 +41,10 @@ void rec_request_defaults(struct rec_request *r)
     *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
 }
 
-static double ms_since(uint64_t start) { return (double)(clock_ns() - start) * 1e-6; }
+static double ms_since(uint64_t start)
+{
+    return (double)(clock_ns() - start) * 1e-6;
+}
 
 /* ---- history ---- */
 
@@ -53,7 +57,8 @@ struct history {
 
 static int unknown_error(const struct str *id, struct err *e)
 {
-    return err_set(e, ERR_UNKNOWN_ITEMS, "history: no item \"%.*s\"", id->len < 64 ? id->len : 64, id->p);
+    return err_set(e, ERR_UNKNOWN_ITEMS, "history: no item \"%.*s\"",
+                   id->len < 64 ? id->len : 64, id->p);
 }
 
 static int read_history(struct history *h, struct arena *a, const struct gen *g,
@@ -83,30 +88,34 @@ static int read_history(struct history *h, struct arena *a, const struct gen *g,
 
 struct vectors {
     struct encoded enc;
-    const float *phi; /* [K,D] */
-    float *share;     /* [K] */
+    const float *phi;     /* [K,D] */
+    float *share;         /* [K] */
     const int32_t *event; /* rows that were encoded */
     int32_t n, K, D;
 };
 
-static int encode(struct vectors *v, struct rec_worker *w, const struct gen *g, const struct history *h,
-                  struct err *e)
+static int encode(struct vectors *v, struct rec_worker *w, const struct gen *g,
+                  const struct history *h, struct err *e)
 {
     const struct model *m = gen_model(g);
     const struct model_cfg *cfg = model_config(m);
-    int32_t N = h->used, *cu = ARENA_NEW(w->req, int32_t, 2), *pos = ARENA_NEW(w->req, int32_t, N);
+    int32_t N = h->used, *cu = ARENA_NEW(w->req, int32_t, 2),
+            *pos = ARENA_NEW(w->req, int32_t, N);
     cu[0] = 0;
     cu[1] = N;
     seqpack_positions(pos, cu, 1, cfg->max_len, cfg->positions);
     struct seqpack sp = { .B = 1, .N = N, .cu = cu, .pos = pos };
     tape_begin(w->tape, 0, 0, false);
-    *v = (struct vectors){ .event = h->row + (h->n - N), .n = N, .K = model_interests(m), .D = cfg->width };
+    *v = (struct vectors){
+        .event = h->row + (h->n - N), .n = N, .K = model_interests(m), .D = cfg->width
+    };
     v->enc = model_encode(m, w->tape, &sp, v->event, BETA_IN);
     v->phi = v->enc.phi->x;
     v->share = ARENA_NEW(w->req, float, v->K);
     model_shares(v->share, m, &v->enc, &sp);
     for (int32_t i = 0; i < v->K * v->D; i++)
-        if (!isfinite(v->phi[i])) return err_set(e, ERR_INTERNAL, "the encoder computed a vector that is not finite");
+        if (!isfinite(v->phi[i]))
+            return err_set(e, ERR_INTERNAL, "the encoder computed a vector that is not finite");
     return 0;
 }
 
@@ -119,24 +128,30 @@ int rec_encode(struct rec_vectors *v, struct rec_worker *w, const struct gen *g,
     arena_reset(w->req);
     TRY(read_history(&h, w->req, g, r, e));
     if (h.used > 0) TRY(encode(&x, w, g, &h, e));
-    *v = (struct rec_vectors){ .phi = x.phi, .share = x.share, .K = gen_info(g)->K, .D = gen_info(g)->D,
-                               .received = h.received, .used = h.used, .unknown = h.unknown,
+    *v = (struct rec_vectors){ .phi = x.phi,
+                               .share = x.share,
+                               .K = gen_info(g)->K,
+                               .D = gen_info(g)->D,
+                               .received = h.received,
+                               .used = h.used,
+                               .unknown = h.unknown,
                                .truncated = h.truncated };
     return 0;
 }
 
 /* ---- interests ---- */
 
-/* Which interests are searched: share at the threshold or above, the most important `most` of them
- * (0: all), listed by index.  Returns their number. */
-static int32_t choose_active(int32_t *active, const float *share, int32_t K, float threshold, int32_t most)
+/* Which interests are searched: share at the threshold or above, the most important `most` of
+ * them (0: all), listed by index.  Returns their number. */
+static int32_t choose_active(int32_t *active, const float *share, int32_t K, float threshold,
+                             int32_t most)
 {
     int32_t n = 0;
     for (int32_t k = 0; k < K; k++) {
         if (share[k] < threshold) continue;
         int32_t larger = 0; /* interests that come before k */
         for (int32_t j = 0; j < K; j++)
-            larger += share[j] > share[k] || (share[j] == share[k] && j < k);
+            larger += share[j] > share[k] || (j < k && share[j] == share[k]);
         if (most == 0 || larger < most) active[n++] = k;
     }
     return n;
@@ -152,22 +167,27 @@ static struct rec_interest *describe_interests(struct arena *a, const struct vec
         out[k].share = v->share[k];
         out[k].norm = sqrtf(num->vec->dot(phi, phi, v->D));
     }
-    for (int32_t i = 0; i < n_active; i++) out[active[i]].active = true;
+    for (int32_t i = 0; i < n_active; i++)
+        out[active[i]].active = true;
     return out;
 }
 
-/* The events an interest listened to most, by p(k|i) p_i over the interest's share; the newer first where equal. */
-static void top_events(struct rec_interest *out, struct arena *a, const struct vectors *v, int32_t k)
+/* The events an interest listened to most, by p(k|i) p_i over the interest's share; the newer
+ * first where equal. */
+static void top_events(struct rec_interest *out, struct arena *a, const struct vectors *v,
+                       int32_t k)
 {
     int32_t most = v->n < MOST_EVENTS ? v->n : MOST_EVENTS, n = 0;
     struct rec_event *top = ARENA_NEW(a, struct rec_event, most + 1);
     for (int32_t i = v->n - 1; i >= 0; i--) {
         float x = v->enc.assign->x[(size_t)i * (size_t)v->K + (size_t)k] * v->enc.weight->x[i];
         int32_t at = n < most ? n++ : most;
-        for (; at > 0 && top[at - 1].weight < x; at--) top[at] = top[at - 1];
+        for (; at > 0 && top[at - 1].weight < x; at--)
+            top[at] = top[at - 1];
         if (at < most) top[at] = (struct rec_event){ v->event[i], x };
     }
-    for (int32_t i = 0; i < n; i++) top[i].weight = v->share[k] > 0 ? top[i].weight / v->share[k] : 0;
+    for (int32_t i = 0; i < n; i++)
+        top[i].weight = v->share[k] > 0 ? top[i].weight / v->share[k] : 0;
     out->event = top;
     out->n_events = n;
 }
@@ -186,7 +206,8 @@ struct run { /* one request under way */
     struct rec_answer *a;
 };
 
-/* The rows never to return, each once: history when it is to be left out, and the request's list. */
+/* The rows never to return, each once: history when it is to be left out, and the request's
+ * list. */
 static struct rowset collect_excluded(struct run *x, const struct history *h)
 {
     const struct rec_request *r = x->r;
@@ -210,10 +231,13 @@ static void answer_popular(struct run *x, const struct rowset *excluded, const c
     int32_t V = items_count(items), n = 0;
     double most = (double)items_popularity(items, row[0]);
     struct rec_item *out = ARENA_NEW0(x->w->req, struct rec_item, x->r->limit);
-    for (int32_t i = 0; i < V && n < x->r->limit && x->r->fallback == REC_FALLBACK_POPULAR; i++) {
+    for (int32_t i = 0; i < V && n < x->r->limit && x->r->fallback == REC_FALLBACK_POPULAR;
+         i++) {
         if (rowset_has(excluded, row[i])) continue;
         double count = (double)items_popularity(items, row[i]);
-        out[n++] = (struct rec_item){ .row = row[i], .score = most > 0 ? (float)(count / most) : 0, .interest = -1 };
+        out[n++] = (struct rec_item){ .row = row[i],
+                                      .score = most > 0 ? (float)(count / most) : 0,
+                                      .interest = -1 };
     }
     x->a->item = out;
     x->a->n_items = n;
@@ -226,43 +250,49 @@ static void gather_queries(struct run *x)
     size_t D = (size_t)x->v.D;
     x->query = x->v.phi;
     if (x->n_active == x->v.K) return;
-    float *q = ARENA_NEW(x->w->req, float, (size_t)x->n_active * D);
+    float *q = ARENA_NEW(x->w->req, float, (size_t)x->n_active *D);
     for (int32_t i = 0; i < x->n_active; i++)
         num->vec->scale(q + (size_t)i * D, 1, x->v.phi + (size_t)x->active[i] * D, (int64_t)D);
     x->query = q;
 }
 
 /* Exact scores of the returned items against every interest, and their place in their own. */
-static void explain_items(struct run *x, struct rec_item *out, int32_t n, const struct cand *c, int32_t n_cand)
+static void explain_items(struct run *x, struct rec_item *out, int32_t n, const struct cand *c,
+                          int32_t n_cand)
 {
     const float *item = model_items(gen_model(x->g))->t.x;
     int32_t K = x->v.K, D = x->v.D;
     for (int32_t i = 0; i < n; i++) {
         float *by = ARENA_NEW(x->w->req, float, K);
         for (int32_t k = 0; k < K; k++)
-            by[k] = num->vec->dot(x->v.phi + (size_t)k * (size_t)D, item + (size_t)out[i].row * (size_t)D, D);
+            by[k] = num->vec->dot(x->v.phi + (size_t)k * (size_t)D,
+                                  item + (size_t)out[i].row * (size_t)D, D);
         out[i].by_interest = by;
         out[i].rank_in_interest = 1;
     }
     for (int32_t a = 0; a < x->n_active; a++)
         for (int32_t j = 0; j < n_cand; j++) {
-            float s = num->vec->dot(x->query + (size_t)a * (size_t)D, item + (size_t)c[j].row * (size_t)D, D);
+            float s = num->vec->dot(x->query + (size_t)a * (size_t)D,
+                                    item + (size_t)c[j].row * (size_t)D, D);
             for (int32_t i = 0; i < n; i++)
                 if (out[i].interest == x->active[a])
-                    out[i].rank_in_interest += s > out[i].score || (s == out[i].score && c[j].row < out[i].row);
+                    out[i].rank_in_interest +=
+                        s > out[i].score || (s == out[i].score && c[j].row < out[i].row);
         }
-    for (int32_t k = 0; k < K && x->v.enc.assign; k++) top_events(&x->interest[k], x->w->req, &x->v, k);
+    for (int32_t k = 0; k < K && x->v.enc.assign; k++)
+        top_events(&x->interest[k], x->w->req, &x->v, k);
 }
 
 static int answer_search(struct run *x, struct err *e)
 {
     struct arena *a = x->w->req;
     struct rec_answer *ans = x->a;
-    int32_t depth = x->r->candidates ? x->r->candidates : DEFAULT_CANDIDATES, limit = x->r->limit;
+    int32_t depth = x->r->candidates ? x->r->candidates : DEFAULT_CANDIDATES,
+            limit = x->r->limit;
     if (depth < limit) depth = limit;
     uint64_t start = clock_ns();
     int32_t *ids = ARENA_NEW(a, int32_t, (size_t)x->n_active * (size_t)depth);
-    float *scores = ARENA_NEW(a, float, (size_t)x->n_active * (size_t)depth);
+    float *scores = ARENA_NEW(a, float, (size_t)x->n_active *(size_t)depth);
     struct ann_params p = { .exclude = x->excluded, .n_exclude = x->n_excluded };
     gather_queries(x);
     TRY(ann_search(ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
@@ -272,7 +302,8 @@ static int answer_search(struct run *x, struct err *e)
     struct cand *c;
     int32_t *fetched = ARENA_NEW(a, int32_t, x->n_active);
     ans->after_dedup = merge_union(&c, fetched, a, ids, x->n_active, depth);
-    merge_score(c, ans->after_dedup, x->query, x->n_active, x->v.D, model_items(gen_model(x->g))->t.x);
+    merge_score(c, ans->after_dedup, x->query, x->n_active, x->v.D,
+                model_items(gen_model(x->g))->t.x);
     ans->n_items = merge_top(c, ans->after_dedup, limit);
     for (int32_t i = 0; i < x->n_active; i++) {
         x->interest[x->active[i]].fetched = fetched[i];
@@ -280,7 +311,9 @@ static int answer_search(struct run *x, struct err *e)
     }
     struct rec_item *out = ARENA_NEW0(a, struct rec_item, ans->n_items + 1);
     for (int32_t i = 0; i < ans->n_items; i++)
-        out[i] = (struct rec_item){ .row = c[i].row, .score = c[i].score, .interest = x->active[c[i].best] };
+        out[i] = (struct rec_item){ .row = c[i].row,
+                                    .score = c[i].score,
+                                    .interest = x->active[c[i].best] };
     if (x->r->explain) explain_items(x, out, ans->n_items, c, ans->after_dedup);
     ans->item = out;
     ans->merge_ms = ms_since(start);
@@ -292,10 +325,12 @@ static int check_request(const struct rec_request *r, struct err *e)
     if (r->limit < 1 || r->limit > LIMIT_RESULTS)
         return err_set(e, ERR_INVALID, "limit is %d, not in 1..%d", r->limit, LIMIT_RESULTS);
     if (r->candidates < 0 || r->candidates > LIMIT_CANDIDATES)
-        return err_set(e, ERR_INVALID, "candidates per interest: %d, not in 0..%d", r->candidates, LIMIT_CANDIDATES);
+        return err_set(e, ERR_INVALID, "candidates per interest: %d, not in 0..%d",
+                       r->candidates, LIMIT_CANDIDATES);
     if (r->interests < 0) return err_set(e, ERR_INVALID, "interests is %d", r->interests);
     if (r->n_exclude > LIMIT_EXCLUDE)
-        return err_set(e, ERR_INVALID, "%d items to exclude, at most %d", r->n_exclude, LIMIT_EXCLUDE);
+        return err_set(e, ERR_INVALID, "%d items to exclude, at most %d", r->n_exclude,
+                       LIMIT_EXCLUDE);
     return 0;
 }
 

@@ -2,10 +2,11 @@
  * daemon.  Knows no HTTP.
  *   struct rec_worker *w = rec_worker_new();               one per thread
  *   recommend(&answer, w, gen, &request, &e);              answer lives in w until its next use
- * Steps: ids -> rows; encode (newest L events); search every active interest in one call with the
- * excluded rows left out; union of the candidates, each scored exactly against every interest (score = max_k
- * phi_k . e_v, so index type and batch do not change scores); order by score descending, then row.
- * Nothing usable in the history: the popular items, and the answer says so.
+ * Steps: ids -> rows; encode (newest L events); search every active interest in one call with
+ * the excluded rows left out; union of the candidates, each scored exactly against every
+ * interest (score = max_k phi_k . e_v, so index type and batch do not change scores); order by
+ * score descending, then row.  Nothing usable in the history: the popular items, and the answer
+ * says so.
  * Thread: owner of the worker; the generation is shared. */
 #pragma once
 #include "core/serve/gen.h"
@@ -15,16 +16,15 @@ enum rec_unknown { REC_UNKNOWN_IGNORE, REC_UNKNOWN_ERROR };
 
 struct rec_request {
     const struct str *history; /* external ids, oldest first */
-    int32_t n_history;
     const struct str *exclude; /* external ids never to return; unknown ones are ignored */
-    int32_t n_exclude;
-    int32_t limit;       /* 1 .. LIMIT_RESULTS */
-    int32_t interests;   /* most interests to use, by share; 0: all */
-    int32_t candidates;  /* candidates per interest; 0: 100; at least limit are fetched */
-    bool exclude_seen;   /* leave history items out */
-    bool explain;
+    int32_t n_history, n_exclude;
+    int32_t limit;      /* 1 .. LIMIT_RESULTS */
+    int32_t interests;  /* most interests to use, by share; 0: all */
+    int32_t candidates; /* candidates per interest; 0: 100; at least limit are fetched */
     enum rec_fallback fallback;
     enum rec_unknown unknown;
+    bool exclude_seen; /* leave history items out */
+    bool explain;
 };
 void rec_request_defaults(struct rec_request *r); /* limit 20, exclude_seen, popular, ignore */
 
@@ -44,19 +44,19 @@ struct rec_interest {
 struct rec_item {
     int32_t row;
     float score;
-    int32_t interest;           /* argmax; -1: popular fallback */
-    int32_t rank_in_interest;   /* 1-based among all candidates; explain only */
-    const float *by_interest;   /* explain: [K] exact scores, else NULL */
+    int32_t interest;         /* argmax; -1: popular fallback */
+    int32_t rank_in_interest; /* 1-based among all candidates; explain only */
+    const float *by_interest; /* explain: [K] exact scores, else NULL */
 };
 struct rec_answer {
     const struct rec_item *item;
     int32_t n_items;
     const struct rec_interest *interest;
     int32_t n_interests; /* K; 0 when the history was not encoded */
-    int32_t received; /* events of the request = used + unknown + truncated */
-    int32_t used;     /* given to the encoder: the newest L of the known ones */
+    int32_t received;    /* events of the request = used + unknown + truncated */
+    int32_t used;        /* given to the encoder: the newest L of the known ones */
     int32_t unknown;
-    int32_t truncated; /* older than the newest LIMIT_HISTORY, or known but older than the newest L */
+    int32_t truncated;    /* beyond LIMIT_HISTORY, or known but older than the newest L */
     const char *fallback; /* NULL or the reason: "empty_history", "all_items_unknown",
                              "no_active_interest" */
     enum rec_fallback fallback_used; /* what served it when fallback is set */

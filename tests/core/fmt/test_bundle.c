@@ -29,7 +29,7 @@ static void teardown(void)
 }
 
 /* The path of a file below dir; the last few calls stay valid. */
-static const char *in(const char *fmt, ...)
+static PRINTF_LIKE(1, 2) const char *in(const char *fmt, ...)
 {
     static char paths[8][512];
     static int at;
@@ -56,16 +56,17 @@ static int count_entries(void)
     DIR *d = opendir(model);
     ck_assert_ptr_nonnull(d);
     int n = -2;
-    while (readdir(d)) n++;
+    while (readdir(d))
+        n++;
     closedir(d);
     return n;
 }
 
 static json_t *plain_manifest(void)
 {
-    return json_pack("{s:{}, s:s, s:i, s:i, s:i, s:i, s:{s:s}, s:{s:{s:f}}}", "encoder", "metric",
-                     "inner_product", "items", 3, "interests", 1, "width", 4, "max_len", 5, "recipe", "a", "b",
-                     "metrics", "test", "hr@10", 0.5);
+    return json_pack("{s:{}, s:s, s:i, s:i, s:i, s:i, s:{s:s}, s:{s:{s:f}}}", "encoder",
+                     "metric", "inner_product", "items", 3, "interests", 1, "width", 4,
+                     "max_len", 5, "recipe", "a", "b", "metrics", "test", "hr@10", 0.5);
 }
 
 /* Writes a version whose weights are this text. */
@@ -73,7 +74,8 @@ static int write_version(int64_t version, const char *weights, struct err *e)
 {
     struct bundle_writer w;
     TRY(bundle_begin(&w, model, version, e));
-    char *path = xasprintf("%s/%s", w.tmp_dir, BUNDLE_WEIGHTS), *items = xasprintf("%s/%s", w.tmp_dir, BUNDLE_ITEMS);
+    char *path = xasprintf("%s/%s", w.tmp_dir, BUNDLE_WEIGHTS),
+         *items = xasprintf("%s/%s", w.tmp_dir, BUNDLE_ITEMS);
     put(path, weights);
     put(items, "items");
     free(path);
@@ -115,8 +117,9 @@ START_TEST(bundle_opens_what_was_committed)
     ck_assert_uint_eq(strlen(b.sha256), 64);
     ck_assert(bundle_is_current(&b));
     const json_t *file = json_object_get(json_object_get(b.manifest, "files"), BUNDLE_WEIGHTS);
-    ck_assert_str_eq(json_string_value(json_object_get(file, "sha256")),
-                     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"); /* FIPS 180's "abc" */
+    ck_assert_str_eq(
+        json_string_value(json_object_get(file, "sha256")),
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"); /* FIPS 180's "abc" */
     ck_assert_int_eq(json_integer_value(json_object_get(file, "bytes")), 3);
     bundle_close(&b);
 }
@@ -319,10 +322,10 @@ struct opts {
     char *text, *none;
 };
 static const struct opt table[] = {
-    OPT_BOOL(struct opts, flag, "false", ""), OPT_INT(struct opts, n, "3", 1, 9, ""),
-    OPT_I64(struct opts, big, "4", 0, 9e18, ""), OPT_FLOAT(struct opts, x, "0.1", 0, 1, ""),
+    OPT_BOOL(struct opts, flag, "false", ""),      OPT_INT(struct opts, n, "3", 1, 9, ""),
+    OPT_I64(struct opts, big, "4", 0, 9e18, ""),   OPT_FLOAT(struct opts, x, "0.1", 0, 1, ""),
     OPT_CHOICE(struct opts, mode, "a", "a|b", ""), OPT_STR(struct opts, text, "t", ""),
-    OPT_STR(struct opts, none, NULL, ""), OPT_END
+    OPT_STR(struct opts, none, NULL, ""),          OPT_END
 };
 
 START_TEST(bundle_opts_come_back_from_json)
@@ -335,8 +338,10 @@ START_TEST(bundle_opts_come_back_from_json)
     a.big = INT64_C(1) << 53;
     json_t *obj = bundle_opts_to_json(table, &a);
     char *text = json_dumps(obj, JSON_REAL_PRECISION(12));
-    ck_assert_str_eq(text, "{\"flag\": true, \"n\": 3, \"big\": 9007199254740992, \"x\": 0.1, \"mode\": \"b\", "
-                           "\"text\": \"t\", \"none\": null}");
+    ck_assert_str_eq(
+        text,
+        "{\"flag\": true, \"n\": 3, \"big\": 9007199254740992, \"x\": 0.1, \"mode\": \"b\", "
+        "\"text\": \"t\", \"none\": null}");
     ck_assert_msg(bundle_opts_from_json(table, &b, obj, &e) == 0, "%s", e.msg);
     ck_assert(b.flag && b.n == 3 && b.big == a.big && b.x == 0.1f && b.mode == 1 && !b.none);
     ck_assert_str_eq(b.text, "t");
@@ -350,11 +355,16 @@ END_TEST
 static const struct {
     const char *key, *json, *why;
 } bad_opt[] = {
-    { "n", NULL, "\"n\" is missing" },      { "flag", "1", "\"flag\" is not a boolean" },
-    { "n", "1.5", "\"n\" is not an integer" }, { "n", "0", "n = 0" },
-    { "n", "10", "n = 10" },                { "x", "\"0.1\"", "\"x\" is not a number" },
-    { "x", "2", "x = 2" },                  { "mode", "\"c\"", "mode" },
-    { "mode", "0", "\"mode\" is not a string" }, { "text", "[]", "\"text\" is not a string" },
+    { "n", NULL, "\"n\" is missing" },
+    { "flag", "1", "\"flag\" is not a boolean" },
+    { "n", "1.5", "\"n\" is not an integer" },
+    { "n", "0", "n = 0" },
+    { "n", "10", "n = 10" },
+    { "x", "\"0.1\"", "\"x\" is not a number" },
+    { "x", "2", "x = 2" },
+    { "mode", "\"c\"", "mode" },
+    { "mode", "0", "\"mode\" is not a string" },
+    { "text", "[]", "\"text\" is not a string" },
     { "more", "1", "\"more\" is not a known option" },
 };
 
@@ -367,7 +377,8 @@ START_TEST(bundle_opts_from_json_names_the_bad_key)
     conf_free(table, &a);
     json_object_del(obj, bad_opt[_i].key);
     if (bad_opt[_i].json)
-        json_object_set_new(obj, bad_opt[_i].key, json_loads(bad_opt[_i].json, JSON_DECODE_ANY, NULL));
+        json_object_set_new(obj, bad_opt[_i].key,
+                            json_loads(bad_opt[_i].json, JSON_DECODE_ANY, NULL));
     ck_assert_int_eq(bundle_opts_from_json(table, &a, obj, &e), ERR_BAD_BUNDLE);
     ck_assert_msg(strstr(e.msg, bad_opt[_i].why) != NULL, "%s, not %s", e.msg, bad_opt[_i].why);
     json_decref(obj);
@@ -395,7 +406,8 @@ Suite *suite_bundle(void)
     tcase_add_test(t, bundle_is_whole_whenever_its_writer_is_killed);
     tcase_add_test(t, bundle_open_succeeds_while_a_writer_exchanges);
     tcase_add_test(t, bundle_opts_come_back_from_json);
-    tcase_add_loop_test(t, bundle_opts_from_json_names_the_bad_key, 0, (int)(sizeof bad_opt / sizeof bad_opt[0]));
+    tcase_add_loop_test(t, bundle_opts_from_json_names_the_bad_key, 0,
+                        (int)(sizeof bad_opt / sizeof bad_opt[0]));
     suite_add_tcase(s, t);
     return s;
 }

@@ -57,8 +57,16 @@ START_TEST(ckpt_refuses_to_save_or_load_what_is_not_finite)
     ck_assert_ptr_nonnull(strstr(e.msg, "tensor item.weight: row 2, column 1 is"));
 
     const struct safet_tensor t[] = {
-        { .name = "item.weight", .rank = 2, .shape = { 5, 3 }, .data = params_at(ps, 0)->t.x, .n = 15 },
-        { .name = "norm.gain", .rank = 2, .shape = { 1, 3 }, .data = params_at(ps, 1)->t.x, .n = 3 },
+        { .name = "item.weight",
+          .rank = 2,
+          .shape = { 5, 3 },
+          .data = params_at(ps, 0)->t.x,
+          .n = 15 },
+        { .name = "norm.gain",
+          .rank = 2,
+          .shape = { 1, 3 },
+          .data = params_at(ps, 1)->t.x,
+          .n = 3 },
     };
     e = (struct err){ 0 };
     ck_assert_int_eq(safet_write(path, t, 2, NULL, &e), 0);
@@ -70,8 +78,11 @@ END_TEST
 
 static const float zeros[32];
 static const double dzeros[32];
-#define TENSOR(name_, dtype_, rank_, n_, data_, ...)                                            \
-    { .name = name_, .dtype = dtype_, .rank = rank_, .shape = { __VA_ARGS__ }, .data = data_, .n = n_ }
+#define TENSOR(name_, dtype_, rank_, n_, data_, ...)                                           \
+    {                                                                                          \
+        .name = name_, .dtype = dtype_, .rank = rank_, .shape = { __VA_ARGS__ },               \
+        .data = data_, .n = n_                                                                 \
+    }
 #define GAIN TENSOR("norm.gain", SAFET_F32, 2, 3, zeros, 1, 3)
 
 static const struct {
@@ -80,12 +91,22 @@ static const struct {
     const char *why;
 } bad[] = {
     { { GAIN }, 1, "tensor item.weight is missing" },
-    { { GAIN, TENSOR("item.weight", SAFET_F64, 2, 15, dzeros, 5, 3) }, 2, "item.weight: not F32" },
-    { { GAIN, TENSOR("item.weight", SAFET_F32, 1, 15, zeros, 15) }, 2, "1 dimensions, 2 expected" },
-    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 15, zeros, 3, 5) }, 2, "shape [3,5], [5,3] expected" },
-    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 18, zeros, 6, 3) }, 2, "shape [6,3], [5,3] expected" },
-    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 15, zeros, 5, 3), TENSOR("more", SAFET_F32, 1, 1, zeros, 1) },
-      3, "tensor more is not one of the model's" },
+    { { GAIN, TENSOR("item.weight", SAFET_F64, 2, 15, dzeros, 5, 3) },
+      2,
+      "item.weight: not F32" },
+    { { GAIN, TENSOR("item.weight", SAFET_F32, 1, 15, zeros, 15) },
+      2,
+      "1 dimensions, 2 expected" },
+    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 15, zeros, 3, 5) },
+      2,
+      "shape [3,5], [5,3] expected" },
+    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 18, zeros, 6, 3) },
+      2,
+      "shape [6,3], [5,3] expected" },
+    { { GAIN, TENSOR("item.weight", SAFET_F32, 2, 15, zeros, 5, 3),
+        TENSOR("more", SAFET_F32, 1, 1, zeros, 1) },
+      3,
+      "tensor more is not one of the model's" },
 };
 
 START_TEST(ckpt_refuses_other_declarations)
@@ -94,7 +115,8 @@ START_TEST(ckpt_refuses_other_declarations)
     struct err e = { 0 };
     ck_assert_msg(safet_write(path, bad[_i].t, bad[_i].n, NULL, &e) == 0, "%s", e.msg);
     ck_assert_int_eq(ckpt_load(ps, path, &e), ERR_FORMAT);
-    ck_assert_msg(strstr(e.msg, bad[_i].why) && strstr(e.msg, path), "%s, not %s", e.msg, bad[_i].why);
+    ck_assert_msg(strstr(e.msg, bad[_i].why) && strstr(e.msg, path), "%s, not %s", e.msg,
+                  bad[_i].why);
     params_free(ps);
 }
 END_TEST
@@ -107,7 +129,8 @@ Suite *suite_ckpt(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, ckpt_loads_the_bits_it_saved);
     tcase_add_loop_test(t, ckpt_refuses_to_save_or_load_what_is_not_finite, 0, 3);
-    tcase_add_loop_test(t, ckpt_refuses_other_declarations, 0, (int)(sizeof bad / sizeof bad[0]));
+    tcase_add_loop_test(t, ckpt_refuses_other_declarations, 0,
+                        (int)(sizeof bad / sizeof bad[0]));
     suite_add_tcase(s, t);
     return s;
 }

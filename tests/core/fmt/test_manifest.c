@@ -3,14 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHA "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\""
+#define SHA      "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\""
 #define FILE_ROW "{\"sha256\":" SHA ",\"bytes\":3}"
 
 static const char good[] =
-    "{\"format\":1,\"name\":\"ml\",\"version\":1,\"created\":\"2026-11-22T18:04:11Z\",\"encoder\":{},"
+    "{\"format\":1,\"name\":\"ml\",\"version\":1,\"created\":\"2026-11-22T18:04:11Z\","
+    "\"encoder\":{},"
     "\"metric\":\"inner_product\",\"items\":3,\"interests\":1,\"width\":4,\"max_len\":5,"
-    "\"recipe\":{\"train.lr\":\"0.001\"},\"metrics\":{\"valid\":{\"hr@10\":0.5},\"test\":{\"n\":1},\"also\":[]},"
-    "\"files\":{\"model.safetensors\":" FILE_ROW ",\"items.bin\":" FILE_ROW ",\"index.faiss\":" FILE_ROW "},"
+    "\"recipe\":{\"train.lr\":\"0.001\"},\"metrics\":{\"valid\":{\"hr@10\":0.5},\"test\":{"
+    "\"n\":1},\"also\":[]},"
+    "\"files\":{\"model.safetensors\":" FILE_ROW ",\"items.bin\":" FILE_ROW
+    ",\"index.faiss\":" FILE_ROW "},"
     "\"index\":{\"type\":\"flat\",\"ef_search\":0,\"recall\":1},\"unheard_of\":[1,2]}";
 
 /* The member at a dotted path is replaced by a JSON text, or removed. */
@@ -52,17 +55,23 @@ static const struct {
     { "files", "{\"\":" FILE_ROW "}", "names \"\"" },
     { "files", "{\"manifest.json\":" FILE_ROW "}", "names \"manifest.json\"" },
     { "files", "{\"items.bin\":1}", "\"files.items.bin\" is not an object" },
-    { "files", "{\"items.bin\":{\"sha256\":\"ab\",\"bytes\":1}}", "\"files.items.bin.sha256\" is not 64 hex" },
+    { "files", "{\"items.bin\":{\"sha256\":\"ab\",\"bytes\":1}}",
+      "\"files.items.bin.sha256\" is not 64 hex" },
     { "files", "{\"items.bin\":{\"bytes\":1}}", "\"files.items.bin.sha256\"" },
-    { "files", "{\"items.bin\":{\"sha256\":" SHA "}}", "\"files.items.bin.bytes\" is not a size" },
-    { "files", "{\"items.bin\":{\"sha256\":" SHA ",\"bytes\":-1}}", "\"files.items.bin.bytes\" is not a size" },
+    { "files", "{\"items.bin\":{\"sha256\":" SHA "}}",
+      "\"files.items.bin.bytes\" is not a size" },
+    { "files", "{\"items.bin\":{\"sha256\":" SHA ",\"bytes\":-1}}",
+      "\"files.items.bin.bytes\" is not a size" },
     { "index", NULL, "\"index\" is missing" },
     { "index", "null", "\"index\" is not an object" },
     { "index", "{\"ef_search\":0,\"recall\":1}", "\"index.type\" is missing" },
     { "index", "{\"type\":\"flat\",\"recall\":1}", "\"index.ef_search\" is missing" },
-    { "index", "{\"type\":\"flat\",\"ef_search\":-1,\"recall\":1}", "\"index.ef_search\" is -1" },
-    { "index", "{\"type\":\"flat\",\"ef_search\":0,\"recall\":1.5}", "\"index.recall\" is 1.5" },
-    { "index", "{\"type\":\"flat\",\"ef_search\":0,\"recall\":\"1\"}", "\"index.recall\" is not a number" },
+    { "index", "{\"type\":\"flat\",\"ef_search\":-1,\"recall\":1}",
+      "\"index.ef_search\" is -1" },
+    { "index", "{\"type\":\"flat\",\"ef_search\":0,\"recall\":1.5}",
+      "\"index.recall\" is 1.5" },
+    { "index", "{\"type\":\"flat\",\"ef_search\":0,\"recall\":\"1\"}",
+      "\"index.recall\" is not a number" },
 };
 
 START_TEST(manifest_accepts_a_complete_one_and_ignores_what_it_does_not_know)
@@ -82,7 +91,8 @@ START_TEST(manifest_refuses_a_bad_member_by_name)
     json_t *m = json_loads(good, 0, NULL);
     struct err e = { 0 };
     json_object_del(m, bad[_i].path);
-    if (bad[_i].json) json_object_set_new(m, bad[_i].path, json_loads(bad[_i].json, JSON_DECODE_ANY, NULL));
+    if (bad[_i].json)
+        json_object_set_new(m, bad[_i].path, json_loads(bad[_i].json, JSON_DECODE_ANY, NULL));
     ck_assert_int_eq(manifest_check(m, &e), ERR_BAD_BUNDLE);
     ck_assert_msg(strstr(e.msg, bad[_i].why) != NULL, "%s, not %s", e.msg, bad[_i].why);
     json_decref(m);
@@ -122,7 +132,8 @@ Suite *suite_manifest(void)
     Suite *s = suite_create("manifest");
     TCase *t = tcase_create("all");
     tcase_add_test(t, manifest_accepts_a_complete_one_and_ignores_what_it_does_not_know);
-    tcase_add_loop_test(t, manifest_refuses_a_bad_member_by_name, 0, (int)(sizeof bad / sizeof bad[0]));
+    tcase_add_loop_test(t, manifest_refuses_a_bad_member_by_name, 0,
+                        (int)(sizeof bad / sizeof bad[0]));
     tcase_add_test(t, manifest_refuses_an_index_without_its_file);
     tcase_add_test(t, manifest_refuses_text_cut_anywhere);
     suite_add_tcase(s, t);

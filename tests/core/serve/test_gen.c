@@ -32,7 +32,10 @@ static void teardown(void)
     free(dir);
 }
 
-static char *path_of(const char *file) { return xasprintf("%s/%s", at, file); }
+static char *path_of(const char *file)
+{
+    return xasprintf("%s/%s", at, file);
+}
 
 static char *read_file(const char *file, size_t *nb)
 {
@@ -70,13 +73,13 @@ static void write_manifest(json_t *m)
     json_decref(m);
 }
 
-/* Makes hashes and sizes those of the files as they now are: what stands behind them is tested then. */
+/* Makes hashes and sizes those of the files as they now are: what stands behind them is tested
+ * then. */
 static void reseal(void)
 {
     json_t *m = read_manifest(), *file;
     const char *name;
-    json_object_foreach(json_object_get(m, "files"), name, file)
-    {
+    json_object_foreach (json_object_get(m, "files"), name, file) {
         char *path = path_of(name), hex[65];
         uint64_t nb;
         ck_assert_int_eq(bundle_sha256_file(hex, &nb, path, NULL), 0);
@@ -126,7 +129,9 @@ START_TEST(gen_opens_every_shape_of_model)
     static const struct {
         int32_t V, K, D, L, layers;
         bool hnsw, titles;
-    } shape[] = { { 1, 0, 2, 1, 0, false, false }, { 2, 1, 4, 1, 1, false, true }, { 90, 3, 24, 5, 2, true, false } };
+    } shape[] = { { 1, 0, 2, 1, 0, false, false },
+                  { 2, 1, 4, 1, 1, false, true },
+                  { 90, 3, 24, 5, 2, true, false } };
     struct fixture fx = fixture_defaults();
     fx.version = 2;
     fx.V = shape[_i].V;
@@ -150,7 +155,8 @@ END_TEST
 
 /* ---- every file: missing, cut, longer, one byte changed ---- */
 
-static const char *const files[] = { BUNDLE_MANIFEST, BUNDLE_WEIGHTS, BUNDLE_ITEMS, BUNDLE_INDEX };
+static const char *const files[] = { BUNDLE_MANIFEST, BUNDLE_WEIGHTS, BUNDLE_ITEMS,
+                                     BUNDLE_INDEX };
 enum { N_FILES = 4 };
 
 START_TEST(gen_refuses_a_missing_file)
@@ -177,7 +183,8 @@ START_TEST(gen_refuses_a_file_of_another_length)
     size_t nb;
     char *data = read_file(files[_i], &nb);
     for (int more = -1; more <= 1; more += 2) {
-        write_file(files[_i], data, more < 0 ? nb - 1 : nb + 1); /* io_read_all ends data with a zero byte */
+        write_file(files[_i], data,
+                   more < 0 ? nb - 1 : nb + 1); /* io_read_all ends data with a zero byte */
         if (_i > 0) refused("bytes, the manifest says");
         if (_i == 0) refused("manifest.json: line");
     }
@@ -275,18 +282,24 @@ static const struct {
     { "encoder", "activation", "1", "\"activation\" is not a string" },
     { "encoder", "active_share", "0.9", "all could be inactive" },
     { "encoder", "new_idea", "1", "\"new_idea\" is not a known option" },
-    { "index", "type", "\"hnsw32\"", "\"index.type\" is \"hnsw32\", index.faiss holds a flat index" },
+    { "index", "type", "\"hnsw32\"",
+      "\"index.type\" is \"hnsw32\", index.faiss holds a flat index" },
     { "files", "index.faiss", NULL, "index.faiss is not among" },
     { "files", "items.bin", NULL, "\"files.items.bin\" is missing" },
-    { "files", "extra.bin", "{\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"bytes\":1}",
+    { "files", "extra.bin",
+      "{\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\","
+      "\"bytes\":1}",
       "extra.bin: No such file" },
 };
 
 START_TEST(gen_refuses_a_manifest_that_lies)
 {
-    json_t *m = read_manifest(), *obj = lies[_i].object ? json_object_get(m, lies[_i].object) : m;
+    json_t *m = read_manifest(),
+           *obj = lies[_i].object ? json_object_get(m, lies[_i].object) : m;
     json_object_del(obj, lies[_i].key);
-    if (lies[_i].json) json_object_set_new(obj, lies[_i].key, json_loads(lies[_i].json, JSON_DECODE_ANY, NULL));
+    if (lies[_i].json)
+        json_object_set_new(obj, lies[_i].key,
+                            json_loads(lies[_i].json, JSON_DECODE_ANY, NULL));
     write_manifest(m);
     refused(lies[_i].why);
 }
@@ -353,7 +366,8 @@ START_TEST(gen_refuses_weights_that_compute_nan)
     float huge = 3e38f;
     size_t header = 0;
     memcpy(&header, data, sizeof header);
-    for (size_t i = 8 + header; i + sizeof huge <= nb; i += sizeof huge) memcpy(data + i, &huge, sizeof huge);
+    for (size_t i = 8 + header; i + sizeof huge <= nb; i += sizeof huge)
+        memcpy(data + i, &huge, sizeof huge);
     write_file(BUNDLE_WEIGHTS, data, nb);
     reseal();
     struct gen *g;
@@ -374,7 +388,8 @@ START_TEST(gen_refuses_a_bundle_without_an_index)
     struct items *it;
     struct err e = { 0 };
     ck_assert_int_eq(bundle_open(&b, at, false, &e), 0);
-    ck_assert_msg(load_model(&m, &it, &b, true, &e) == 0, "%s", e.msg); /* it can still be evaluated */
+    ck_assert_msg(load_model(&m, &it, &b, true, &e) == 0, "%s",
+                  e.msg); /* it can still be evaluated */
     ck_assert_ptr_nonnull(model_items(m)->t.g);
     model_free(m);
     items_close(it);
@@ -387,7 +402,8 @@ END_TEST
 static void *hold_and_release(void *arg)
 {
     struct gen *g = arg;
-    for (int i = 0; i < 1000; i++) gen_unref(gen_ref(g));
+    for (int i = 0; i < 1000; i++)
+        gen_unref(gen_ref(g));
     gen_unref(g);
     return NULL;
 }
@@ -397,9 +413,11 @@ START_TEST(gen_is_freed_with_its_last_user)
     struct gen *g;
     pthread_t thread[4];
     ck_assert_int_eq(gen_open(&g, at, NULL), 0);
-    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&thread[i], NULL, hold_and_release, gen_ref(g)), 0);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, hold_and_release, gen_ref(g)), 0);
     gen_unref(g);
-    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
 }
 END_TEST
 
@@ -419,8 +437,10 @@ Suite *suite_gen(void)
     tcase_add_test(t, gen_survives_a_changed_byte_of_the_manifest);
     tcase_add_loop_test(t, gen_refuses_a_resealed_file_cut_anywhere, 1, N_FILES);
     tcase_add_loop_test(t, gen_survives_a_resealed_file_with_changed_bytes, 1, N_FILES);
-    tcase_add_loop_test(t, gen_refuses_a_manifest_that_lies, 0, (int)(sizeof lies / sizeof lies[0]));
-    tcase_add_loop_test(t, gen_refuses_a_file_of_another_bundle, 0, (int)(sizeof swaps / sizeof swaps[0]));
+    tcase_add_loop_test(t, gen_refuses_a_manifest_that_lies, 0,
+                        (int)(sizeof lies / sizeof lies[0]));
+    tcase_add_loop_test(t, gen_refuses_a_file_of_another_bundle, 0,
+                        (int)(sizeof swaps / sizeof swaps[0]));
     tcase_add_loop_test(t, gen_refuses_a_weight_that_is_not_finite, 0, 3);
     tcase_add_test(t, gen_refuses_weights_that_compute_nan);
     tcase_add_test(t, gen_refuses_a_bundle_without_an_index);

@@ -54,7 +54,8 @@ static struct str *ids_of(const int32_t *row, int32_t n)
 
 static void free_ids(struct str *s, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++) free((char *)(uintptr_t)s[i].p);
+    for (int32_t i = 0; i < n; i++)
+        free((char *)(uintptr_t)s[i].p);
     free(s);
 }
 
@@ -86,8 +87,8 @@ static int by_score(const void *a, const void *b)
 }
 
 /* Rows by max over the interests of share >= threshold; left-out rows get -inf. */
-static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *v, float threshold,
-                         const int32_t *hist, int32_t n_hist)
+static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *v,
+                         float threshold, const int32_t *hist, int32_t n_hist)
 {
     int32_t V = gen_info(gen)->n_items;
     const float *item = model_items(gen_model(gen))->t.x;
@@ -99,7 +100,8 @@ static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *
             if (v->share[k] >= threshold && s > score[r]) score[r] = s;
         }
     }
-    for (int32_t i = 0; i < n_hist; i++) score[hist[i]] = -INFINITY;
+    for (int32_t i = 0; i < n_hist; i++)
+        score[hist[i]] = -INFINITY;
     sort_score = score;
     qsort(rank, (size_t)V, sizeof *rank, by_score);
 }
@@ -109,9 +111,9 @@ static const struct {
     bool hnsw, keep;
     float active_share;
 } worlds[] = {
-    { 40, 4, 8, 10, false, false, 0.01f },  { 40, 0, 8, 10, false, false, 0.01f },
+    { 40, 4, 8, 10, false, false, 0.01f },    { 40, 0, 8, 10, false, false, 0.01f },
     { 500, 4, 50, 100, false, false, 0.01f }, { 500, 4, 50, 20, false, true, 0.24f },
-    { 500, 8, 20, 10, true, false, 0.05f },  { 1, 2, 3, 5, false, true, 0.01f },
+    { 500, 8, 20, 10, true, false, 0.05f },   { 1, 2, 3, 5, false, true, 0.01f },
     { 300, 1, 10, 300, false, false, 0.0f },
 };
 
@@ -126,26 +128,30 @@ START_TEST(recommend_equals_the_exact_ranking)
     open_fixture(&fx);
     req.limit = worlds[_i].limit;
     req.exclude_seen = !worlds[_i].keep;
-    int32_t *rank = xcalloc((size_t)fx.V, sizeof *rank), *hist = xcalloc((size_t)fx.L, sizeof *hist);
+    int32_t *rank = xcalloc((size_t)fx.V, sizeof *rank),
+            *hist = xcalloc((size_t)fx.L, sizeof *hist);
     float *score = xcalloc((size_t)fx.V, sizeof *score);
     struct rng rng = rng_make(5, RNG_TEST);
     struct rec_worker *other = rec_worker_new();
     for (int trial = 0; trial < 50; trial++) {
         int32_t n = 1 + (int32_t)rng_below(&rng, (uint32_t)fx.L);
-        for (int32_t i = 0; i < n; i++) hist[i] = (int32_t)rng_below(&rng, (uint32_t)fx.V);
+        for (int32_t i = 0; i < n; i++)
+            hist[i] = (int32_t)rng_below(&rng, (uint32_t)fx.V);
         struct str *s = ids_of(hist, n);
         struct rec_vectors v;
         req.history = s;
         req.n_history = n;
         ck_assert_int_eq(rec_encode(&v, other, gen, &req, NULL), 0);
         free_ids(s, n);
-        rank_exactly(rank, score, &v, fx.K ? fx.active_share : 0, hist, req.exclude_seen ? n : 0);
+        rank_exactly(rank, score, &v, fx.K ? fx.active_share : 0, hist,
+                     req.exclude_seen ? n : 0);
         ask_rows(hist, n);
         ck_assert_ptr_null(ans.fallback);
         ck_assert_int_eq(ans.received, n);
         ck_assert_int_eq(ans.used, n);
         int32_t want = 0;
-        while (want < fx.V && want < req.limit && score[rank[want]] > -INFINITY) want++;
+        while (want < fx.V && want < req.limit && score[rank[want]] > -INFINITY)
+            want++;
         ck_assert_int_eq(ans.n_items, want);
         for (int32_t i = 0; i < want; i++) {
             ck_assert_int_eq(ans.item[i].row, rank[i]);
@@ -193,7 +199,8 @@ START_TEST(recommend_interest_is_the_argmax_and_explain_adds_up)
     ck_assert_int_le(ans.after_dedup, fetched);
     for (int32_t i = 0; i < ans.n_items; i++) {
         const struct rec_item *it = &ans.item[i];
-        for (int32_t k = 0; k < 4; k++) ck_assert(it->by_interest[k] <= it->score);
+        for (int32_t k = 0; k < 4; k++)
+            ck_assert(it->by_interest[k] <= it->score);
         ck_assert(it->by_interest[it->interest] == it->score);
         ck_assert_int_ge(it->rank_in_interest, 1);
     }
@@ -210,7 +217,8 @@ START_TEST(recommend_does_not_depend_on_explain_or_on_what_was_asked_before)
     struct rec_item first[20];
     ask_rows(hist, 3);
     ck_assert_int_eq(ans.n_items, 20);
-    for (int32_t i = 0; i < 20; i++) first[i] = ans.item[i];
+    for (int32_t i = 0; i < 20; i++)
+        first[i] = ans.item[i];
     ask_rows(other, 8);
     req.explain = true;
     ask_rows(hist, 3);
@@ -227,13 +235,15 @@ START_TEST(recommend_uses_the_newest_events_and_excludes_all)
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
     int32_t hist[20];
-    for (int32_t i = 0; i < 20; i++) hist[i] = i;
+    for (int32_t i = 0; i < 20; i++)
+        hist[i] = i;
     req.limit = 40;
     ask_rows(hist, 20);
     ck_assert_int_eq(ans.used, 8);
     ck_assert_int_eq(ans.truncated, 12);
     ck_assert_int_eq(ans.n_items, 20);
-    for (int32_t i = 0; i < ans.n_items; i++) ck_assert_int_ge(ans.item[i].row, 20);
+    for (int32_t i = 0; i < ans.n_items; i++)
+        ck_assert_int_ge(ans.item[i].row, 20);
     float best = ans.item[0].score;
     ask_rows(hist + 12, 8);
     ck_assert_int_eq(ans.n_items, 32);
@@ -252,7 +262,9 @@ START_TEST(recommend_skips_unknown_items_and_counts_them)
 {
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
-    static const struct str hist[] = { { "nope", 4 }, { "i1", 2 }, { "i1x", 3 }, { "i2", 2 }, { "i22", 1 } };
+    static const struct str hist[] = {
+        { "nope", 4 }, { "i1", 2 }, { "i1x", 3 }, { "i2", 2 }, { "i22", 1 }
+    };
     static const int32_t known[] = { 1, 2 };
     ask_rows(known, 2);
     int32_t row = ans.item[0].row;
@@ -279,7 +291,8 @@ START_TEST(recommend_keeps_the_newest_of_an_endless_history)
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
     int32_t n = LIMIT_HISTORY + 5, *hist = xcalloc((size_t)n, sizeof *hist);
-    for (int32_t i = 0; i < n; i++) hist[i] = i < 5 ? 39 : i % 7;
+    for (int32_t i = 0; i < n; i++)
+        hist[i] = i < 5 ? 39 : i % 7;
     req.limit = 40;
     ask_rows(hist, n);
     ck_assert_int_eq(ans.received, n);
@@ -294,13 +307,15 @@ START_TEST(recommend_falls_back_to_popular_items)
 {
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
-    static const struct str unknown[] = { { "x", 1 } }, exclude[] = { { "i7", 2 }, { "i14", 3 }, { "nope", 4 } };
+    static const struct str unknown[] = { { "x", 1 } },
+                            exclude[] = { { "i7", 2 }, { "i14", 3 }, { "nope", 4 } };
     ask();
     ck_assert_str_eq(ans.fallback, "empty_history");
     ck_assert_int_eq(ans.fallback_used, REC_FALLBACK_POPULAR);
     ck_assert_int_eq(ans.n_items, 20);
     ck_assert_int_eq(ans.n_interests, 0);
-    ck_assert_int_eq(ans.item[0].row, 7); /* popularity (7 r) % 50: 49 at row 7, then 48 at 14 */
+    ck_assert_int_eq(ans.item[0].row,
+                     7); /* popularity (7 r) % 50: 49 at row 7, then 48 at 14 */
     ck_assert_int_eq(ans.item[1].row, 14);
     ck_assert_int_eq(ans.item[0].interest, -1);
     ck_assert(ans.item[0].score == 1);
@@ -341,7 +356,8 @@ START_TEST(recommend_searches_only_active_interests)
     }
     ck_assert_int_gt(active, 0);
     ck_assert_int_lt(active, 4);
-    for (int32_t i = 0; i < ans.n_items; i++) ck_assert(ans.interest[ans.item[i].interest].active);
+    for (int32_t i = 0; i < ans.n_items; i++)
+        ck_assert(ans.interest[ans.item[i].interest].active);
 }
 END_TEST
 
@@ -409,13 +425,15 @@ START_TEST(recommend_takes_the_largest_request)
     fx.L = 50;
     open_fixture(&fx);
     int32_t hist[LIMIT_HISTORY];
-    for (int32_t i = 0; i < LIMIT_HISTORY; i++) hist[i] = i;
+    for (int32_t i = 0; i < LIMIT_HISTORY; i++)
+        hist[i] = i;
     req.limit = LIMIT_RESULTS;
     req.candidates = LIMIT_CANDIDATES;
     req.explain = true;
     ask_rows(hist, LIMIT_HISTORY);
     ck_assert_int_eq(ans.n_items, LIMIT_RESULTS);
-    for (int32_t i = 1; i < ans.n_items; i++) ck_assert(ans.item[i].score <= ans.item[i - 1].score);
+    for (int32_t i = 1; i < ans.n_items; i++)
+        ck_assert(ans.item[i].score <= ans.item[i - 1].score);
 }
 END_TEST
 
@@ -434,7 +452,8 @@ START_TEST(rec_encode_gives_vectors_or_null)
     ck_assert_int_eq(v.used, 1);
     ck_assert_int_eq(v.unknown, 1);
     ck_assert_int_eq(v.D, 16);
-    for (int32_t i = 0; i < v.K * v.D; i++) ck_assert(isfinite(v.phi[i]));
+    for (int32_t i = 0; i < v.K * v.D; i++)
+        ck_assert(isfinite(v.phi[i]));
 }
 END_TEST
 
@@ -445,7 +464,8 @@ Suite *suite_recommend(void)
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, recommend_equals_the_exact_ranking, 0, (int)(sizeof worlds / sizeof worlds[0]));
+    tcase_add_loop_test(t, recommend_equals_the_exact_ranking, 0,
+                        (int)(sizeof worlds / sizeof worlds[0]));
     tcase_add_test(t, recommend_interest_is_the_argmax_and_explain_adds_up);
     tcase_add_test(t, recommend_does_not_depend_on_explain_or_on_what_was_asked_before);
     tcase_add_test(t, recommend_uses_the_newest_events_and_excludes_all);

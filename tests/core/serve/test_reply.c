@@ -14,8 +14,14 @@
 
 static struct buf b;
 
-static void buf_setup(void) { b = (struct buf){ .cap_max = LIMIT_REPLY_BYTES }; }
-static void buf_teardown(void) { buf_free(&b); }
+static void buf_setup(void)
+{
+    b = (struct buf){ .cap_max = LIMIT_REPLY_BYTES };
+}
+static void buf_teardown(void)
+{
+    buf_free(&b);
+}
 
 static const char *num_text(double x, int digits)
 {
@@ -26,16 +32,44 @@ static const char *num_text(double x, int digits)
 
 START_TEST(reply_num_prints_like_g)
 {
-    static const double x[] = { 0, 1, -1, 0.1, 12.5, 123456, 1234567, 12345678, 0.00001, 0.0000123456, 0.000009999999,
-                                9.9999996, 9.99999949, 99999.95, 1e22, 1e-30, 3.4028235e38, 1.17549435e-38,
-                                1.4e-45, 0.5, 2.0 / 3, 1e15, 123.456, 100, 1000000, 9999999, 99999999.0 };
-    static const char *const want[] = { "0", "1", "-1", "0.1", "12.5", "123456", "1234567", "1.234568e+07", "1e-05",
-                                        "1.23456e-05", "9.999999e-06", "10", "9.999999", "99999.95", "1e+22",
-                                        "1e-30", "3.402823e+38", "1.175494e-38", "1.4e-45", "0.5", "0.6666667",
-                                        "1e+15", "123.456", "100", "1000000", "9999999", "1e+08" };
-    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++) ck_assert_str_eq(num_text(x[i], 7), want[i]);
-    ck_assert_str_eq(num_text(NAN, 7), "null");
-    ck_assert_str_eq(num_text(-INFINITY, 7), "null");
+    static const double x[] = {
+        0,          1,        -1,        0.1,          12.5,           123456,
+        1234567,    12345678, 0.00001,   0.0000123456, 0.000009999999, 9.9999996,
+        9.99999949, 99999.95, 1e22,      1e-30,        3.4028235e38,   1.17549435e-38,
+        1.4e-45,    0.5,      2.0 / 3,   1e15,         123.456,        100,
+        1000000,    9999999,  99999999.0
+    };
+    static const char *const want[] = { "0",
+                                        "1",
+                                        "-1",
+                                        "0.1",
+                                        "12.5",
+                                        "123456",
+                                        "1234567",
+                                        "1.234568e+07",
+                                        "1e-05",
+                                        "1.23456e-05",
+                                        "9.999999e-06",
+                                        "10",
+                                        "9.999999",
+                                        "99999.95",
+                                        "1e+22",
+                                        "1e-30",
+                                        "3.402823e+38",
+                                        "1.175494e-38",
+                                        "1.4e-45",
+                                        "0.5",
+                                        "0.6666667",
+                                        "1e+15",
+                                        "123.456",
+                                        "100",
+                                        "1000000",
+                                        "9999999",
+                                        "1e+08" };
+    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++)
+        ck_assert_str_eq(num_text(x[i], 7), want[i]);
+    ck_assert_str_eq(num_text((double)NAN, 7), "null");
+    ck_assert_str_eq(num_text(-(double)INFINITY, 7), "null");
     ck_assert_str_eq(num_text(0.96, 1), "1");
     ck_assert_str_eq(num_text(-0.0625, 2), "-0.062"); /* halves go to even */
 }
@@ -49,7 +83,8 @@ START_TEST(reply_num_with_nine_digits_gives_every_float_back)
         float x;
         memcpy(&x, &bits, sizeof x);
         if (!isfinite(x)) continue;
-        ck_assert_msg(strtof(num_text((double)x, 9), NULL) == x, "%.9g printed as %s", (double)x, b.data);
+        ck_assert_msg(strtof(num_text((double)x, 9), NULL) == x, "%.9g printed as %s",
+                      (double)x, b.data);
     }
 }
 END_TEST
@@ -125,19 +160,25 @@ START_TEST(reply_to_no_history_is_exactly_this)
 {
     struct rec_answer a;
     req.limit = 2;
-    json_decref(answer(&(struct reply_opts){ .recommendation_id = "r\"1", .took_ms = 0.25 }, &a));
-    ck_assert_str_eq(
-        b.data,
-        "{\"recommendation_id\":\"r\\\"1\",\"model\":{\"name\":\"toy\",\"version\":\"1\",\"index\":\"1/flat\",\"items\":40},"
-        "\"items\":[{\"item_id\":\"i7\",\"title\":\"Film 7\",\"score\":1,\"interest\":null,\"source\":\"popular\"},"
-        "{\"item_id\":\"i14\",\"title\":\"Film 14\",\"score\":0.9795918,\"interest\":null,\"source\":\"popular\"}],"
-        "\"history\":{\"received\":0,\"used\":0,\"unknown\":0,\"truncated\":0},"
-        "\"fallback\":{\"used\":\"popular\",\"reason\":\"empty_history\"},\"degraded\":null,\"took_ms\":0.25}");
+    json_decref(
+        answer(&(struct reply_opts){ .recommendation_id = "r\"1", .took_ms = 0.25 }, &a));
+    ck_assert_str_eq(b.data,
+                     "{\"recommendation_id\":\"r\\\"1\",\"model\":{\"name\":\"toy\","
+                     "\"version\":\"1\",\"index\":\"1/flat\",\"items\":40},"
+                     "\"items\":[{\"item_id\":\"i7\",\"title\":\"Film "
+                     "7\",\"score\":1,\"interest\":null,\"source\":\"popular\"},"
+                     "{\"item_id\":\"i14\",\"title\":\"Film "
+                     "14\",\"score\":0.9795918,\"interest\":null,\"source\":\"popular\"}],"
+                     "\"history\":{\"received\":0,\"used\":0,\"unknown\":0,\"truncated\":0},"
+                     "\"fallback\":{\"used\":\"popular\",\"reason\":\"empty_history\"},"
+                     "\"degraded\":null,\"took_ms\":0.25}");
     req.fallback = REC_FALLBACK_NONE;
     json_decref(answer(&(struct reply_opts){ .explain = true, .took_ms = -1 }, &a));
     ck_assert_ptr_nonnull(strstr(b.data, "\"items\":[],"));
-    ck_assert_ptr_nonnull(strstr(b.data, "\"fallback\":{\"used\":\"none\",\"reason\":\"empty_history\"}"));
-    ck_assert_ptr_nonnull(strstr(b.data, "\"explain\":{\"interests\":[],\"plan\":{\"fetched\":0,\"after_dedup\":0}}}"));
+    ck_assert_ptr_nonnull(
+        strstr(b.data, "\"fallback\":{\"used\":\"none\",\"reason\":\"empty_history\"}"));
+    ck_assert_ptr_nonnull(strstr(
+        b.data, "\"explain\":{\"interests\":[],\"plan\":{\"fetched\":0,\"after_dedup\":0}}}"));
 }
 END_TEST
 
@@ -149,7 +190,8 @@ START_TEST(reply_has_the_items_of_the_answer)
     req.history = history;
     req.n_history = 3;
     req.limit = 5;
-    json_t *v = answer(&(struct reply_opts){ .took_ms = -1 }, &a), *items = json_object_get(v, "items");
+    json_t *v = answer(&(struct reply_opts){ .took_ms = -1 }, &a),
+           *items = json_object_get(v, "items");
     ck_assert_ptr_null(json_object_get(v, "recommendation_id"));
     ck_assert_ptr_null(json_object_get(v, "took_ms"));
     ck_assert_ptr_null(json_object_get(v, "explain"));
@@ -161,7 +203,8 @@ START_TEST(reply_has_the_items_of_the_answer)
         char id[16];
         snprintf(id, sizeof id, "i%d", a.item[i].row);
         ck_assert_str_eq(json_string_value(json_object_get(it, "item_id")), id);
-        ck_assert_int_eq(json_integer_value(json_object_get(it, "interest")), a.item[i].interest);
+        ck_assert_int_eq(json_integer_value(json_object_get(it, "interest")),
+                         a.item[i].interest);
         double score = json_number_value(json_object_get(it, "score"));
         ck_assert(fabs(score - (double)a.item[i].score) <= 1e-6 * fabs(score));
         ck_assert_uint_eq(json_object_size(it), 4);
@@ -177,7 +220,8 @@ START_TEST(reply_explains)
     req.n_history = 3;
     req.explain = true;
     json_t *v = answer(&(struct reply_opts){ .explain = true, .took_ms = -1 }, &a);
-    const json_t *first = json_object_get(json_array_get(json_object_get(v, "items"), 0), "explain");
+    const json_t *first =
+        json_object_get(json_array_get(json_object_get(v, "items"), 0), "explain");
     ck_assert_uint_eq(json_array_size(json_object_get(first, "scores_by_interest")), 4);
     ck_assert_int_eq(json_integer_value(json_object_get(first, "rank_in_interest")), 1);
     ck_assert_str_eq(json_string_value(json_object_get(first, "source")), "index");
@@ -187,7 +231,9 @@ START_TEST(reply_explains)
     const json_t *event = json_array_get(json_object_get(json_array_get(in, 0), "history"), 0);
     ck_assert_ptr_nonnull(json_object_get(event, "title"));
     ck_assert(json_is_true(json_object_get(json_array_get(in, 0), "active")));
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(top, "plan"), "after_dedup")), a.after_dedup);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(top, "plan"), "after_dedup")),
+        a.after_dedup);
     json_decref(v);
 }
 END_TEST
