@@ -19,17 +19,17 @@ static int split(char host[256], char port[16], const char *text, struct err *e)
         return err_set(e, ERR_CONFIG, "address '%.80s': write IPv6 as [address]:port", text);
     }
     if (!colon || !colon[1] || strlen(colon + 1) > 5 || to - from > 255)
-        return err_set(e, ERR_CONFIG, "address '%.80s': expected host:port, e.g. 127.0.0.1:8080",
-                       text);
+        return err_set(e, ERR_CONFIG,
+                       "address '%.80s': expected host:port, e.g. 127.0.0.1:8080", text);
     memcpy(host, from, (size_t)(to - from));
     host[to - from] = '\0';
-    strcpy(port, colon + 1);
+    memcpy(port, colon + 1, strlen(colon + 1) + 1);
     return 0;
 }
 
 int addr_parse(struct addr *a, const char *text, struct err *e)
 {
-    char host[256], port[16];
+    char host[256] = "", port[16] = "";
     TRY(split(host, port, text, e));
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
                               .ai_family = host[0] ? AF_UNSPEC : AF_INET,
@@ -46,8 +46,8 @@ int addr_parse(struct addr *a, const char *text, struct err *e)
 void addr_text(char *out, size_t n, const struct addr *a)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
-    if (getnameinfo((const struct sockaddr *)&a->ss, a->len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    if (getnameinfo((const struct sockaddr *)&a->ss, a->len, host, sizeof host, port,
+                    sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         snprintf(out, n, "?");
         return;
     }

@@ -18,6 +18,7 @@ NODISCARD int addr_parse(struct addr *a, const char *text, struct err *e);
 void addr_text(char *out, size_t n, const struct addr *a);
 /* A bound, listening, non-blocking socket; "[::]" takes IPv4 too. */
 NODISCARD int addr_listen(const struct addr *a, struct err *e);
-NODISCARD int addr_of_socket(struct addr *a, int fd, struct err *e); /* after port 0: the real one */
+NODISCARD int addr_of_socket(struct addr *a, int fd,
+                             struct err *e); /* after port 0: the real one */
 /* Where a client on this machine reaches a listener on a: loopback for "every address". */
 struct addr addr_reachable(const struct addr *a);

@@ -32,7 +32,10 @@ static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse
     return true;
 }
 
-static double ms_since(uint64_t start_ns) { return (double)(clock_ns() - start_ns) * 1e-6; }
+static double ms_since(uint64_t start_ns)
+{
+    return (double)(clock_ns() - start_ns) * 1e-6;
+}
 
 /* 16 characters of Crockford's base 32: 10 of milliseconds since 1970, so that ids sort by time as ULIDs
  * do, and 6 of the call's own number. */
@@ -44,9 +47,12 @@ static void recommendation_id(struct app *app, char out[17])
     clock_gettime(CLOCK_REALTIME, &t);
     app_new_id(app, hex);
     uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000, x = 0;
-    for (int i = 0; i < 8; i++) x = x << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-    for (int i = 9; i >= 0; i--, ms >>= 5) out[i] = alphabet[ms & 31];
-    for (int i = 15; i >= 10; i--, x >>= 5) out[i] = alphabet[x & 31];
+    for (int i = 0; i < 8; i++)
+        x = x << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    for (int i = 9; i >= 0; i--, ms >>= 5)
+        out[i] = alphabet[ms & 31];
+    for (int i = 15; i >= 10; i--, x >>= 5)
+        out[i] = alphabet[x & 31];
     out[16] = '\0';
 }
 
@@ -79,17 +85,19 @@ static void answer(struct call *c, const struct req_recommend *r, struct gen *g,
     }
     recommendation_id(c->app, id);
     uint64_t write_ns = clock_ns();
-    reply_recommend(&c->out, &a, g, &(struct reply_opts){ .explain = r->rec.explain,
-                                                          .recommendation_id = id,
-                                                          .took_ms = ms_since(c->start_ns) });
+    reply_recommend(&c->out, &a, g,
+                    &(struct reply_opts){ .explain = r->rec.explain,
+                                          .recommendation_id = id,
+                                          .took_ms = ms_since(c->start_ns) });
     buf_putc(&c->out, '\n');
     double write_ms = ms_since(write_ns);
     metrics_stage(&c->app->metrics, STAGE_SERIALIZE, write_ms);
     count_answer(&c->app->metrics, &a, parse_ms);
     snprintf(c->timing, sizeof c->timing,
-             "history;dur=%.3f, encode;dur=%.3f, search;dur=%.3f, merge;dur=%.3f, serialize;dur=%.3f, "
-             "total;dur=%.3f", parse_ms, a.encode_ms, a.search_ms, a.merge_ms, write_ms,
-             ms_since(c->start_ns));
+             "history;dur=%.3f, encode;dur=%.3f, search;dur=%.3f, merge;dur=%.3f, "
+             "serialize;dur=%.3f, "
+             "total;dur=%.3f",
+             parse_ms, a.encode_ms, a.search_ms, a.merge_ms, write_ms, ms_since(c->start_ns));
 }
 
 void api_recommend(struct call *c)
@@ -109,22 +117,24 @@ void api_recommend(struct call *c)
 
 static void write_base64(struct buf *b, const void *data, size_t n)
 {
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digit[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const unsigned char *s = data;
     for (size_t i = 0; i < n; i += 3) {
         size_t left = n - i;
         unsigned x = (unsigned)s[i] << 16;
         if (left > 1) x |= (unsigned)s[i + 1] << 8;
         if (left > 2) x |= s[i + 2];
-        char four[4] = { digit[x >> 18], digit[x >> 12 & 63], left > 1 ? digit[x >> 6 & 63] : '=',
-                         left > 2 ? digit[x & 63] : '=' };
+        char four[4] = { digit[x >> 18], digit[x >> 12 & 63],
+                         left > 1 ? digit[x >> 6 & 63] : '=', left > 2 ? digit[x & 63] : '=' };
         buf_put(b, four, 4);
     }
 }
 
 static void write_vector(struct buf *b, const float *v, int32_t n, enum req_format format)
 {
-    if (format == REQ_BASE64) { /* little-endian float32, as every supported machine stores it */
+    if (format ==
+        REQ_BASE64) { /* little-endian float32, as every supported machine stores it */
         buf_putc(b, '"');
         write_base64(b, v, (size_t)n * sizeof *v);
         buf_putc(b, '"');
@@ -175,8 +185,8 @@ static void encode(struct call *c, const struct req_recommend *r, struct gen *g,
     metrics_stage(&c->app->metrics, STAGE_HISTORY, parse_ms);
     metrics_stage(&c->app->metrics, STAGE_ENCODE, encode_ms);
     metrics_history(&c->app->metrics, v.used, v.unknown, v.truncated);
-    snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, encode;dur=%.3f, total;dur=%.3f", parse_ms,
-             encode_ms, ms_since(c->start_ns));
+    snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, encode;dur=%.3f, total;dur=%.3f",
+             parse_ms, encode_ms, ms_since(c->start_ns));
 }
 
 void api_encode(struct call *c)
@@ -197,8 +207,10 @@ void api_encode(struct call *c)
 static void text_member(struct buf *b, const char *name, const char *value)
 {
     buf_printf(b, ",\"%s\":", name);
-    if (value) buf_json_str(b, value, strlen(value));
-    else buf_puts(b, "null");
+    if (value)
+        buf_json_str(b, value, strlen(value));
+    else
+        buf_puts(b, "null");
 }
 
 static void write_model(struct buf *b, const struct gen *g, const char *default_name)
@@ -208,8 +220,8 @@ static void write_model(struct buf *b, const struct gen *g, const char *default_
     buf_json_str(b, i->name, strlen(i->name));
     buf_printf(b, ",\"version\":\"%" PRId64 "\",\"state\":\"ready\",\"default\":%s", i->version,
                default_name && strcmp(default_name, i->name) == 0 ? "true" : "false");
-    buf_printf(b, ",\"items\":%d,\"dim\":%d,\"interests\":%d,\"max_history\":%d", i->n_items, i->D, i->K,
-               i->L);
+    buf_printf(b, ",\"items\":%d,\"dim\":%d,\"interests\":%d,\"max_history\":%d", i->n_items,
+               i->D, i->K, i->L);
     text_member(b, "index", i->index_type);
     text_member(b, "recipe", i->recipe);
     text_member(b, "created", i->created);

@@ -12,19 +12,20 @@ enum app_state { APP_STARTING, APP_SERVING, APP_DRAINING };
 
 struct calls;
 struct app {
-    struct cfg cfg;               /* immutable */
-    int threads;                  /* immutable: that serve */
-    atomic_int state;             /* enum app_state */
+    struct cfg cfg;                  /* immutable */
+    int threads;                     /* immutable: that serve */
+    atomic_int state;                /* enum app_state */
     struct catalog *_Atomic catalog; /* NULL while starting; set once */
-    atomic_int_fast64_t loaded_s; /* when: seconds since 1970 */
-    struct metrics metrics;       /* atomic, relaxed: counters */
+    atomic_int_fast64_t loaded_s;    /* when: seconds since 1970 */
+    atomic_size_t body_bytes;        /* of the bodies that are held */
+    struct metrics metrics;          /* atomic, relaxed: counters */
     struct conns *conns;
     struct calls *calls;
-    uint64_t id_key;              /* immutable: of request ids */
+    uint64_t id_key; /* immutable: of request ids */
     atomic_uint_fast64_t id_next;
     pthread_mutex_t worker_mu;
-    struct rec_worker **worker;   /* GUARDED_BY(worker_mu): idle ones */
-    int n_workers;                /* GUARDED_BY(worker_mu) */
+    struct rec_worker **worker; /* GUARDED_BY(worker_mu): idle ones */
+    int n_workers;              /* GUARDED_BY(worker_mu) */
 };
 
 void app_init(struct app *app, const struct cfg *cfg); /* borrows cfg's strings */

@@ -13,8 +13,9 @@
 
 enum {
     ARENA_FIRST = 32 << 10,
-    ARENA_CAP = 16 << 20,   /* a body of 2 MiB, all ids, unpacked, fits */
-    KEEP_BYTES = 256 << 10, /* a pooled call holds no buffer larger than this */
+    ARENA_CAP = 16 << 20,     /* a body of 2 MiB, all ids, unpacked, fits */
+    KEEP_BYTES = 64 << 10,    /* a pooled call holds no buffer larger than this */
+    BODIES_BYTES = 256 << 20, /* of all requests together */
     BODY_DROPPED = 16 << 20 /* of a refused body this much is read, for a reply that is seen */
 };
 
@@ -85,6 +86,7 @@ static void clear(struct call *c)
         arena = arena_new("request", ARENA_FIRST, ARENA_CAP);
     }
     arena_reset(arena);
+    atomic_fetch_sub(&c->app->body_bytes, c->nb_counted);
     if (body.cap > KEEP_BYTES) buf_free(&body);
     if (out.cap > KEEP_BYTES) buf_free(&out);
     buf_clear(&body);
@@ -95,7 +97,10 @@ static void clear(struct call *c)
     c->out = out;
 }
 
-void call_hold(struct call *c) { atomic_fetch_add(&c->holders, 1); }
+void call_hold(struct call *c)
+{
+    atomic_fetch_add(&c->holders, 1);
+}
 
 void call_drop(struct call *c)
 {
@@ -139,9 +144,11 @@ static void check_method(struct call *c, const struct call_head *h)
 static void check_body_headers(struct call *c, const struct call_head *h)
 {
     if (!header_is_json(h->content_type))
-        call_fail(c, ERR_MEDIA_TYPE, "Content-Type is %.80s; send application/json", h->content_type);
+        call_fail(c, ERR_MEDIA_TYPE, "Content-Type is %.80s; send application/json",
+                  h->content_type);
     if (h->content_encoding && strcasecmp(h->content_encoding, "identity") != 0)
-        call_fail(c, ERR_MEDIA_TYPE, "Content-Encoding %.40s is not understood", h->content_encoding);
+        call_fail(c, ERR_MEDIA_TYPE, "Content-Encoding %.40s is not understood",
+                  h->content_encoding);
     if (h->content_length && strtoull(h->content_length, NULL, 10) > LIMIT_BODY_BYTES)
         call_fail(c, ERR_LIMIT, "the body has %.20s bytes, the limit is %d", h->content_length,
                   LIMIT_BODY_BYTES);
@@ -154,10 +161,11 @@ static void check_api(struct call *c, const struct call_head *h)
         call_fail(c, ERR_OVERLOADED, "more than %d connections", c->app->cfg.max_connections);
     }
     if (!header_accepts_json(h->accept))
-        call_fail(c, ERR_NOT_ACCEPTABLE, "the reply is application/json, which Accept: %.80s excludes",
-                  h->accept);
+        call_fail(c, ERR_NOT_ACCEPTABLE,
+                  "the reply is application/json, which Accept: %.80s excludes", h->accept);
     if (c->route->post) check_body_headers(c, h);
-    if (!atomic_load(&c->app->catalog)) call_fail(c, ERR_NOT_READY, "the models are being loaded");
+    if (!atomic_load(&c->app->catalog))
+        call_fail(c, ERR_NOT_READY, "the models are being loaded");
 }
 
 static bool is_true(const char *query_value, bool absent)
@@ -168,8 +176,10 @@ static bool is_true(const char *query_value, bool absent)
 
 void call_begin(struct call *c, const struct call_head *h)
 {
-    if (header_good_id(h->request_id)) snprintf(c->id, sizeof c->id, "%s", h->request_id);
-    else app_new_id(c->app, c->id);
+    if (header_good_id(h->request_id))
+        snprintf(c->id, sizeof c->id, "%s", h->request_id);
+    else
+        app_new_id(c->app, c->id);
     c->method = method_of(h->method);
     size_t n = strlen(h->path);
     char *path = arena_try(c->arena, n + 1);
@@ -177,7 +187,8 @@ void call_begin(struct call *c, const struct call_head *h)
     c->route = routes_find(c->path, &c->tail);
     c->strict = is_true(h->strict, true);
     c->verbose = is_true(h->verbose, false);
-    c->has_body = h->transfer_encoding || (h->content_length && strtoull(h->content_length, NULL, 10));
+    c->has_body =
+        h->transfer_encoding || (h->content_length && strtoull(h->content_length, NULL, 10));
 
     if (!c->route->run)
         call_fail(c, ERR_NOT_FOUND, "no such path: %.200s", c->path);
@@ -194,8 +205,15 @@ bool call_body(struct call *c, const char *data, size_t n)
     c->nb_body += n;
     if (c->nb_body > LIMIT_BODY_BYTES)
         call_fail(c, ERR_LIMIT, "the body has more than %d bytes", LIMIT_BODY_BYTES);
-    if (c->fail.code) buf_free(&c->body);
-    else buf_put(&c->body, data, n);
+    if (!c->fail.code) {
+        c->nb_counted += n;
+        if (atomic_fetch_add(&c->app->body_bytes, n) + n > BODIES_BYTES)
+            call_fail(c, ERR_OVERLOADED, "too many large requests at once");
+    }
+    if (c->fail.code)
+        buf_free(&c->body);
+    else
+        buf_put(&c->body, data, n);
     return c->nb_body <= BODY_DROPPED;
 }
 
@@ -232,8 +250,8 @@ void call_run(struct call *c)
     if (!c->fail.code) return;
     write_problem(c);
     if (c->status >= 500 && c->fail.code != ERR_OVERLOADED && c->fail.code != ERR_NOT_READY)
-        log_error("http.failed", "id=%s route=%s status=%d reason=\"%s\"", c->id, c->route->name,
-                  c->status, c->fail.msg);
+        log_error("http.failed", "id=%s route=%s status=%d reason=\"%s\"", c->id,
+                  c->route->name, c->status, c->fail.msg);
 }
 
 void call_write_late(struct buf *out, void *arg)
@@ -243,11 +261,15 @@ void call_write_late(struct buf *out, void *arg)
     char detail[80];
     snprintf(detail, sizeof detail, "the body did not arrive within %g s",
              (double)c->app->cfg.request_timeout);
-    problem_write(&body, &(struct problem){ .code = ERR_BODY_TIMEOUT, .detail = detail,
-                                            .instance = c->path, .request_id = c->id });
-    buf_printf(out, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE
-                    "\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n\r\n",
-               c->id, body.len);
+    problem_write(&body, &(struct problem){ .code = ERR_BODY_TIMEOUT,
+                                            .detail = detail,
+                                            .instance = c->path,
+                                            .request_id = c->id });
+    buf_printf(
+        out,
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE
+        "\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n\r\n",
+        c->id, body.len);
     buf_put(out, body.data, body.len);
     buf_free(&body);
 }

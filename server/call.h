@@ -10,7 +10,7 @@
 #include "server/fault.h"
 #include "server/routes.h"
 
-struct call_head { /* the request line and the headers, as text; NULL: not sent */
+struct call_head {             /* the request line and the headers, as text; NULL: not sent */
     const char *method, *path; /* path: decoded, without the query */
     const char *strict, *verbose; /* query arguments; NULL: absent */
     const char *request_id, *accept, *content_type, *content_encoding, *content_length,
@@ -32,7 +32,8 @@ struct call {
 
     struct arena *arena;
     struct buf body;
-    size_t nb_body; /* received, kept or not */
+    size_t nb_body;    /* received, kept or not */
+    size_t nb_counted; /* in app->body_bytes */
 
     /* the reply */
     struct err fail; /* code set: a problem is the reply */

@@ -41,8 +41,10 @@ static void load_model_dir(struct catalog *c, const char *dir, const char *name)
             c->gen = xrealloc(c->gen, (size_t)c->n + 1, sizeof *c->gen);
             c->gen[c->n++] = g;
             log_info("model.loaded",
-                     "model=%s version=%" PRId64 " items=%d interests=%d dim=%d index=%s recall=%.4f ms=%.0f",
-                     name, i->version, i->n_items, i->K, i->D, i->index_type, i->recall, i->load_ms);
+                     "model=%s version=%" PRId64
+                     " items=%d interests=%d dim=%d index=%s recall=%.4f ms=%.0f",
+                     name, i->version, i->n_items, i->K, i->D, i->index_type, i->recall,
+                     i->load_ms);
         }
     } else if (!e.code) {
         log_info("model.skipped", "path=%s reason=\"no version directory\"", model);
@@ -52,7 +54,10 @@ static void load_model_dir(struct catalog *c, const char *dir, const char *name)
     free(model);
 }
 
-static int is_model_dir(const struct dirent *d) { return d->d_name[0] != '.'; }
+static int is_model_dir(const struct dirent *d)
+{
+    return d->d_name[0] != '.';
+}
 
 static int load_all(struct catalog *c, const char *dir, struct err *e)
 {
@@ -61,14 +66,17 @@ static int load_all(struct catalog *c, const char *dir, struct err *e)
     bool is_bundle = io_exists(manifest);
     free(manifest);
     if (is_bundle)
-        return err_set(e, ERR_CONFIG, "%s is a bundle itself: give --models the directory two levels up, "
-                       "which holds <name>/<version>/", dir);
+        return err_set(e, ERR_CONFIG,
+                       "%s is a bundle itself: give --models the directory two levels up, "
+                       "which holds <name>/<version>/",
+                       dir);
     int n = scandir(dir, &found, is_model_dir, alphasort);
     if (n < 0) return err_sys(e, ERR_IO, "models directory %s", dir);
     for (int i = 0; i < n; i++) {
         struct stat st;
         char *path = xasprintf("%s/%s", dir, found[i]->d_name);
-        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) load_model_dir(c, dir, found[i]->d_name);
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            load_model_dir(c, dir, found[i]->d_name);
         free(path);
         free(found[i]);
     }
@@ -91,11 +99,14 @@ static int choose_default(struct catalog *c, const char *dir, const char *name, 
         return err_set(e, ERR_BAD_BUNDLE, "no model in %s can be served: %s: %s", dir,
                        c->failed[0].name, c->failed[0].reason);
     if (c->n == 0)
-        return err_set(e, ERR_EMPTY, "no model in %s: expected %s/<name>/<version>/" BUNDLE_MANIFEST
-                       ", as `intent train --out` and `intent index` write it", dir, dir);
+        return err_set(e, ERR_EMPTY,
+                       "no model in %s: expected %s/<name>/<version>/" BUNDLE_MANIFEST
+                       ", as `intent train --out` and `intent index` write it",
+                       dir, dir);
     struct gen *g = find(c, name ? name : "default", strlen(name ? name : "default"));
     if (!g && name)
-        return err_set(e, ERR_MODEL_NOT_FOUND, "--model %s: no such model is loaded from %s", name, dir);
+        return err_set(e, ERR_MODEL_NOT_FOUND, "--model %s: no such model is loaded from %s",
+                       name, dir);
     if (!g && c->n == 1) g = c->gen[0];
     c->default_name = g ? gen_info(g)->name : NULL;
     return 0;
@@ -111,7 +122,8 @@ int catalog_load(struct catalog **out, const char *dir, const char *default_name
         return rc;
     }
     if (!c->default_name)
-        log_warn("model.no_default", "models=%d hint=\"requests must name one, or start with --model\"", c->n);
+        log_warn("model.no_default",
+                 "models=%d hint=\"requests must name one, or start with --model\"", c->n);
     *out = c;
     return 0;
 }
@@ -119,7 +131,8 @@ int catalog_load(struct catalog **out, const char *dir, const char *default_name
 void catalog_free(struct catalog *c)
 {
     if (!c) return;
-    for (int i = 0; i < c->n; i++) gen_unref(c->gen[i]);
+    for (int i = 0; i < c->n; i++)
+        gen_unref(c->gen[i]);
     for (int i = 0; i < c->n_failed; i++) {
         free(c->failed[i].name);
         free(c->failed[i].reason);
@@ -151,15 +164,35 @@ struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, 
     if (g) return gen_ref(g);
     list_names(c, names, sizeof names);
     if (name)
-        err_set(e, ERR_MODEL_NOT_FOUND, "no model \"%.*s\"; there are: %s", (int)len, name, names);
+        err_set(e, ERR_MODEL_NOT_FOUND, "no model \"%.*s\"; there are: %s", (int)len, name,
+                names);
     else
-        err_set(e, ERR_MODEL_NOT_FOUND, "several models are served, name one in \"model\": %s", names);
+        err_set(e, ERR_MODEL_NOT_FOUND, "several models are served, name one in \"model\": %s",
+                names);
     return NULL;
 }
 
-int catalog_count(const struct catalog *c) { return c->n; }
-struct gen *catalog_at(const struct catalog *c, int i) { return c->gen[i]; }
-const char *catalog_default(const struct catalog *c) { return c->default_name; }
-int catalog_failed(const struct catalog *c) { return c->n_failed; }
-const char *catalog_failed_name(const struct catalog *c, int i) { return c->failed[i].name; }
-const char *catalog_failed_reason(const struct catalog *c, int i) { return c->failed[i].reason; }
+int catalog_count(const struct catalog *c)
+{
+    return c->n;
+}
+struct gen *catalog_at(const struct catalog *c, int i)
+{
+    return c->gen[i];
+}
+const char *catalog_default(const struct catalog *c)
+{
+    return c->default_name;
+}
+int catalog_failed(const struct catalog *c)
+{
+    return c->n_failed;
+}
+const char *catalog_failed_name(const struct catalog *c, int i)
+{
+    return c->failed[i].name;
+}
+const char *catalog_failed_reason(const struct catalog *c, int i)
+{
+    return c->failed[i].reason;
+}

@@ -6,16 +6,20 @@
 const struct opt cfg_opts[] = {
     OPT_STR(struct cfg, models, NULL, "directory of bundles: DIR/<name>/<version>/ (required)"),
     OPT_STR(struct cfg, listen, "127.0.0.1:8080",
-            "host:port; 0.0.0.0:8080 every IPv4 address, [::]:8080 every address, port 0 a free one"),
-    OPT_STR(struct cfg, model, NULL,
-            "model that answers requests without a `model` (default: `default`, or the only one)"),
+            "host:port; 0.0.0.0:8080 every IPv4 address, [::]:8080 every address, port 0 a "
+            "free one"),
+    OPT_STR(
+        struct cfg, model, NULL,
+        "model that answers requests without a `model` (default: `default`, or the only one)"),
     OPT_INT(struct cfg, threads, "0", 0, 256, "threads that serve; 0: one per core"),
     OPT_STR(struct cfg, config, NULL, "INI file of these settings, `key = value`"),
-    OPT_CHOICE(struct cfg, log_level, "info", "debug|info|warn|error", "least level that is logged"),
+    OPT_CHOICE(struct cfg, log_level, "info", "debug|info|warn|error",
+               "least level that is logged"),
     OPT_INT(struct cfg, max_connections, "1024", 1, 100000,
             "connections whose requests are served; others are told to come back"),
     OPT_CHOICE(struct cfg, overload_status, "429", "429|503", "status of such an answer"),
-    OPT_FLOAT(struct cfg, request_timeout, "10", 0.1, 3600, "seconds for a request's body to arrive"),
+    OPT_FLOAT(struct cfg, request_timeout, "10", 0.1, 3600,
+              "seconds for a request's body to arrive"),
     OPT_FLOAT(struct cfg, idle_timeout, "60", 1, 3600,
               "seconds a connection may wait for its next request, or for its reader"),
     OPT_FLOAT(struct cfg, drain_delay, "5", 0, 600,
@@ -34,14 +38,17 @@ void cfg_help(FILE *f)
           "       intentd --health-check [URL]\n\n"
           "Answers POST /v1/recommend: a history of item ids in, candidates out.\n\n"
           "options (also INTENTD_<NAME> in the environment and `name = value` in the file;\n"
-          "a flag wins over the environment, the environment over the file):\n", f);
+          "a flag wins over the environment, the environment over the file):\n",
+          f);
     conf_help(cfg_opts, f);
     fputs("  --help                             this text\n\n"
           "  intentd --models var/models &\n"
           "  curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' \\\n"
           "       -d '{\"history\": [\"318\", \"296\"], \"limit\": 5}'\n\n"
-          "SIGTERM and SIGINT stop it without losing a request; a second SIGINT stops it at once.\n"
-          "Exit status: 0 stopped as asked, 1 failed, 2 wrong usage.\n", f);
+          "SIGTERM and SIGINT stop it without losing a request; a second SIGINT stops it at "
+          "once.\n"
+          "Exit status: 0 stopped as asked, 1 failed, 2 wrong usage.\n",
+          f);
 }
 
 static int on_key(void *ctx, const char *section, const char *key, const char *value, int line,
@@ -81,4 +88,7 @@ int cfg_load(struct cfg *c, const char **url, int argc, char **argv, struct err 
     return rc > 0 ? CFG_HELP : rc;
 }
 
-void cfg_free(struct cfg *c) { conf_free(cfg_opts, c); }
+void cfg_free(struct cfg *c)
+{
+    conf_free(cfg_opts, c);
+}

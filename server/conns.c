@@ -11,13 +11,13 @@ static const uint64_t LINGER_NS = 2000000000;
 enum { LINGER_BYTES = 32 << 20, LATE_BYTES = 8192 };
 
 struct conn {
-    struct conns *t;         /* immutable */
+    struct conns *t;          /* immutable */
     struct conn *prev, *next; /* GUARDED_BY(mu) */
-    int fd;                  /* immutable */
-    bool over;               /* immutable */
-    enum conn_state state;   /* GUARDED_BY(mu) */
-    uint64_t since_ns;       /* GUARDED_BY(mu): of the state */
-    void *arg;               /* GUARDED_BY(mu) */
+    int fd;                   /* immutable */
+    bool over;                /* immutable */
+    enum conn_state state;    /* GUARDED_BY(mu) */
+    uint64_t since_ns;        /* GUARDED_BY(mu): of the state */
+    void *arg;                /* GUARDED_BY(mu) */
 };
 
 struct lingering {
@@ -29,10 +29,10 @@ struct lingering {
 struct conns {
     struct conns_cfg cfg; /* immutable */
     pthread_mutex_t mu;
-    struct conn head;                    /* GUARDED_BY(mu): ring */
-    int n;                               /* GUARDED_BY(mu) */
-    struct lingering linger[CONNS_LINGER];  /* GUARDED_BY(mu) */
-    int n_linger;                        /* GUARDED_BY(mu) */
+    struct conn head;                      /* GUARDED_BY(mu): ring */
+    int n;                                 /* GUARDED_BY(mu) */
+    struct lingering linger[CONNS_LINGER]; /* GUARDED_BY(mu) */
+    int n_linger;                          /* GUARDED_BY(mu) */
 };
 
 struct conns *conns_new(const struct conns_cfg *cfg)
@@ -47,7 +47,8 @@ struct conns *conns_new(const struct conns_cfg *cfg)
 void conns_free(struct conns *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n_linger; i++) close(t->linger[i].fd);
+    for (int i = 0; i < t->n_linger; i++)
+        close(t->linger[i].fd);
     pthread_mutex_destroy(&t->mu);
     free(t);
 }
@@ -91,7 +92,10 @@ bool conns_set(struct conn *c, enum conn_state state, void *arg)
     return alive;
 }
 
-bool conn_over(const struct conn *c) { return c->over; }
+bool conn_over(const struct conn *c)
+{
+    return c->over;
+}
 
 void conns_linger(struct conn *c)
 {
@@ -99,8 +103,9 @@ void conns_linger(struct conn *c)
     pthread_mutex_lock(&t->mu);
     int fd = t->n_linger < CONNS_LINGER ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (fd >= 0)
-        t->linger[t->n_linger++] =
-            (struct lingering){ .fd = fd, .until_ns = clock_ns() + LINGER_NS, .left = LINGER_BYTES };
+        t->linger[t->n_linger++] = (struct lingering){ .fd = fd,
+                                                       .until_ns = clock_ns() + LINGER_NS,
+                                                       .left = LINGER_BYTES };
     pthread_mutex_unlock(&t->mu);
 }
 

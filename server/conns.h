@@ -24,9 +24,9 @@ enum conn_state {
 typedef void conns_late_fn(struct buf *out, void *arg);
 
 struct conns_cfg {
-    int most;              /* connections beyond are `over` */
-    uint64_t idle_ns;      /* longest CONN_WAIT */
-    uint64_t body_ns;      /* longest CONN_BODY */
+    int most;         /* connections beyond are `over` */
+    uint64_t idle_ns; /* longest CONN_WAIT */
+    uint64_t body_ns; /* longest CONN_BODY */
     conns_late_fn *late;
 };
 enum { CONNS_LINGER = 64 }; /* refused bodies that are read to their end at a time */

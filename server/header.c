@@ -7,7 +7,8 @@
 /* Length of s without the blanks at its end. */
 static size_t trimmed(const char *s, size_t n)
 {
-    while (n && (s[n - 1] == ' ' || s[n - 1] == '\t')) n--;
+    while (n && (s[n - 1] == ' ' || s[n - 1] == '\t'))
+        n--;
     return n;
 }
 
@@ -20,7 +21,8 @@ bool header_is_json(const char *content_type)
 {
     if (!content_type) return true;
     content_type += strspn(content_type, " \t");
-    return is(content_type, trimmed(content_type, strcspn(content_type, ";")), "application/json");
+    return is(content_type, trimmed(content_type, strcspn(content_type, ";")),
+              "application/json");
 }
 
 /* Does the parameter list after a media range carry q=0, q=0.0 ...? */

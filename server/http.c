@@ -29,12 +29,16 @@ static const char *header(struct MHD_Connection *mc, const char *name)
 static const char *argument(struct MHD_Connection *mc, const char *name)
 {
     const char *v = NULL;
-    if (MHD_lookup_connection_value_n(mc, MHD_GET_ARGUMENT_KIND, name, strlen(name), &v, NULL) != MHD_YES)
+    if (MHD_lookup_connection_value_n(mc, MHD_GET_ARGUMENT_KIND, name, strlen(name), &v,
+                                      NULL) != MHD_YES)
         return NULL;
     return v ? v : "";
 }
 
-static void on_response_free(void *cls) { call_drop(cls); }
+static void on_response_free(void *cls)
+{
+    call_drop(cls);
+}
 
 static void add(struct MHD_Response *r, const char *name, const char *value)
 {
@@ -129,8 +133,8 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
     metrics_request(&app->metrics, routes_index(c->route), c->method, status,
                     c->route->kind == ROUTE_API, ns);
     if (c->route->kind != ROUTE_HEALTH)
-        log_debug("http.request", "id=%s route=%s status=%d ms=%.3f", c->id, c->route->name, status,
-                  (double)ns * 1e-6);
+        log_debug("http.request", "id=%s route=%s status=%d ms=%.3f", c->id, c->route->name,
+                  status, (double)ns * 1e-6);
     *con_cls = NULL;
     call_drop(c);
 }
@@ -144,7 +148,8 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
         *context = NULL;
         return;
     }
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info) *context = conns_open(app->conns, info->connect_fd);
 }
 
@@ -168,7 +173,8 @@ static unsigned connection_room(const struct cfg *cfg)
         (void)setrlimit(RLIMIT_NOFILE, &fds);
     }
     if (fds.rlim_cur >= want + 64u) return want;
-    log_warn("http.few_descriptors", "max_connections=%u descriptors=%lu hint=\"raise ulimit -n\"", most,
+    log_warn("http.few_descriptors",
+             "max_connections=%u descriptors=%lu hint=\"raise ulimit -n\"", most,
              (unsigned long)fds.rlim_cur);
     return want;
 }
@@ -178,21 +184,24 @@ int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
     struct http *h = xcalloc(1, sizeof *h);
     h->app = app;
     h->listen_fd = listen_fd;
+    struct MHD_OptionItem options[] = {
+        { MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL },
+        { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, app },
+        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, app },
+        { MHD_OPTION_CONNECTION_LIMIT, connection_room(&app->cfg), NULL },
+        { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
+        { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
+        { app->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, app->threads, NULL },
+        { MHD_OPTION_END, 0, NULL },
+    };
     /* poll, not epoll: with 128 connections ready at once the library's epoll loop sleeps on them. */
-    h->mhd = MHD_start_daemon(
-        MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, app,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first, so that later options are logged by it */
-        MHD_OPTION_LISTEN_SOCKET, listen_fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, app,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, app,
-        MHD_OPTION_CONNECTION_LIMIT, connection_room(&app->cfg),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)app->cfg.idle_timeout + 1,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        app->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (unsigned)app->threads,
-        MHD_OPTION_END);
+    h->mhd = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0,
+                              NULL, NULL, on_request, app, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                              NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (!h->mhd) {
         free(h);
-        return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads", app->threads);
+        return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads",
+                       app->threads);
     }
     *out = h;
     return 0;
@@ -221,12 +230,14 @@ void http_quiesce(struct http *h)
     struct sockaddr_storage ss;
     socklen_t len = sizeof ss;
     int fd;
-    while ((fd = accept4(h->listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    while ((fd = accept4(h->listen_fd, (struct sockaddr *)&ss, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         if (MHD_add_connection(h->mhd, fd, (struct sockaddr *)&ss, len) != MHD_YES)
             log_warn("http.refused", "reason=\"%s\"", strerror(errno));
         len = sizeof ss;
     }
-    shutdown(h->listen_fd, SHUT_RDWR); /* not close: a thread of the library may still hold the number */
+    /* Not close: a thread of the library may still hold the number. */
+    shutdown(h->listen_fd, SHUT_RDWR);
 }
 
 void http_stop(struct http *h)

@@ -22,7 +22,8 @@
 enum { EXIT_USAGE = 2, TICK_MS = 200, PROBE_S = 5 };
 /* A connection that fell silent this recently may be about to send: a drain waits for it. */
 static const uint64_t GRACE_NS = 1000000000;
-static const uint64_t HANDSHAKE_NS = 250000000; /* for connections half made when the port closes */
+static const uint64_t HANDSHAKE_NS =
+    250000000; /* for connections half made when the port closes */
 
 static int signal_pipe[2] = { -1, -1 }; /* [0] read by main; set once */
 
@@ -57,7 +58,10 @@ static int tick(struct app *app)
     return read(signal_pipe[0], &sig, 1) == 1 ? sig : 0;
 }
 
-static uint64_t from_now(float s) { return clock_ns() + (uint64_t)((double)s * 1e9); }
+static uint64_t from_now(float s)
+{
+    return clock_ns() + (uint64_t)((double)s * 1e9);
+}
 
 /* A second SIGINT is a person who does not want to wait. */
 static void drain_tick(struct app *app)
@@ -69,12 +73,15 @@ static void drain_tick(struct app *app)
 
 static void drain(struct app *app, struct http *h, int why)
 {
-    log_info("drain.start", "signal=%s delay_s=%g connections=%d", why == SIGINT ? "INT" : "TERM",
-             (double)app->cfg.drain_delay, conns_count(app->conns));
+    log_info("drain.start", "signal=%s delay_s=%g connections=%d",
+             why == SIGINT ? "INT" : "TERM", (double)app->cfg.drain_delay,
+             conns_count(app->conns));
     atomic_store(&app->state, APP_DRAINING);
-    for (uint64_t end = from_now(app->cfg.drain_delay); clock_ns() < end;) drain_tick(app);
+    for (uint64_t end = from_now(app->cfg.drain_delay); clock_ns() < end;)
+        drain_tick(app);
     http_refuse(h);
-    for (uint64_t end = clock_ns() + HANDSHAKE_NS; clock_ns() < end;) drain_tick(app);
+    for (uint64_t end = clock_ns() + HANDSHAKE_NS; clock_ns() < end;)
+        drain_tick(app);
     http_quiesce(h);
     log_info("drain.quiet", "connections=%d", conns_count(app->conns));
     int busy = 1;
@@ -101,13 +108,15 @@ static int serve(struct app *app, struct err *e)
         return rc;
     }
     addr_text(where, sizeof where, &a);
-    log_info("listening", "addr=%s threads=%d version=" INTENT_VERSION " isa=%s", where, app->threads, num->isa);
+    log_info("listening", "addr=%s threads=%d version=" INTENT_VERSION " isa=%s", where,
+             app->threads, num->isa);
     rc = catalog_load(&c, app->cfg.models, app->cfg.model, e);
     if (rc == 0) {
         int sig = 0;
         app_set_catalog(app, c);
         log_info("ready", "addr=%s models=%d", where, catalog_count(c));
-        while (!sig) sig = tick(app);
+        while (!sig)
+            sig = tick(app);
         drain(app, h, sig);
     }
     http_stop(h);
@@ -120,7 +129,8 @@ static int run(const struct cfg *cfg, struct err *e)
     struct app app;
     log_set_level((enum log_level)cfg->log_level);
     if (!cfg->models)
-        return err_set(e, ERR_USAGE, "--models DIR is required: the directory that holds <name>/<version>/; "
+        return err_set(e, ERR_USAGE,
+                       "--models DIR is required: the directory that holds <name>/<version>/; "
                        "see --help");
     TRY(open_signals(e));
     json_object_seed(0); /* once, before threads */
@@ -151,10 +161,14 @@ int main(int argc, char **argv)
     const char *url = NULL;
     num_init();
     int rc = cfg_load(&cfg, &url, argc, argv, &e);
-    if (rc == CFG_HELP) cfg_help(stdout);
-    else if (rc == CFG_RUN && cfg.version) puts("intentd " INTENT_VERSION);
-    else if (rc == CFG_RUN && cfg.health_check) rc = health_check(&cfg, url, &e);
-    else if (rc == CFG_RUN) rc = run(&cfg, &e);
+    if (rc == CFG_HELP)
+        cfg_help(stdout);
+    else if (rc == CFG_RUN && cfg.version)
+        puts("intentd " INTENT_VERSION);
+    else if (rc == CFG_RUN && cfg.health_check)
+        rc = health_check(&cfg, url, &e);
+    else if (rc == CFG_RUN)
+        rc = run(&cfg, &e);
     cfg_free(&cfg);
     if (rc >= 0) return EXIT_SUCCESS;
     fprintf(stderr, "intentd: %s\n", e.msg);

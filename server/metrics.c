@@ -18,12 +18,11 @@ static const char *const fallback_names[N_FALLBACK] = { "empty_history", "all_it
 
 /* Seconds.  Dense where a recommendation falls: 50 us to a few ms. */
 static const double time_bounds[HIST_BUCKETS] = {
-    5e-5,   1e-4, 1.5e-4, 2e-4, 3e-4, 4e-4,  5e-4, 7.5e-4, 1e-3, 1.5e-3,
-    2.5e-3, 5e-3, 1e-2,   2e-2, 5e-2, 0.1, 0.2,  0.5,    1,    2,
+    5e-5,   1e-4, 1.5e-4, 2e-4, 3e-4, 4e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3,
+    2.5e-3, 5e-3, 1e-2,   2e-2, 5e-2, 0.1,  0.2,  0.5,    1,    2,
 };
 static const double count_bounds[HIST_BUCKETS] = {
-    0,   1,   2,   5,   10,  20,   30,   50,   75,   100,
-    150, 200, 300, 400, 600, 1000, 2000, 4000, 8000, 16000,
+    0, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000, 8000, 16000,
 };
 
 static inline void add(atomic_uint_fast64_t *x, uint64_t n)
@@ -39,7 +38,8 @@ static inline uint64_t get(atomic_uint_fast64_t *x)
 static void observe(struct hist *h, const double *bounds, double x, uint64_t units)
 {
     int i = 0;
-    while (i < HIST_BUCKETS && x > bounds[i]) i++;
+    while (i < HIST_BUCKETS && x > bounds[i])
+        i++;
     add(&h->bucket[i], 1);
     add(&h->sum, units);
 }
@@ -48,7 +48,8 @@ void metrics_request(struct metrics *m, int route, enum metrics_method method, i
                      bool timed, uint64_t ns)
 {
     int code = 0;
-    while (code < METRICS_CODES - 1 && codes[code] != status) code++;
+    while (code < METRICS_CODES - 1 && codes[code] != status)
+        code++;
     add(&m->requests[route][method][code], 1);
     if (timed) observe(&m->duration[route], time_bounds, (double)ns * 1e-9, ns);
 }
@@ -73,7 +74,8 @@ void metrics_history(struct metrics *m, int32_t used, int32_t unknown, int32_t t
 void metrics_fallback(struct metrics *m, const char *reason)
 {
     int i = 0;
-    while (i < FALLBACK_OTHER && strcmp(fallback_names[i], reason) != 0) i++;
+    while (i < FALLBACK_OTHER && strcmp(fallback_names[i], reason) != 0)
+        i++;
     add(&m->fallback[i], 1);
 }
 
@@ -105,8 +107,10 @@ static void write_hist(struct buf *b, struct hist *h, const double *bounds, doub
     for (int i = 0; i <= HIST_BUCKETS; i++) {
         n += get(&h->bucket[i]);
         buf_printf(b, "%s_bucket{%s=\"%s\",le=\"", name, label, value);
-        if (i < HIST_BUCKETS) buf_printf(b, "%g\"} %lu\n", bounds[i], (unsigned long)n);
-        else buf_printf(b, "+Inf\"} %lu\n", (unsigned long)n);
+        if (i < HIST_BUCKETS)
+            buf_printf(b, "%g\"} %lu\n", bounds[i], (unsigned long)n);
+        else
+            buf_printf(b, "+Inf\"} %lu\n", (unsigned long)n);
     }
     buf_printf(b, "%s_sum{%s=\"%s\"} %.9g\n", name, label, value, (double)get(&h->sum) * unit);
     buf_printf(b, "%s_count{%s=\"%s\"} %lu\n", name, label, value, (unsigned long)n);
@@ -123,8 +127,10 @@ static void write_requests(struct buf *b, struct metrics *m, const char *const *
                 if (!n) continue;
                 buf_printf(b, "%s{route=\"%s\",method=\"%s\",code=\"", name, route_names[r],
                            method_names[me]);
-                if (codes[c]) buf_printf(b, "%d\"} %lu\n", codes[c], n);
-                else buf_printf(b, "other\"} %lu\n", n);
+                if (codes[c])
+                    buf_printf(b, "%d\"} %lu\n", codes[c], n);
+                else
+                    buf_printf(b, "other\"} %lu\n", n);
             }
 }
 
@@ -143,21 +149,24 @@ void metrics_write(struct buf *b, struct metrics *m, const char *const *route_na
     static const char candidates[] = "intentd_candidates";
     static const char *const connections[] = { "connections" };
     write_requests(b, m, route_names);
-    metrics_head(b, duration, "histogram",
-                 "From the end of a request's headers to the end of its reply; health checks left out.");
+    metrics_head(
+        b, duration, "histogram",
+        "From the end of a request's headers to the end of its reply; health checks left out.");
     for (int r = 0; route_names[r]; r++)
         if (strncmp(route_names[r], "/v1/", 4) == 0)
-            write_hist(b, &m->duration[r], time_bounds, 1e-9, duration, "route", route_names[r]);
+            write_hist(b, &m->duration[r], time_bounds, 1e-9, duration, "route",
+                       route_names[r]);
     metrics_head(b, stage, "histogram", "Parts of answering a recommendation.");
     for (int i = 0; i < N_STAGES; i++)
         write_hist(b, &m->stage[i], time_bounds, 1e-9, stage, "stage", stage_names[i]);
     metrics_head(b, candidates, "histogram", "Candidates of a recommendation.");
     for (int i = 0; i < N_CANDIDATES; i++)
-        write_hist(b, &m->candidates[i], count_bounds, 1, candidates, "kind", candidate_names[i]);
-    write_counters(b, m->history, N_HISTORY, "intentd_history_items_total", "kind", history_names,
-                   "Events of histories.");
-    write_counters(b, m->fallback, N_FALLBACK, "intentd_fallback_total", "reason", fallback_names,
-                   "Answers that no interest gave.");
+        write_hist(b, &m->candidates[i], count_bounds, 1, candidates, "kind",
+                   candidate_names[i]);
+    write_counters(b, m->history, N_HISTORY, "intentd_history_items_total", "kind",
+                   history_names, "Events of histories.");
+    write_counters(b, m->fallback, N_FALLBACK, "intentd_fallback_total", "reason",
+                   fallback_names, "Answers that no interest gave.");
     write_counters(b, &m->shed, 1, "intentd_shed_total", "reason", connections,
                    "Requests refused because of load.");
     metrics_head(b, "intentd_inflight_rows", "gauge", "Users whose request is being answered.");
@@ -176,7 +185,8 @@ static int open_fds(void)
     DIR *d = opendir("/proc/self/fd");
     if (!d) return -1;
     int n = -1; /* the directory itself */
-    while (readdir(d)) n++;
+    while (readdir(d))
+        n++;
     closedir(d);
     return n - 2; /* "." and ".." */
 }
@@ -191,8 +201,9 @@ static bool read_stat(unsigned long long v[6])
     fclose(f);
     line[n] = '\0';
     const char *p = strrchr(line, ')'); /* the name may hold blanks */
-    return p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d"
-                              " %llu %*d %llu %llu %llu",
+    return p && sscanf(p + 1,
+                       " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d"
+                       " %llu %*d %llu %llu %llu",
                        &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]) == 6;
 }
 

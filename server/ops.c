@@ -11,7 +11,10 @@
 #    define INTENT_VERSION "dev"
 #endif
 
-void ops_live(struct call *c) { buf_puts(&c->out, "{\"status\":\"ok\"}\n"); }
+void ops_live(struct call *c)
+{
+    buf_puts(&c->out, "{\"status\":\"ok\"}\n");
+}
 
 static void write_default_model(struct buf *b, const struct catalog *cat)
 {
@@ -52,12 +55,18 @@ void ops_info(struct call *c)
 {
     struct app *app = c->app;
     struct buf *b = &c->out;
-    buf_printf(b, "{\"name\":\"intentd\",\"version\":\"" INTENT_VERSION "\",\"isa\":\"%s\",\"threads\":%d",
+    buf_printf(b,
+               "{\"name\":\"intentd\",\"version\":\"" INTENT_VERSION
+               "\",\"isa\":\"%s\",\"threads\":%d",
                num->isa, app->threads);
     write_default_model(b, atomic_load(&app->catalog));
-    buf_printf(b, ",\"limits\":{\"limit\":%d,\"history\":%d,\"history_received\":%d,\"exclude_items\":%d",
-               LIMIT_RESULTS, LIMIT_HISTORY, LIMIT_HISTORY_PARSED, LIMIT_EXCLUDE);
-    buf_printf(b, ",\"interests\":%d,\"candidates_per_interest\":%d,\"item_id_bytes\":%d,\"body_bytes\":%d",
+    buf_printf(
+        b,
+        ",\"limits\":{\"limit\":%d,\"history\":%d,\"history_received\":%d,\"exclude_items\":%d",
+        LIMIT_RESULTS, LIMIT_HISTORY, LIMIT_HISTORY_PARSED, LIMIT_EXCLUDE);
+    buf_printf(b,
+               ",\"interests\":%d,\"candidates_per_interest\":%d,\"item_id_bytes\":%d,\"body_"
+               "bytes\":%d",
                LIMIT_INTERESTS, LIMIT_CANDIDATES, LIMIT_ID_BYTES, LIMIT_BODY_BYTES);
     buf_printf(b, ",\"connections\":%d,\"request_timeout_s\":%g,\"idle_timeout_s\":%g}}\n",
                app->cfg.max_connections, (double)app->cfg.request_timeout,
@@ -65,8 +74,8 @@ void ops_info(struct call *c)
 }
 
 /* One line per model, head first. */
-static void write_models(struct buf *b, const struct catalog *cat, const char *name, const char *help,
-                         double (*value)(const struct gen_info *))
+static void write_models(struct buf *b, const struct catalog *cat, const char *name,
+                         const char *help, double (*value)(const struct gen_info *))
 {
     metrics_head(b, name, "gauge", help);
     for (int i = 0; i < catalog_count(cat); i++) {
@@ -77,10 +86,22 @@ static void write_models(struct buf *b, const struct catalog *cat, const char *n
     }
 }
 
-static double items_of(const struct gen_info *g) { return (double)g->n_items; }
-static double recall_of(const struct gen_info *g) { return g->recall; }
-static double version_of(const struct gen_info *g) { return (double)g->version; }
-static double load_s_of(const struct gen_info *g) { return g->load_ms * 1e-3; }
+static double items_of(const struct gen_info *g)
+{
+    return (double)g->n_items;
+}
+static double recall_of(const struct gen_info *g)
+{
+    return g->recall;
+}
+static double version_of(const struct gen_info *g)
+{
+    return (double)g->version;
+}
+static double load_s_of(const struct gen_info *g)
+{
+    return g->load_ms * 1e-3;
+}
 
 static void write_catalog(struct buf *b, struct app *app, const struct catalog *cat)
 {
@@ -92,7 +113,8 @@ static void write_catalog(struct buf *b, struct app *app, const struct catalog *
         buf_printf(b, ",version=\"%" PRId64 "\",sha256=\"%s\"} 1\n", g->version, g->sha256);
     }
     write_models(b, cat, "intentd_model_generation", "Version that is served.", version_of);
-    write_models(b, cat, "intentd_model_load_duration_seconds", "Time its load took.", load_s_of);
+    write_models(b, cat, "intentd_model_load_duration_seconds", "Time its load took.",
+                 load_s_of);
     write_models(b, cat, "intentd_index_items", "Items in the index.", items_of);
     write_models(b, cat, "intentd_recall_selftest",
                  "Recall of the index against an exact scan, measured at load.", recall_of);
@@ -111,7 +133,8 @@ void ops_metrics(struct call *c)
     const struct catalog *cat = atomic_load(&app->catalog);
     c->type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_head(b, "intentd_build_info", "gauge", "What runs; always 1.");
-    buf_printf(b, "intentd_build_info{version=\"" INTENT_VERSION "\",isa=\"%s\"} 1\n", num->isa);
+    buf_printf(b, "intentd_build_info{version=\"" INTENT_VERSION "\",isa=\"%s\"} 1\n",
+               num->isa);
     metrics_head(b, "intentd_ready", "gauge", "1 when /readyz says 200.");
     buf_printf(b, "intentd_ready %d\n", atomic_load(&app->state) == APP_SERVING);
     metrics_head(b, "intentd_connections", "gauge", "Open connections.");

@@ -26,8 +26,10 @@ static int split_url(char host[280], char path[512], const char *url, struct err
 static int status_line(int fd, const char *host, const char *path, struct err *e)
 {
     char text[1024], line[64];
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host);
-    if (send(fd, text, (size_t)n, MSG_NOSIGNAL) != n) return err_sys(e, ERR_IO, "asking %s", host);
+    int n = snprintf(text, sizeof text,
+                     "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host);
+    if (send(fd, text, (size_t)n, MSG_NOSIGNAL) != n)
+        return err_sys(e, ERR_IO, "asking %s", host);
     size_t have = 0;
     while (have < 12) {
         ssize_t got = recv(fd, line + have, sizeof line - 1 - have, 0);
@@ -35,9 +37,11 @@ static int status_line(int fd, const char *host, const char *path, struct err *e
         have += (size_t)got;
     }
     line[have] = '\0';
-    if (strncmp(line, "HTTP/1.", 7) != 0) return err_set(e, ERR_IO, "%s does not speak HTTP", host);
+    if (strncmp(line, "HTTP/1.", 7) != 0)
+        return err_set(e, ERR_IO, "%s does not speak HTTP", host);
     int status = atoi(line + 9);
-    if (status != 200) return err_set(e, ERR_NOT_READY, "http://%s%s answers %d", host, path, status);
+    if (status != 200)
+        return err_set(e, ERR_NOT_READY, "http://%s%s answers %d", host, path, status);
     return 0;
 }
 

@@ -9,8 +9,10 @@ static size_t utf8_len(const unsigned char *s)
     size_t n;
     if (s[0] < 0x80) return 1;
     if (s[0] < 0xc2 || s[0] > 0xf4) return 0;
-    if (s[0] < 0xe0) n = 2;
-    else n = s[0] < 0xf0 ? 3 : 4;
+    if (s[0] < 0xe0)
+        n = 2;
+    else
+        n = s[0] < 0xf0 ? 3 : 4;
     if (s[0] == 0xe0) lo = 0xa0;
     if (s[0] == 0xed) hi = 0x9f;
     if (s[0] == 0xf0) lo = 0x90;
@@ -28,8 +30,10 @@ void problem_text(struct buf *b, const char *text)
     const unsigned char *s = (const unsigned char *)text;
     while (*s && at + 4 < sizeof clean) {
         size_t n = utf8_len(s);
-        if (n) memcpy(clean + at, s, n);
-        else clean[at] = '?';
+        if (n)
+            memcpy(clean + at, s, n);
+        else
+            clean[at] = '?';
         at += n ? n : 1;
         s += n ? n : 1;
     }

@@ -17,21 +17,29 @@ struct parse {
     struct arena *a;
     struct faults *f;
     bool strict;
-    char *text; /* where the next id goes: room for as many bytes as the body has, which is enough, because
-                   neither an unescaped string nor a number printed again is longer than its source */
+    /* Where the next id goes.  Room for as many bytes as the body has, which is enough: neither an
+     * unescaped string nor a number printed again is longer than its source. */
+    char *text;
 };
 typedef void field_fn(struct parse *p, const char *ptr, const json_t *v);
 
 static const char *type_name(const json_t *v)
 {
     switch (json_typeof(v)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a fractional number";
-    case JSON_NULL: return "null";
-    default: return "a boolean";
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a fractional number";
+    case JSON_NULL:
+        return "null";
+    default:
+        return "a boolean";
     }
 }
 
@@ -53,8 +61,8 @@ static bool read_int(struct parse *p, const char *ptr, const json_t *v, int32_t 
     if (!json_is_integer(v)) return bad_type(p, ptr, "an integer", v), false;
     json_int_t x = json_integer_value(v);
     if (x < lo || x > hi) {
-        fault_add(p->f, ERR_INVALID, ptr, "%s: must be from %d to %d, not %" JSON_INTEGER_FORMAT,
-                  ptr + 1, lo, hi, x);
+        fault_add(p->f, ERR_INVALID, ptr,
+                  "%s: must be from %d to %d, not %" JSON_INTEGER_FORMAT, ptr + 1, lo, hi, x);
         return false;
     }
     *out = (int32_t)x;
@@ -92,7 +100,8 @@ static bool read_id(struct parse *p, const char *ptr, const json_t *v, struct st
     const char *s = number;
     size_t n;
     if (json_is_integer(v)) {
-        n = (size_t)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        n = (size_t)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT,
+                             json_integer_value(v));
     } else if (json_is_string(v)) {
         s = json_string_value(v);
         n = json_string_length(v);
@@ -120,7 +129,8 @@ static bool read_ids(struct parse *p, const char *ptr, const json_t *v, size_t m
     if (!json_is_array(v)) return bad_type(p, ptr, "an array", v), false;
     size_t n = json_array_size(v);
     if (n > most) {
-        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu elements, the limit is %zu", ptr + 1, n, most);
+        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu elements, the limit is %zu", ptr + 1, n,
+                  most);
         return false;
     }
     struct str *ids = take(p, n * sizeof *ids);
@@ -149,14 +159,15 @@ static bool read_ts(struct parse *p, const char *ptr, const json_t *v, int64_t *
     if (json_is_integer(v)) {
         *ms = json_integer_value(v);
         if (*ms >= TS_LEAST_MS) return true;
-        fault_add(p->f, ERR_INVALID, ptr, "%s: %" PRId64 " looks like seconds; give milliseconds",
-                  ptr + 1, *ms);
+        fault_add(p->f, ERR_INVALID, ptr,
+                  "%s: %" PRId64 " looks like seconds; give milliseconds", ptr + 1, *ms);
         return false;
     }
     if (!json_is_string(v))
         return bad_type(p, ptr, "an RFC 3339 string or integer milliseconds", v), false;
     if (when_rfc3339(ms, json_string_value(v), json_string_length(v))) return true;
-    fault_add(p->f, ERR_INVALID, ptr, "%s: expected RFC 3339, e.g. 2026-11-22T18:04:11Z", ptr + 1);
+    fault_add(p->f, ERR_INVALID, ptr, "%s: expected RFC 3339, e.g. 2026-11-22T18:04:11Z",
+              ptr + 1);
     return false;
 }
 
@@ -165,18 +176,18 @@ static bool unknown_member(struct parse *p, const char *ptr, const char *key, co
     char at[128];
     if (!p->strict) return true;
     snprintf(at, sizeof at, "%s/%.40s", ptr, key);
-    fault_add(p->f, ERR_UNKNOWN_FIELD, at, "%s has no member \"%.40s\"; it may have %s", ptr + 1,
-              key, known);
+    fault_add(p->f, ERR_UNKNOWN_FIELD, at, "%s has no member \"%.40s\"; it may have %s",
+              ptr + 1, key, known);
     return false;
 }
 
-static bool read_event_object(struct parse *p, const char *ptr, const json_t *v, struct event *ev)
+static bool read_event_object(struct parse *p, const char *ptr, const json_t *v,
+                              struct event *ev)
 {
     const char *key;
     json_t *x;
     bool has_id = false;
-    json_object_foreach((json_t *)v, key, x)
-    {
+    json_object_foreach ((json_t *)v, key, x) {
         char at[96];
         snprintf(at, sizeof at, "%s/%.12s", ptr, key);
         bool ok = true;
@@ -240,7 +251,8 @@ static void set_history(struct parse *p, const char *ptr, const json_t *v)
             return;
     }
     sort_events(ev, n);
-    for (size_t i = 0; i < n; i++) ids[i] = ev[i].id;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = ev[i].id;
     p->out->rec.history = ids;
     p->out->rec.n_history = (int32_t)n;
 }
@@ -316,8 +328,7 @@ static void set_merge(struct parse *p, const char *ptr, const json_t *v)
         bad_type(p, ptr, "an object", v);
         return;
     }
-    json_object_foreach((json_t *)v, key, x)
-    {
+    json_object_foreach ((json_t *)v, key, x) {
         if (strcmp(key, "strategy") != 0) {
             unknown_member(p, ptr, key, "strategy");
             continue;
@@ -329,19 +340,22 @@ static void set_merge(struct parse *p, const char *ptr, const json_t *v)
     }
 }
 
-#define RECOMMEND_FIELDS(X)                                                                     \
-    X(user_id) X(history) X(limit) X(interests) X(candidates_per_interest) X(merge)             \
-    X(exclude_seen) X(exclude_items) X(unknown_items) X(fallback) X(model) X(explain)
+#define RECOMMEND_FIELDS(X)                                                                    \
+    X(user_id)                                                                                 \
+    X(history)                                                                                 \
+    X(limit)                                                                                   \
+    X(interests) X(candidates_per_interest) X(merge) X(exclude_seen) X(exclude_items)          \
+        X(unknown_items) X(fallback) X(model) X(explain)
 #define ENCODE_FIELDS(X) X(user_id) X(history) X(unknown_items) X(model) X(format)
 
 struct field {
     const char *name;
     field_fn *set;
 };
-#define FIELD(name) { #name, set_##name },
+#define FIELD(name)      { #name, set_##name },
 #define FIELD_NAME(name) { .key = #name },
-static const struct field recommend_fields[] = { RECOMMEND_FIELDS(FIELD) { NULL, NULL } };
-static const struct field encode_fields[] = { ENCODE_FIELDS(FIELD) { NULL, NULL } };
+static const struct field recommend_fields[] = { RECOMMEND_FIELDS(FIELD){ NULL, NULL } };
+static const struct field encode_fields[] = { ENCODE_FIELDS(FIELD){ NULL, NULL } };
 /* The same names in the shape that conf_nearest searches. */
 static const struct opt recommend_names[] = { RECOMMEND_FIELDS(FIELD_NAME) OPT_END };
 static const struct opt encode_names[] = { ENCODE_FIELDS(FIELD_NAME) OPT_END };
@@ -364,12 +378,15 @@ static void read_field(struct parse *p, const struct field *fields, const struct
 {
     char ptr[80];
     pointer_step(ptr, sizeof ptr, key);
-    while (fields->name && strcmp(fields->name, key) != 0) fields++;
+    while (fields->name && strcmp(fields->name, key) != 0)
+        fields++;
     if (fields->name) fields->set(p, ptr, v);
     if (fields->name || !p->strict) return;
     const char *near = conf_nearest(names, key);
-    fault_add(p->f, ERR_UNKNOWN_FIELD, ptr, near ? "unknown field \"%.60s\"; did you mean \"%s\"?"
-                                                 : "unknown field \"%.60s\"", key, near);
+    fault_add(p->f, ERR_UNKNOWN_FIELD, ptr,
+              near ? "unknown field \"%.60s\"; did you mean \"%s\"?"
+                   : "unknown field \"%.60s\"",
+              key, near);
 }
 
 static int parse_body(struct req_recommend *out, const char *body, size_t n, bool strict,
@@ -388,13 +405,16 @@ static int parse_body(struct req_recommend *out, const char *body, size_t n, boo
     json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
     if (!root && n == 0) return fault_add(f, ERR_BAD_JSON, "", "the body is empty");
     if (!root)
-        return fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column, je.text);
+        return fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column,
+                         je.text);
     if (!json_is_object(root)) {
         fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s", type_name(root));
     } else {
         const char *key;
         json_t *v;
-        json_object_foreach(root, key, v) read_field(&p, fields, names, key, v);
+        json_object_foreach (root, key, v) {
+            read_field(&p, fields, names, key, v);
+        }
     }
     json_decref(root);
     return f->n ? f->at[0].code : 0;

@@ -25,5 +25,5 @@ struct req_recommend {
 NODISCARD int req_parse_recommend(struct req_recommend *out, const char *body, size_t n,
                                   bool strict, struct arena *a, struct faults *f);
 /* A smaller set of fields: user_id, history, unknown_items, model, format. */
-NODISCARD int req_parse_encode(struct req_recommend *out, const char *body, size_t n, bool strict,
-                               struct arena *a, struct faults *f);
+NODISCARD int req_parse_encode(struct req_recommend *out, const char *body, size_t n,
+                               bool strict, struct arena *a, struct faults *f);

@@ -22,10 +22,13 @@ static const struct route routes[] = {
 };
 enum { N_ROUTES = sizeof routes / sizeof *routes };
 
-static const char *const names[] = { "/v1/recommend", "/v1/encode", "/v1/models", "/v1/models/{name}",
-                                     "/livez", "/readyz", "/metrics", "/info", "/version", "other",
-                                     NULL };
-_Static_assert(sizeof names / sizeof *names <= METRICS_ROUTES + 1, "room for every route's counters");
+static const char *const names[] = {
+    "/v1/recommend", "/v1/encode", "/v1/models", "/v1/models/{name}",
+    "/livez",        "/readyz",    "/metrics",   "/info",
+    "/version",      "other",      NULL
+};
+_Static_assert(sizeof names / sizeof *names <= METRICS_ROUTES + 1,
+               "room for every route's counters");
 
 const struct route *routes_find(const char *path, const char **tail)
 {
@@ -45,8 +48,12 @@ const struct route *routes_find(const char *path, const char **tail)
 int routes_index(const struct route *r)
 {
     int i = 0;
-    while (strcmp(names[i], r->name) != 0) i++;
+    while (strcmp(names[i], r->name) != 0)
+        i++;
     return i;
 }
 
-const char *const *routes_names(void) { return names; }
+const char *const *routes_names(void)
+{
+    return names;
+}

@@ -13,17 +13,18 @@ enum route_kind {
     ROUTE_HEALTH /* always answered, never logged */
 };
 struct route {
-    const char *path;  /* ends with '/': a prefix, except "/" */
-    const char *name;  /* as a label */
+    const char *path; /* ends with '/': a prefix, except "/" */
+    const char *name; /* as a label */
     enum route_kind kind;
-    bool post;         /* POST; else GET and HEAD */
+    bool post; /* POST; else GET and HEAD */
     route_fn *run;
 };
 
 /* Never NULL: what is not found is the last route, whose run is NULL. */
 const struct route *routes_find(const char *path, const char **tail);
 int routes_index(const struct route *r); /* into routes_names */
-const char *const *routes_names(void);   /* by index, NULL at the end; routes of one name share an index */
+const char *const *
+routes_names(void); /* by index, NULL at the end; routes of one name share an index */
 
 /* api.c */
 route_fn api_recommend, api_encode, api_models, api_model;

@@ -1,5 +1,5 @@
-#include "server/header.h"
 #include "core/base/limits.h"
+#include "server/header.h"
 #include <check.h>
 #include <stddef.h>
 #include <string.h>
@@ -80,8 +80,10 @@ Suite *suite_header(void)
 {
     Suite *s = suite_create("header");
     TCase *t = tcase_create("header");
-    tcase_add_loop_test(t, header_content_type_is_json_or_absent, 0, (int)(sizeof types / sizeof *types));
-    tcase_add_loop_test(t, header_accept_leaves_room_for_json, 0, (int)(sizeof accepts / sizeof *accepts));
+    tcase_add_loop_test(t, header_content_type_is_json_or_absent, 0,
+                        (int)(sizeof types / sizeof *types));
+    tcase_add_loop_test(t, header_accept_leaves_room_for_json, 0,
+                        (int)(sizeof accepts / sizeof *accepts));
     tcase_add_test(t, header_request_id_is_short_and_visible);
     suite_add_tcase(s, t);
     return s;

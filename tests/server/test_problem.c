@@ -24,8 +24,11 @@ static const char *member(const json_t *j, const char *key)
 
 START_TEST(problem_has_the_members_of_rfc_9457_and_ours)
 {
-    json_t *j = write_and_read(&(struct problem){ .code = ERR_OVERLOADED, .status = 503, .detail = "busy",
-                                                  .instance = "/v1/recommend", .request_id = "r-1",
+    json_t *j = write_and_read(&(struct problem){ .code = ERR_OVERLOADED,
+                                                  .status = 503,
+                                                  .detail = "busy",
+                                                  .instance = "/v1/recommend",
+                                                  .request_id = "r-1",
                                                   .retry_after_s = 2 });
     ck_assert_str_eq(member(j, "type"), "urn:intentd:error:overloaded");
     ck_assert_str_eq(member(j, "title"), err_title(ERR_OVERLOADED));
@@ -46,8 +49,8 @@ START_TEST(problem_lists_faults)
     struct faults f = { 0 };
     fault_add(&f, ERR_INVALID, "/limit", "must be from %d", 1);
     fault_add(&f, ERR_BAD_TYPE, "/a\"b", "x");
-    json_t *j = write_and_read(&(struct problem){ .code = ERR_INVALID, .detail = "d", .instance = "/",
-                                                  .request_id = "r", .faults = &f });
+    json_t *j = write_and_read(&(struct problem){
+        .code = ERR_INVALID, .detail = "d", .instance = "/", .request_id = "r", .faults = &f });
     json_t *errors = json_object_get(j, "errors");
     ck_assert_int_eq(json_integer_value(json_object_get(j, "status")), 422);
     ck_assert_uint_eq(json_array_size(errors), 2);
@@ -68,8 +71,8 @@ static const struct {
     { "\xff", "\"?\"" },
     { "a\xc3", "\"a?\"" },
     { "\xc3(", "\"?(\"" },
-    { "\xed\xa0\x80", "\"???\"" },     /* a surrogate */
-    { "\xc0\xaf", "\"??\"" },          /* overlong */
+    { "\xed\xa0\x80", "\"???\"" },      /* a surrogate */
+    { "\xc0\xaf", "\"??\"" },           /* overlong */
     { "\xf4\x90\x80\x80", "\"????\"" }, /* beyond U+10FFFF */
     { "\xe2\x82", "\"??\"" },
     { "\x01", "\"\\u0001\"" },
@@ -87,7 +90,8 @@ END_TEST
 START_TEST(problem_text_cuts_between_characters)
 {
     char in[3001];
-    for (int i = 0; i < 3000; i += 3) memcpy(in + i, "\xe2\x82\xac", 3);
+    for (int i = 0; i < 3000; i += 3)
+        memcpy(in + i, "\xe2\x82\xac", 3);
     in[3000] = '\0';
     struct buf b = { 0 };
     json_error_t e;
@@ -105,7 +109,8 @@ Suite *suite_problem(void)
     TCase *t = tcase_create("problem");
     tcase_add_test(t, problem_has_the_members_of_rfc_9457_and_ours);
     tcase_add_test(t, problem_lists_faults);
-    tcase_add_loop_test(t, problem_text_is_utf8_whatever_came_in, 0, (int)(sizeof texts / sizeof *texts));
+    tcase_add_loop_test(t, problem_text_is_utf8_whatever_came_in, 0,
+                        (int)(sizeof texts / sizeof *texts));
     tcase_add_test(t, problem_text_cuts_between_characters);
     suite_add_tcase(s, t);
     return s;

@@ -13,14 +13,21 @@ static struct arena *arena;
 static struct req_recommend r;
 static struct faults f;
 
-static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
-static void teardown(void) { arena_free(arena); }
+static void setup(void)
+{
+    arena = arena_new("test", 4096, 16 << 20);
+}
+static void teardown(void)
+{
+    arena_free(arena);
+}
 
 /* Parses with the body's last byte against a page that may not be read. */
 static int parse_as(const char *body, size_t n, bool strict, bool encode)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page) / page * page;
-    char *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *map =
+        mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(map, MAP_FAILED);
     ck_assert_int_eq(mprotect(map + room, page, PROT_NONE), 0);
     char *at = map + room - n;
@@ -33,7 +40,10 @@ static int parse_as(const char *body, size_t n, bool strict, bool encode)
     return rc;
 }
 
-static int parse(const char *body) { return parse_as(body, strlen(body), true, false); }
+static int parse(const char *body)
+{
+    return parse_as(body, strlen(body), true, false);
+}
 
 static bool is(struct str s, const char *want)
 {
@@ -73,13 +83,19 @@ static const struct bad {
     { "{\"history\":[\"a\\u0000b\"]}", ERR_INVALID, "/history/0", "NUL" },
     { "{\"history\":[{}]}", ERR_INVALID, "/history/0", "item_id is missing" },
     { "{\"history\":[{\"item_id\":null}]}", ERR_BAD_TYPE, "/history/0/item_id", "null" },
-    { "{\"history\":[{\"item_id\":1,\"time\":2}]}", ERR_UNKNOWN_FIELD, "/history/0/time", "item_id, ts, event" },
-    { "{\"history\":[{\"item_id\":1,\"ts\":1700000000}]}", ERR_INVALID, "/history/0/ts", "seconds" },
+    { "{\"history\":[{\"item_id\":1,\"time\":2}]}", ERR_UNKNOWN_FIELD, "/history/0/time",
+      "item_id, ts, event" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":1700000000}]}", ERR_INVALID, "/history/0/ts",
+      "seconds" },
     { "{\"history\":[{\"item_id\":1,\"ts\":-5}]}", ERR_INVALID, "/history/0/ts", "seconds" },
-    { "{\"history\":[{\"item_id\":1,\"ts\":1.7e12}]}", ERR_BAD_TYPE, "/history/0/ts", "RFC 3339" },
-    { "{\"history\":[{\"item_id\":1,\"ts\":\"yesterday\"}]}", ERR_INVALID, "/history/0/ts", "RFC 3339" },
-    { "{\"history\":[{\"item_id\":1,\"ts\":\"2026-02-29T00:00:00Z\"}]}", ERR_INVALID, "/history/0/ts", "" },
-    { "{\"history\":[{\"item_id\":1,\"event\":5}]}", ERR_BAD_TYPE, "/history/0/event", "an integer" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":1.7e12}]}", ERR_BAD_TYPE, "/history/0/ts",
+      "RFC 3339" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":\"yesterday\"}]}", ERR_INVALID, "/history/0/ts",
+      "RFC 3339" },
+    { "{\"history\":[{\"item_id\":1,\"ts\":\"2026-02-29T00:00:00Z\"}]}", ERR_INVALID,
+      "/history/0/ts", "" },
+    { "{\"history\":[{\"item_id\":1,\"event\":5}]}", ERR_BAD_TYPE, "/history/0/event",
+      "an integer" },
     { "{\"limit\":0}", ERR_INVALID, "/limit", "from 1 to 1000, not 0" },
     { "{\"limit\":-1}", ERR_INVALID, "/limit", "" },
     { "{\"limit\":1000000000}", ERR_INVALID, "/limit", "not 1000000000" },
@@ -92,7 +108,8 @@ static const struct bad {
     { "{\"candidates_per_interest\":0}", ERR_INVALID, "/candidates_per_interest", "" },
     { "{\"candidates_per_interest\":4001}", ERR_INVALID, "/candidates_per_interest", "" },
     { "{\"merge\":\"max\"}", ERR_BAD_TYPE, "/merge", "" },
-    { "{\"merge\":{\"strategy\":\"rrf\"}}", ERR_INVALID, "/merge/strategy", "only \"max\" is served yet" },
+    { "{\"merge\":{\"strategy\":\"rrf\"}}", ERR_INVALID, "/merge/strategy",
+      "only \"max\" is served yet" },
     { "{\"merge\":{\"strategy\":\"best\"}}", ERR_INVALID, "/merge/strategy", "not one of" },
     { "{\"merge\":{\"strategy\":1}}", ERR_BAD_TYPE, "/merge/strategy", "" },
     { "{\"merge\":{\"k\":60}}", ERR_UNKNOWN_FIELD, "/merge/k", "" },
@@ -111,7 +128,8 @@ static const struct bad {
 START_TEST(req_refuses_what_is_wrong_and_says_where)
 {
     const struct bad *b = &bads[_i];
-    ck_assert_msg(parse(b->body) == b->code, "%s: %s", b->body, f.n ? f.at[0].detail : "accepted");
+    ck_assert_msg(parse(b->body) == b->code, "%s: %s", b->body,
+                  f.n ? f.at[0].detail : "accepted");
     ck_assert_int_ge(f.n, 1);
     ck_assert_str_eq(f.at[0].pointer, b->pointer);
     ck_assert_msg(strstr(f.at[0].detail, b->detail) != NULL, "%s: %s", b->body, f.at[0].detail);
@@ -120,11 +138,14 @@ END_TEST
 
 START_TEST(req_takes_every_field)
 {
-    ck_assert_int_eq(parse("{\"user_id\":\"u\",\"history\":[\"a\",17,{\"item_id\":\"c\",\"event\":\"click\"}],"
-                           "\"limit\":7,\"interests\":3,\"candidates_per_interest\":50,"
-                           "\"merge\":{\"strategy\":\"max\"},\"exclude_seen\":false,"
-                           "\"exclude_items\":[\"x\",-9],\"unknown_items\":\"error\",\"fallback\":\"none\","
-                           "\"model\":\"films\",\"explain\":true}"), 0);
+    ck_assert_int_eq(
+        parse(
+            "{\"user_id\":\"u\",\"history\":[\"a\",17,{\"item_id\":\"c\",\"event\":\"click\"}],"
+            "\"limit\":7,\"interests\":3,\"candidates_per_interest\":50,"
+            "\"merge\":{\"strategy\":\"max\"},\"exclude_seen\":false,"
+            "\"exclude_items\":[\"x\",-9],\"unknown_items\":\"error\",\"fallback\":\"none\","
+            "\"model\":\"films\",\"explain\":true}"),
+        0);
     const struct rec_request *q = &r.rec;
     ck_assert_int_eq(q->n_history, 3);
     ck_assert(is(q->history[0], "a") && is(q->history[1], "17") && is(q->history[2], "c"));
@@ -161,17 +182,20 @@ START_TEST(req_sorts_by_time_when_any_event_has_one)
                            "\"after-late\","
                            "{\"item_id\":\"early\",\"ts\":\"2026-11-22T18:04:11+01:00\"},"
                            "{\"item_id\":\"same\",\"ts\":\"2026-11-22T17:04:11.000Z\"},"
-                           "{\"item_id\":\"ms\",\"ts\":1195446738833}]}"), 0);
+                           "{\"item_id\":\"ms\",\"ts\":1195446738833}]}"),
+                     0);
     static const char *const want[] = { "first", "ms", "early", "same", "late", "after-late" };
     ck_assert_int_eq(r.rec.n_history, 6);
-    for (int i = 0; i < 6; i++) ck_assert_msg(is(r.rec.history[i], want[i]), "place %d", i);
+    for (int i = 0; i < 6; i++)
+        ck_assert_msg(is(r.rec.history[i], want[i]), "place %d", i);
 }
 END_TEST
 
 START_TEST(req_keeps_the_order_of_a_history_without_times)
 {
     ck_assert_int_eq(parse("{\"history\":[\"c\",\"a\",\"b\",\"a\"]}"), 0);
-    ck_assert(is(r.rec.history[0], "c") && is(r.rec.history[1], "a") && is(r.rec.history[3], "a"));
+    ck_assert(is(r.rec.history[0], "c") && is(r.rec.history[1], "a") &&
+              is(r.rec.history[3], "a"));
 }
 END_TEST
 
@@ -187,7 +211,8 @@ END_TEST
 
 START_TEST(req_reports_at_most_faults_max)
 {
-    ck_assert_int_eq(parse("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1}"),
+    ck_assert_int_eq(parse("{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,"
+                           "\"i\":1,\"j\":1}"),
                      ERR_UNKNOWN_FIELD);
     ck_assert_int_eq(f.n, FAULTS_MAX);
 }
@@ -195,7 +220,8 @@ END_TEST
 
 START_TEST(req_not_strict_ignores_unknown_members_only)
 {
-    const char *body = "{\"future\":{},\"history\":[{\"item_id\":\"a\",\"dwell\":3}],\"merge\":{\"x\":1}}";
+    const char *body =
+        "{\"future\":{},\"history\":[{\"item_id\":\"a\",\"dwell\":3}],\"merge\":{\"x\":1}}";
     ck_assert_int_eq(parse_as(body, strlen(body), false, false), 0);
     ck_assert_int_eq(r.rec.n_history, 1);
     body = "{\"limit\":0}";
@@ -205,11 +231,13 @@ END_TEST
 
 START_TEST(req_nul_bytes_and_every_truncation_are_bad_json)
 {
-    static const char body[] = "{\"user_id\":\"\xc3\xa9\",\"history\":[\"a\",{\"item_id\":5,\"ts\":1795446738833}],"
-                               "\"merge\":{\"strategy\":\"max\"},\"explain\":false}";
+    static const char body[] =
+        "{\"user_id\":\"\xc3\xa9\",\"history\":[\"a\",{\"item_id\":5,\"ts\":1795446738833}],"
+        "\"merge\":{\"strategy\":\"max\"},\"explain\":false}";
     size_t n = sizeof body - 1;
     ck_assert_int_eq(parse_as(body, n, true, false), 0);
-    for (size_t cut = 0; cut < n; cut++) ck_assert_int_eq(parse_as(body, cut, true, false), ERR_BAD_JSON);
+    for (size_t cut = 0; cut < n; cut++)
+        ck_assert_int_eq(parse_as(body, cut, true, false), ERR_BAD_JSON);
     for (size_t at = 0; at < n; at++) {
         char with_nul[sizeof body];
         memcpy(with_nul, body, sizeof body);
@@ -235,7 +263,8 @@ static char *many(const char *key, int n)
 {
     char *body = malloc((size_t)n * 2 + 64), *p = body;
     p += sprintf(p, "{\"%s\":[1", key);
-    for (int i = 1; i < n; i++) p += sprintf(p, ",1");
+    for (int i = 1; i < n; i++)
+        p += sprintf(p, ",1");
     sprintf(p, "]}");
     return body;
 }
@@ -243,8 +272,10 @@ static char *many(const char *key, int n)
 static const struct {
     const char *key;
     int n, want;
-} counts[] = { { "history", LIMIT_HISTORY_PARSED, 0 }, { "history", LIMIT_HISTORY_PARSED + 1, ERR_INVALID },
-               { "exclude_items", LIMIT_EXCLUDE, 0 },  { "exclude_items", LIMIT_EXCLUDE + 1, ERR_INVALID } };
+} counts[] = { { "history", LIMIT_HISTORY_PARSED, 0 },
+               { "history", LIMIT_HISTORY_PARSED + 1, ERR_INVALID },
+               { "exclude_items", LIMIT_EXCLUDE, 0 },
+               { "exclude_items", LIMIT_EXCLUDE + 1, ERR_INVALID } };
 
 START_TEST(req_arrays_have_caps)
 {
@@ -279,7 +310,8 @@ END_TEST
 
 START_TEST(req_encode_takes_its_fields_and_no_others)
 {
-    const char *body = "{\"history\":[\"a\"],\"format\":\"base64\",\"unknown_items\":\"error\",\"model\":\"m\"}";
+    const char *body = "{\"history\":[\"a\"],\"format\":\"base64\",\"unknown_items\":\"error\","
+                       "\"model\":\"m\"}";
     ck_assert_int_eq(parse_as(body, strlen(body), true, true), 0);
     ck_assert_int_eq(r.format, REQ_BASE64);
     body = "{\"limit\":3}";
@@ -295,7 +327,8 @@ Suite *suite_req(void)
     TCase *t = tcase_create("req");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, req_refuses_what_is_wrong_and_says_where, 0, (int)(sizeof bads / sizeof *bads));
+    tcase_add_loop_test(t, req_refuses_what_is_wrong_and_says_where, 0,
+                        (int)(sizeof bads / sizeof *bads));
     tcase_add_test(t, req_takes_every_field);
     tcase_add_test(t, req_defaults_are_those_of_core_serve);
     tcase_add_test(t, req_sorts_by_time_when_any_event_has_one);

@@ -1,0 +1,95 @@
+/* Request bodies, and the problem reply that what is wrong with them turns into.  The first byte chooses: bit 0 encode
+ * instead of recommend, bit 1 not strict, bit 2 the bytes are header values and a date instead of a body. */
+#include "core/base/err.h"
+#include "core/base/limits.h"
+#include "server/header.h"
+#include "server/problem.h"
+#include "server/req.h"
+#include "server/when.h"
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb);
+
+static void check_ids(const struct str *s, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        REQUIRE(s[i].len > 0 && s[i].len <= LIMIT_ID_BYTES, "id of %d bytes", s[i].len);
+        REQUIRE(!memchr(s[i].p, '\0', (size_t)s[i].len), "NUL in an id");
+    }
+}
+
+static void check_request(const struct req_recommend *r)
+{
+    const struct rec_request *q = &r->rec;
+    REQUIRE(q->limit >= 1 && q->limit <= LIMIT_RESULTS, "limit %d", q->limit);
+    REQUIRE(q->interests >= 0 && q->interests <= LIMIT_INTERESTS, "interests %d", q->interests);
+    REQUIRE(q->candidates >= 0 && q->candidates <= LIMIT_CANDIDATES, "candidates %d",
+            q->candidates);
+    REQUIRE(q->n_history >= 0 && q->n_history <= LIMIT_HISTORY_PARSED, "history %d",
+            q->n_history);
+    REQUIRE(q->n_exclude >= 0 && q->n_exclude <= LIMIT_EXCLUDE, "exclude %d", q->n_exclude);
+    check_ids(q->history, q->n_history);
+    check_ids(q->exclude, q->n_exclude);
+    if (r->model.p) check_ids(&r->model, 1);
+    if (r->user_id.p) check_ids(&r->user_id, 1);
+}
+
+/* Whatever was wrong, the reply must be JSON. */
+static void check_problem(const struct faults *f, const char *instance)
+{
+    struct buf b = { .cap_max = LIMIT_REPLY_BYTES };
+    json_error_t e;
+    problem_write(&b, &(struct problem){ .code = f->n ? f->at[0].code : ERR_NOT_FOUND,
+                                         .detail = f->n ? f->at[0].detail : instance,
+                                         .instance = instance,
+                                         .request_id = "fuzz",
+                                         .faults = f });
+    json_t *j = json_loadb(b.data, b.len, JSON_REJECT_DUPLICATES, &e);
+    REQUIRE(j, "problem is not JSON: %s: %s", e.text, b.data);
+    json_decref(j);
+    buf_free(&b);
+}
+
+static void try_text(const char *text, size_t n)
+{
+    struct faults none = { 0 };
+    int64_t ms;
+    (void)header_is_json(text);
+    (void)header_accepts_json(text);
+    if (header_good_id(text)) REQUIRE(n >= 1 && n <= LIMIT_REQUEST_ID, "id of %zu bytes", n);
+    (void)when_rfc3339(&ms, text, n);
+    check_problem(&none, text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
+{
+    if (nb == 0) return 0;
+    unsigned mode = *data++;
+    nb--;
+    if (mode & 4) {
+        char *text = malloc(nb + 1);
+        if (!text) return 0;
+        memcpy(text, data, nb);
+        text[nb] = '\0';
+        try_text(text, strlen(text));
+        free(text);
+        return 0;
+    }
+    struct arena *a = arena_new("fuzz", 4096, 1 << 20);
+    struct faults f = { 0 };
+    struct req_recommend r;
+    const char *body = (const char *)data;
+    bool strict = !(mode & 2);
+    int rc = mode & 1 ? req_parse_encode(&r, body, nb, strict, a, &f)
+                      : req_parse_recommend(&r, body, nb, strict, a, &f);
+    REQUIRE((rc == 0) == (f.n == 0), "code %d with %d faults", rc, f.n);
+    if (rc == 0)
+        check_request(&r);
+    else
+        check_problem(&f, "/v1/recommend");
+    arena_free(a);
+    return 0;
+}
