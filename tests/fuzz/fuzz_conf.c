@@ -1,0 +1,72 @@
+/* Bytes as a recipe file, and as a --set argument.  A recipe that is accepted can be written as --set arguments
+ * that make the same one. */
+#include "core/base/mem.h"
+#include "models/recipe.h"
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb);
+
+static void set_again(const json_t *options)
+{
+    struct recipe r;
+    struct err e = { 0 };
+    const char *key;
+    json_t *value;
+    recipe_defaults(&r);
+    json_object_foreach ((json_t *)(uintptr_t)options, key, value) {
+        char *set = xasprintf("%s=%s", key, json_string_value(value));
+        REQUIRE(recipe_set(&r, set, &e) == 0, "%s", e.msg);
+        free(set);
+    }
+    json_t *again = recipe_json(&r);
+    REQUIRE(json_equal(options, again), "--set makes another recipe");
+    json_decref(again);
+    recipe_free(&r);
+}
+
+static void fuzz_file(const uint8_t *data, size_t nb)
+{
+    char path[64];
+    struct recipe r;
+    struct err e = { 0 };
+    int fd = memfd_create("recipe", MFD_CLOEXEC);
+    REQUIRE(fd >= 0 && write(fd, data, nb) == (ssize_t)nb, "no memory file of %zu bytes", nb);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    recipe_defaults(&r);
+    int rc = recipe_load(&r, path, &e);
+    REQUIRE((rc < 0) == (e.code != 0) && (rc < 0) == (e.msg[0] != '\0'), "%d: '%s'", rc, e.msg);
+    if (rc == 0) {
+        r.model.n_items = 100;
+        (void)recipe_needs_future(&r);
+        (void)!recipe_check(&r, &e);
+        json_t *o = recipe_json(&r);
+        set_again(o);
+        json_decref(o);
+    }
+    recipe_free(&r);
+    close(fd);
+}
+
+static void fuzz_set(const uint8_t *data, size_t nb)
+{
+    struct recipe r;
+    struct err e = { 0 };
+    char *text = xstrndup((const char *)data, nb);
+    recipe_defaults(&r);
+    int rc = recipe_set(&r, text, &e);
+    REQUIRE((rc < 0) == (e.code != 0), "%d: '%s'", rc, e.msg);
+    recipe_free(&r);
+    free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
+{
+    fuzz_file(data, nb);
+    if (nb < 1000) fuzz_set(data, nb);
+    return 0;
+}
