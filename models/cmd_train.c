@@ -41,18 +41,19 @@ static void help(void)
 }
 
 /* Takes --set out of argv into set[]; the rest goes to conf_args. */
-static int split_sets(int argc, char **argv, char **rest, char **set, int *n_set)
+static int split_sets(int argc, char **argv, char **rest, int *n_rest, char **set, int *n_set, struct err *e)
 {
-    int n = 0;
     for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--set") == 0 && i + 1 < argc)
+        if (strcmp(argv[i], "--set") == 0) {
+            if (i + 1 == argc) return err_set(e, ERR_USAGE, "--set needs a value");
             set[(*n_set)++] = argv[++i];
-        else if (strncmp(argv[i], "--set=", 6) == 0)
+        } else if (strncmp(argv[i], "--set=", 6) == 0) {
             set[(*n_set)++] = argv[i] + 6;
-        else
-            rest[n++] = argv[i];
+        } else {
+            rest[(*n_rest)++] = argv[i];
+        }
     }
-    return n;
+    return 0;
 }
 
 static int run(const struct args *a, char **set, int n_set, struct err *e)
@@ -78,9 +79,10 @@ int cmd_train(int argc, char **argv)
     struct args a = { 0 };
     struct err e = { 0 };
     char **rest = xcalloc((size_t)argc * 3 + 1, sizeof *rest), **set = rest + argc, **pos = set + argc;
-    int n_set = 0, n_pos = 0, n = split_sets(argc, argv, rest, set, &n_set);
+    int n = 0, n_set = 0, n_pos = 0;
     conf_defaults(opts, &a);
-    int rc = conf_args(opts, &a, n, rest, pos, &n_pos, &e);
+    int rc = split_sets(argc, argv, rest, &n, set, &n_set, &e);
+    if (rc == 0) rc = conf_args(opts, &a, n, rest, pos, &n_pos, &e);
     if (rc == 1)
         help();
     else if (rc == 0 && n_pos > 0)
