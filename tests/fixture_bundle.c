@@ -4,7 +4,6 @@
 #include "core/data/items.h"
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
-#include <check.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +43,7 @@ struct model *fixture_model(const struct fixture *fx)
 {
     struct model_cfg cfg = config(fx);
     struct err e = { 0 };
-    ck_assert_msg(model_check(&cfg, &e) == 0, "%s", e.msg);
+    REQUIRE(model_check(&cfg, &e) == 0, "%s", e.msg);
     struct model *m = model_new(&cfg, false);
     struct params *ps = model_params(m);
     params_init(ps, fx->seed);
@@ -67,7 +66,7 @@ static void write_items(const struct fixture *fx, const char *path)
         if (fx->titles)
             items_set_title(b, row, text, (size_t)snprintf(text, sizeof text, "Film %d", row));
     }
-    ck_assert_msg(items_write(b, path, &e) == 0, "%s", e.msg);
+    REQUIRE(items_write(b, path, &e) == 0, "%s", e.msg);
     items_builder_free(b);
 }
 
@@ -79,7 +78,7 @@ static void write_index(const struct fixture *fx, const struct model *m, const c
     const float *rows = model_items(m)->t.x;
     int rc = fx->hnsw ? ann_build_hnsw(&a, rows, fx->V, fx->D, 0, 0, 0, &e)
                       : ann_build_flat(&a, rows, fx->V, fx->D, &e);
-    ck_assert_msg(rc == 0 && ann_save(a, path, &e) == 0, "%s", e.msg);
+    REQUIRE(rc == 0 && ann_save(a, path, &e) == 0, "%s", e.msg);
     json_object_set_new(manifest, "index",
                         json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
                                   ann_ef(a), "recall", 1.0));
@@ -102,15 +101,15 @@ void fixture_bundle(const struct fixture *fx, const char *models_dir)
     struct err e = { 0 };
     struct model *m = fixture_model(fx);
     char *model_dir = xasprintf("%s/%s", models_dir, fx->name);
-    ck_assert_msg(bundle_begin(&w, model_dir, fx->version, &e) == 0, "%s", e.msg);
+    REQUIRE(bundle_begin(&w, model_dir, fx->version, &e) == 0, "%s", e.msg);
     char *weights = xasprintf("%s/%s", w.tmp_dir, BUNDLE_WEIGHTS);
     char *items = xasprintf("%s/%s", w.tmp_dir, BUNDLE_ITEMS);
     char *index = xasprintf("%s/%s", w.tmp_dir, BUNDLE_INDEX);
     json_t *manifest = make_manifest(fx);
-    ck_assert_msg(ckpt_save(weights, model_params(m), &e) == 0, "%s", e.msg);
+    REQUIRE(ckpt_save(weights, model_params(m), &e) == 0, "%s", e.msg);
     write_items(fx, items);
     if (fx->index) write_index(fx, m, index, manifest);
-    ck_assert_msg(bundle_commit(&w, manifest, &e) == 0, "%s", e.msg);
+    REQUIRE(bundle_commit(&w, manifest, &e) == 0, "%s", e.msg);
     json_decref(manifest);
     free(weights);
     free(items);
@@ -124,7 +123,7 @@ char *fixture_tmpdir(void)
     const char *tmp = getenv("TMPDIR");
     if (!tmp) tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     char *dir = xasprintf("%s/intent-test-XXXXXX", tmp);
-    ck_assert_msg(mkdtemp(dir) != NULL, "mkdtemp %s", dir);
+    REQUIRE(mkdtemp(dir) != NULL, "mkdtemp %s", dir);
     return dir;
 }
 
@@ -138,5 +137,5 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 void fixture_rmdir(const char *dir)
 {
-    ck_assert_int_eq(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    REQUIRE(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0, "%s", dir);
 }

@@ -2,7 +2,7 @@
  *   struct fixture fx = fixture_defaults();          V 40, K 4, D 16, L 8, 1 layer, seed 1
  *   fx.V = 300; fixture_bundle(&fx, models_dir);     writes <models_dir>/<name>/<version>
  * Item ids are "i0" .. "i<V-1>", titles "Film 0" .. when titles is set; the popularity of row r
- * is (r * 7) % 50, so that there are ties.  Failing to write is a failed test. */
+ * is (r * 7) % 50, so that there are ties.  Failing to write aborts: benchmarks may use this too. */
 #pragma once
 #include "core/nn/model.h"
 #include <stdbool.h>
