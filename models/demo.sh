@@ -79,7 +79,7 @@ The daemon is still running.  Stop it with
 
 What to try next:
 
-  curl -s $url/v1/recommend -d '{"history": ["260", "1196", "1210"], "limit": 5}' | jq .items
+  curl -s $url/v1/recommend -H 'Content-Type: application/json' -d '{"history": ["260", "1196", "1210"], "limit": 5}' | jq .items
   curl -s $url/v1/models | jq .
   curl -s $url/metrics | grep recommend
   $intent recommend --bundle $models/films --history 260,1196,1210 --explain

@@ -26,9 +26,6 @@ const struct opt cfg_opts[] = {
               "seconds of serving on after SIGTERM, while /readyz says 503"),
     OPT_FLOAT(struct cfg, drain_timeout, "25", 0, 3600,
               "most seconds to wait for requests in flight after that"),
-    OPT_BOOL(struct cfg, health_check, "false",
-             "ask URL, or /readyz of the listen address; exit 0 when ready, else 1"),
-    OPT_BOOL(struct cfg, version, "false", "print the version"),
     OPT_END
 };
 
@@ -41,7 +38,11 @@ void cfg_help(FILE *f)
           "a flag wins over the environment, the environment over the file):\n",
           f);
     conf_help(cfg_opts, f);
-    fputs("  --help                             this text\n\n"
+    fputs("  --health-check [URL]               ask URL, or /readyz of the listen address; "
+          "exit 0 "
+          "when ready, else 1\n"
+          "  --version                          print the version\n"
+          "  --help                             this text\n\n"
           "  intentd --models var/models &\n"
           "  curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' \\\n"
           "       -d '{\"history\": [\"318\", \"296\"], \"limit\": 5}'\n\n"
@@ -60,15 +61,27 @@ static int on_key(void *ctx, const char *section, const char *key, const char *v
     return key ? conf_set(cfg_opts, ctx, key, value, e) : 0;
 }
 
+/* What to do instead of serving is asked for on the command line only: an INTENTD_VERSION in the environment
+ * is somebody's note, not a wish. */
+static bool is_action(struct cfg *c, const char *arg)
+{
+    if (strcmp(arg, "--version") == 0) return c->version = true;
+    if (strcmp(arg, "--health-check") == 0) return c->health_check = true;
+    return false;
+}
+
 static int parse_args(struct cfg *c, const char **url, int argc, char **argv, struct err *e)
 {
+    char **rest = xcalloc((size_t)argc + 1, sizeof *rest);
     char **pos = xcalloc((size_t)argc + 1, sizeof *pos);
-    int n_pos = 0;
-    int rc = conf_args(cfg_opts, c, argc, argv, pos, &n_pos, e);
+    int n_rest = 0, n_pos = 0;
+    for (int i = 0; i < argc; i++)
+        if (!is_action(c, argv[i])) rest[n_rest++] = argv[i];
+    int rc = conf_args(cfg_opts, c, n_rest, rest, pos, &n_pos, e), most = c->health_check;
     *url = n_pos ? pos[0] : NULL;
-    if (rc == 0 && n_pos > (c->health_check ? 1 : 0))
-        rc = err_set(e, ERR_USAGE, "unexpected argument '%.80s'; see --help",
-                     pos[c->health_check ? 1 : 0]);
+    if (rc == 0 && n_pos > most)
+        rc = err_set(e, ERR_USAGE, "unexpected argument '%.80s'; see --help", pos[most]);
+    free(rest);
     free(pos);
     return rc;
 }

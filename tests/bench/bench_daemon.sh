@@ -49,6 +49,10 @@ row() { # connections seconds
     wrk -t1 -c"$1" -d"$2" --timeout 10s -s tests/bench/daemon.lua "$url" | sed -n 's/^ROW //p'
 }
 
+cpu_us() { # processor time of the daemon so far; unlike the rest it hardly depends on what else runs here
+    awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%d", ($12 + $13) * 1000000 / hz }' "/proc/$daemon/stat"
+}
+
 row 16 2 >/dev/null # warm-up
 if [ -n "${MILLION:-}" ]; then
     done=0 bad=0 start=$(date +%s)
@@ -61,8 +65,12 @@ if [ -n "${MILLION:-}" ]; then
     [ "$bad" = 0 ]
     exit
 fi
-printf '%11s %9s %9s %9s %9s %9s %8s %7s\n' connections req/s 'p50 ms' 'p99 ms' 'max ms' requests non-2xx broken
+format='%11s %9s %9s %9s %9s %9s %9s %8s %7s\n'
+# shellcheck disable=SC2059
+printf "$format" connections req/s 'p50 ms' 'p99 ms' 'max ms' 'cpu us' requests non-2xx broken
 for c in ${CONNECTIONS:-1 16 64}; do
+    before=$(cpu_us)
     read -r rps p50 p99 max n status socket < <(row "$c" "${SECONDS_EACH:-10}")
-    printf '%11s %9s %9s %9s %9s %9s %8s %7s\n' "$c" "$rps" "$p50" "$p99" "$max" "$n" "$status" "$socket"
+    # shellcheck disable=SC2059
+    printf "$format" "$c" "$rps" "$p50" "$p99" "$max" $((($(cpu_us) - before) / n)) "$n" "$status" "$socket"
 done

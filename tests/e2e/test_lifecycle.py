@@ -51,6 +51,9 @@ class Start(unittest.TestCase):
             self.assertIn(word, out)
         code, out, _ = run("--version")
         self.assertEqual((code, out.split()[0]), (0, "intentd"))
+        code, _, err = run(env={"INTENTD_VERSION": "1.2.3"})  # not a flag
+        self.assertEqual(code, 2)
+        self.assertIn("--models", err)
 
     def test_wrong_usage_is_2_and_says_what(self):
         for args, word in [([], "--models"), (["--thraeds", "2"], "did you mean 'threads'"), (["x"], "unexpected argument"),
