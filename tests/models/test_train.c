@@ -159,10 +159,10 @@ static char *weights_of(const struct job *j, size_t *nb)
 START_TEST(one_seed_gives_the_same_bytes_for_any_number_of_threads)
 {
     static const struct {
-        int threads;
         const char *seed;
+        int threads;
         bool same;
-    } runs[] = { { 1, "7", true }, { 2, "7", true }, { 2, "7", true }, { 2, "8", false } };
+    } runs[] = { { "7", 1, true }, { "7", 2, true }, { "7", 2, true }, { "8", 2, false } };
     /* large enough that every op has work for several threads */
     char *more = learnable_data(dir, 120, 400, 2), *first = NULL, sections[200];
     size_t nb_first = 0, nb = 0;

@@ -21,6 +21,11 @@ static void set_up(void)
     cfg.n_items = 23;
 }
 
+static bool same_bits(const void *a, const void *b, size_t nb)
+{
+    return memcmp(a, b, nb) == 0;
+}
+
 /* ---- configuration ---- */
 
 START_TEST(defaults_pass_the_check)
@@ -125,9 +130,8 @@ START_TEST(initial_weights_hang_on_seed_and_name)
     for (int i = 0; i < 3; i++) {
         const struct ten *t = &params_find(model_params(m), names[i])->t;
         size_t nb = (size_t)t->rows * (size_t)t->cols * sizeof(float);
-        ck_assert_int_eq(memcmp(t->x, params_find(model_params(same), names[i])->t.x, nb), 0);
-        ck_assert_int_eq(memcmp(t->x, params_find(model_params(shallow), names[i])->t.x, nb),
-                         0);
+        ck_assert(same_bits(t->x, params_find(model_params(same), names[i])->t.x, nb));
+        ck_assert(same_bits(t->x, params_find(model_params(shallow), names[i])->t.x, nb));
     }
     params_init(model_params(same), 6);
     ck_assert(model_items(m)->t.x[0] != model_items(same)->t.x[0]);
@@ -222,10 +226,9 @@ START_TEST(a_single_vector_is_the_last_state)
     ck_assert_int_eq(x->e.phi->rows, LENS);
     ck_assert_ptr_null(x->e.assign);
     for (int b = 0; b < LENS; b++)
-        ck_assert_int_eq(memcmp(x->e.phi->x + b * cfg.width,
-                                x->e.states->x + (x->cu[b + 1] - 1) * cfg.width,
-                                (size_t)cfg.width * sizeof(float)),
-                         0);
+        ck_assert(same_bits(x->e.phi->x + b * cfg.width,
+                            x->e.states->x + (x->cu[b + 1] - 1) * cfg.width,
+                            (size_t)cfg.width * sizeof(float)));
     float share[LENS];
     model_shares(share, x->m, &x->e, &x->sp);
     for (int b = 0; b < LENS; b++)
@@ -239,8 +242,7 @@ START_TEST(serving_records_nothing_and_gives_the_same_bits)
     struct encoding *learns = encode(0, LENS, GROUPS_ALL), *serves = encode(0, LENS, 0);
     ck_assert_int_eq(tape_nodes(serves->tp), 0);
     ck_assert_int_gt(tape_nodes(learns->tp), 10);
-    ck_assert_int_eq(memcmp(learns->e.phi->x, serves->e.phi->x, LENS * 3 * 16 * sizeof(float)),
-                     0);
+    ck_assert(same_bits(learns->e.phi->x, serves->e.phi->x, LENS * 3 * 16 * sizeof(float)));
     struct encoding *head =
         encode(0, LENS, GROUP_HEAD); /* the frozen encoder drops out of the tape */
     ck_assert_int_lt(tape_nodes(head->tp), tape_nodes(learns->tp) - 10);
@@ -296,9 +298,9 @@ START_TEST(dropout_hangs_on_the_key_of_the_step)
     for (int i = 0; i < 3; i++) {
         tape_begin(x->tp, 0, i < 2 ? 7 : 8, true);
         const float *now = model_encode(x->m, x->tp, &x->sp, x->ids, BETA_IN).phi->x;
-        ck_assert_int_ne(memcmp(now, plain, nb), 0);
+        ck_assert(!same_bits(now, plain, nb));
         if (i == 0) memcpy(first, now, nb);
-        ck_assert_int_eq(memcmp(now, first, nb) == 0, i < 2);
+        ck_assert(same_bits(now, first, nb) == (i < 2));
     }
     free(plain);
     free(first);
@@ -310,11 +312,9 @@ START_TEST(futures_have_default_vectors_of_their_own)
 {
     struct encoding *x = encode(0, LENS, 0);
     struct encoded y = model_encode(x->m, x->tp, &x->sp, x->ids, BETA_OUT);
-    ck_assert_int_eq(memcmp(x->e.states->x, y.states->x, (size_t)x->sp.N * 16 * sizeof(float)),
-                     0);
-    ck_assert_int_eq(memcmp(x->e.assign->x, y.assign->x, (size_t)x->sp.N * 3 * sizeof(float)),
-                     0);
-    ck_assert_int_ne(memcmp(x->e.phi->x, y.phi->x, 16 * sizeof(float)), 0);
+    ck_assert(same_bits(x->e.states->x, y.states->x, (size_t)x->sp.N * 16 * sizeof(float)));
+    ck_assert(same_bits(x->e.assign->x, y.assign->x, (size_t)x->sp.N * 3 * sizeof(float)));
+    ck_assert(!same_bits(x->e.phi->x, y.phi->x, 16 * sizeof(float)));
     done(x);
 }
 END_TEST
