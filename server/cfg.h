@@ -10,7 +10,7 @@ struct cfg {
     char *models, *model, *listen, *config;
     int32_t threads, max_connections, overload_status, log_level;
     float drain_delay, drain_timeout, request_timeout, idle_timeout; /* s */
-    bool health_check, version; /* instead of serving */
+    bool health_check, version;                                      /* instead of serving */
 };
 extern const struct opt cfg_opts[];
 
