@@ -250,7 +250,7 @@ static void gather_queries(struct run *x)
     size_t D = (size_t)x->v.D;
     x->query = x->v.phi;
     if (x->n_active == x->v.K) return;
-    float *q = ARENA_NEW(x->w->req, float, (size_t)x->n_active *D);
+    float *q = ARENA_NEW(x->w->req, float, D *(size_t)x->n_active);
     for (int32_t i = 0; i < x->n_active; i++)
         num->vec->scale(q + (size_t)i * D, 1, x->v.phi + (size_t)x->active[i] * D, (int64_t)D);
     x->query = q;
@@ -283,40 +283,50 @@ static void explain_items(struct run *x, struct rec_item *out, int32_t n, const 
         top_events(&x->interest[k], x->w->req, &x->v, k);
 }
 
-static int answer_search(struct run *x, struct err *e)
+/* Every active interest in one call; *ids is [n_active, depth]. */
+static int search(int32_t **ids, struct run *x, int32_t depth, struct err *e)
 {
-    struct arena *a = x->w->req;
-    struct rec_answer *ans = x->a;
-    int32_t depth = x->r->candidates ? x->r->candidates : DEFAULT_CANDIDATES,
-            limit = x->r->limit;
-    if (depth < limit) depth = limit;
     uint64_t start = clock_ns();
-    int32_t *ids = ARENA_NEW(a, int32_t, (size_t)x->n_active * (size_t)depth);
-    float *scores = ARENA_NEW(a, float, (size_t)x->n_active *(size_t)depth);
+    size_t n = (size_t)x->n_active * (size_t)depth;
+    float *scores = ARENA_NEW(x->w->req, float, n); /* not kept: merge computes exact ones */
     struct ann_params p = { .exclude = x->excluded, .n_exclude = x->n_excluded };
+    *ids = ARENA_NEW(x->w->req, int32_t, n);
     gather_queries(x);
-    TRY(ann_search(ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
-    ans->search_ms = ms_since(start);
+    TRY(ann_search(*ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
+    x->a->search_ms = ms_since(start);
+    return 0;
+}
 
-    start = clock_ns();
+static void merge(struct run *x, const int32_t *ids, int32_t depth)
+{
+    uint64_t start = clock_ns();
+    struct rec_answer *ans = x->a;
     struct cand *c;
-    int32_t *fetched = ARENA_NEW(a, int32_t, x->n_active);
-    ans->after_dedup = merge_union(&c, fetched, a, ids, x->n_active, depth);
-    merge_score(c, ans->after_dedup, x->query, x->n_active, x->v.D,
-                model_items(gen_model(x->g))->t.x);
-    ans->n_items = merge_top(c, ans->after_dedup, limit);
+    int32_t *fetched = ARENA_NEW(x->w->req, int32_t, x->n_active);
+    int32_t n = merge_union(&c, fetched, x->w->req, ids, x->n_active, depth);
+    merge_score(c, n, x->query, x->n_active, x->v.D, model_items(gen_model(x->g))->t.x);
+    ans->n_items = merge_top(c, n, x->r->limit);
+    ans->after_dedup = n;
     for (int32_t i = 0; i < x->n_active; i++) {
         x->interest[x->active[i]].fetched = fetched[i];
         ans->fetched += fetched[i];
     }
-    struct rec_item *out = ARENA_NEW0(a, struct rec_item, ans->n_items + 1);
+    struct rec_item *out = ARENA_NEW0(x->w->req, struct rec_item, ans->n_items + 1);
     for (int32_t i = 0; i < ans->n_items; i++)
         out[i] = (struct rec_item){ .row = c[i].row,
                                     .score = c[i].score,
                                     .interest = x->active[c[i].best] };
-    if (x->r->explain) explain_items(x, out, ans->n_items, c, ans->after_dedup);
+    if (x->r->explain) explain_items(x, out, ans->n_items, c, n);
     ans->item = out;
     ans->merge_ms = ms_since(start);
+}
+
+static int answer_search(struct run *x, struct err *e)
+{
+    int32_t depth = x->r->candidates ? x->r->candidates : DEFAULT_CANDIDATES, *ids;
+    if (depth < x->r->limit) depth = x->r->limit;
+    TRY(search(&ids, x, depth, e));
+    merge(x, ids, depth);
     return 0;
 }
 
