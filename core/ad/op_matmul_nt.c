@@ -1,12 +1,13 @@
-/* op_matmul_nt.c — y = scale a b^T.  Thread: the tape's owner. */
+/* op_matmul_nt.c — y = scale a b^T.  The factor goes into copies of a and b, which are small beside
+ * y.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
-#include "core/num/gemm.h"
+#include "core/num/num.h"
 
 enum { ROWS = 128 }; /* rows of y, of da, of db that one block makes */
 
 struct matmul {
     struct ten *y, *a, *b;
-    float scale;
+    const float *sa, *sb; /* scale a; scale b (NULL: no gradient of a is wanted) */
 };
 
 static int blocks(const struct ten *x) { return (x->rows + ROWS - 1) / ROWS; }
@@ -23,7 +24,8 @@ static void forward_block(void *ctx, int block, int worker)
     struct matmul *c = ctx;
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
-    gemm_nt(c->y->x + r * C, c->a->x + r * D, c->b->x, block_rows(c->a, block), C, D, c->scale, 0);
+    num->mm->nt(c->y->x + r * C, C, c->sa + r * D, D, c->b->x, D, block_rows(c->a, block), C, D,
+                false);
 }
 
 static void da_block(void *ctx, int block, int worker)
@@ -32,7 +34,8 @@ static void da_block(void *ctx, int block, int worker)
     struct matmul *c = ctx;
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
-    gemm_nn(c->a->g + r * D, c->y->g + r * C, c->b->x, block_rows(c->a, block), D, C, c->scale, 1);
+    num->mm->nn(c->a->g + r * D, D, c->y->g + r * C, C, c->sb, D, NULL, block_rows(c->a, block), D,
+                C, true);
 }
 
 static void db_block(void *ctx, int block, int worker)
@@ -41,8 +44,8 @@ static void db_block(void *ctx, int block, int worker)
     struct matmul *c = ctx;
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
-    gemm_tn_ld(c->b->g + r * D, D, c->y->g + r, C, c->a->x, D, block_rows(c->b, block), D,
-               c->a->rows, c->scale, 1);
+    num->mm->tn(c->b->g + r * D, D, c->y->g + r, C, c->sa, D, block_rows(c->b, block), D,
+                c->a->rows, true);
 }
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
@@ -53,13 +56,24 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     if (c->b->g) par_for(tape_pool(tp), blocks(c->b), db_block, c);
 }
 
+static const float *scaled(struct arena *mem, const struct ten *t, float scale)
+{
+    if (scale == 1.0f) return t->x;
+    int64_t n = (int64_t)t->rows * t->cols;
+    float *s = ARENA_NEW(mem, float, n);
+    num->vec->scale(s, scale, t->x, n);
+    return s;
+}
+
 struct ten *ad_matmul_nt(struct tape *tp, struct ten *a, struct ten *b, float scale)
 {
     REQUIRE(a->cols == b->cols, "matmul_nt: a [%d,%d], b [%d,%d]", a->rows, a->cols, b->rows,
             b->cols);
-    struct matmul *c = ARENA_NEW(tape_arena(tp), struct matmul, 1);
-    *c = (struct matmul){ tape_ten(tp, a->rows, b->rows, a->g || b->g), a, b, scale };
+    struct arena *mem = tape_arena(tp);
+    struct matmul *c = ARENA_NEW(mem, struct matmul, 1);
+    struct ten *y = tape_ten(tp, a->rows, b->rows, a->g || b->g);
+    *c = (struct matmul){ y, a, b, scaled(mem, a, scale), a->g ? scaled(mem, b, scale) : NULL };
     par_for(tape_pool(tp), blocks(a), forward_block, c);
-    tape_push(tp, c->y, backward, c, "matmul_nt");
-    return c->y;
+    tape_push(tp, y, backward, c, "matmul_nt");
+    return y;
 }

@@ -14,16 +14,15 @@
  * so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when
  * forward returns; backward scales and adds it.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
-#include "core/num/gemm.h"
 #include "core/num/num.h"
 #include <math.h>
 #include <string.h>
 
 enum {
-    CHUNK = 1024,    /* with ROWS: logits of half a megabyte */
-    ROWS = 128,      /* rows of q at once: enough for the products to run at full speed */
+    CHUNK = 1024,    /* with ROWS: logits of a quarter megabyte */
+    ROWS = 64,       /* rows of q at once: enough for the products to run at full speed */
     MIN_ROWS = 32,   /* fewer for large tables: the tiles of a block should fit TILES */
-    TILES = 2 << 20, /* floats */
+    TILES = 1 << 20, /* floats */
     STRIDE = CHUNK + 16, /* of a tile's rows for K > 1: a power of two would share cache sets */
     COLS = 128,      /* columns of win_rows while their part of the table is in the first level */
     RUN = 1 << 15    /* floats per block of the final addition */
@@ -88,7 +87,7 @@ static void dq_part(float *part, const struct pass *c, const float *e, const int
 {
     int32_t K = c->op->K, D = c->op->D;
     if (!win) {
-        gemm_nn(part, e, table, c->n_r, D, w, 1, 0);
+        num->mm->nn(part, D, e, w, table, D, NULL, c->n_r, D, w, false);
         return;
     }
     memset(part, 0, (size_t)c->n_r * (size_t)D * sizeof *part);
@@ -108,7 +107,7 @@ static void logits_chunk(void *ctx, int chunk, int worker)
     float *e = c->tile + tile_at(c, chunk, worker);
     int32_t *win = c->win ? c->win + tile_at(c, chunk, worker) : NULL;
     float *x = win ? c->logits + (int64_t)worker * c->n_r * CHUNK : e;
-    gemm_nt(x, block_q(c), table, c->n_r, w, D, 1, 0);
+    num->mm->nt(x, w, block_q(c), D, table, D, c->n_r, w, D, false);
     take_targets(c, x, chunk);
     for (int32_t b = 0; b < c->n_b; b++) {
         float *max = c->max + (int64_t)b * c->n_chunks + chunk;
@@ -158,7 +157,7 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
         num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE, D,
                             add);
     else
-        gemm_tn(dtable, c->tile + at, scaled, w, D, c->n_r, 1, add ? 1.0f : 0.0f);
+        num->mm->tn(dtable, D, c->tile + at, w, scaled, D, w, D, c->n_r, add);
 }
 
 static void dq_rows(void *ctx, int block, int worker)

@@ -15,13 +15,6 @@ void gemm_nt_ld(float *c, int32_t ldc, const float *a, int32_t lda, const float 
                 ldc);
 }
 
-void gemm_tn_ld(float *c, int32_t ldc, const float *a, int32_t lda, const float *b, int32_t ldb,
-                int32_t M, int32_t N, int32_t K, float alpha, float beta)
-{
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, M, N, K, alpha, a, lda, b, ldb, beta, c,
-                ldc);
-}
-
 void gemm_nn(float *c, const float *a, const float *b, int32_t M, int32_t N, int32_t K, float alpha,
              float beta)
 {
@@ -37,5 +30,5 @@ void gemm_nt(float *c, const float *a, const float *b, int32_t M, int32_t N, int
 void gemm_tn(float *c, const float *a, const float *b, int32_t M, int32_t N, int32_t K, float alpha,
              float beta)
 {
-    gemm_tn_ld(c, N, a, M, b, N, M, N, K, alpha, beta);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, M, N, K, alpha, a, M, b, N, beta, c, N);
 }

@@ -262,6 +262,7 @@ static const struct op_case cases[] = {
     { SEG_MIX, .what = "K=2, D=7, one sequence of 50", .dim = { 2, 7 }, .lens = { 50 }, .n_lens = 1 },
     { MATMUL, .what = "1x1x1", .dim = { 1, 1, 1 } },
     { MATMUL, .what = "7x5x19", .dim = { 7, 5, 19 } },
+    { MATMUL, .what = "130x131x8", .dim = { 130, 131, 8 } },
     { MATMUL, .what = "130x3x16", .dim = { 130, 3, 16 } },
     { MATMUL, .what = "3x259x5", .dim = { 3, 259, 5 } },
     { SOFTMAX, .what = "1x1", .dim = { 1, 1 } },
