@@ -292,9 +292,9 @@ cppcheck_src := $(filter-out core/num/%,$(core_src)) $(models_src) $(server_src)
 cppcheck: build/lint/cppcheck.ok ## cppcheck
 build/lint/cppcheck.ok: $(cppcheck_src) $(headers) Makefile | setup
 	$(call say,CPPCHECK,'core models server')
-	@mkdir -p build/lint/cppcheck
+	@mkdir -p $(@D)
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	    --suppress=missingIncludeSystem --suppress=arrayIndexThenCheck -j $$(nproc) --cppcheck-build-dir=build/lint/cppcheck -I. \
+	    --suppress=missingIncludeSystem --suppress=arrayIndexThenCheck -j $$(nproc) -I. \
 	    --include=deploy/cppcheck.h $(cppcheck_src)
 	@touch $@
 
