@@ -17,8 +17,10 @@ struct args {
 
 static const struct opt opts[] = {
     OPT_STR(struct args, data, NULL, "data set directory"),
-    OPT_STR(struct args, bundle, NULL, "bundle to measure: a version, or a model directory's newest"),
-    OPT_STR(struct args, baseline, NULL, "or a counting baseline: pop, markov, itemcf or history"),
+    OPT_STR(struct args, bundle, NULL,
+            "bundle to measure: a version, or a model directory's newest"),
+    OPT_STR(struct args, baseline, NULL,
+            "or a counting baseline: pop, markov, itemcf or history"),
     OPT_CHOICE(struct args, split, "test", "valid|test", "which event is the answer"),
     OPT_CHOICE(struct args, seen, "mask", "mask|keep|zero",
                "history items: never candidates, candidates, or with score 0"),
@@ -36,13 +38,17 @@ struct what {
 static int same_items(const struct items *a, const struct items *b, struct err *e)
 {
     if (items_count(a) != items_count(b))
-        return err_set(e, ERR_INVALID, "the bundle has %d items and the data set %d: it was trained "
-                       "on other data", items_count(a), items_count(b));
+        return err_set(e, ERR_INVALID,
+                       "the bundle has %d items and the data set %d: it was trained "
+                       "on other data",
+                       items_count(a), items_count(b));
     for (int32_t r = 0; r < items_count(a); r++) {
         struct str x = items_id(a, r), y = items_id(b, r);
         if (x.len != y.len || items_find(b, x.p, (size_t)x.len) != r)
-            return err_set(e, ERR_INVALID, "item %d is '%.*s' in the bundle and '%.*s' in the data "
-                           "set: it was trained on other data", r, x.len, x.p, y.len, y.p);
+            return err_set(e, ERR_INVALID,
+                           "item %d is '%.*s' in the bundle and '%.*s' in the data "
+                           "set: it was trained on other data",
+                           r, x.len, x.p, y.len, y.p);
     }
     return 0;
 }
@@ -58,8 +64,8 @@ static int eval_bundle(struct what *w, const struct args *a, const struct datase
     int rc = load_model(&m, &it, &b, false, e);
     if (rc == 0) rc = same_items(it, d->items, e);
     if (rc == 0)
-        rc = evaluate(&w->v, m, d, a->split ? SPLIT_TEST : SPLIT_VALID, (enum seen)a->seen, pool,
-                      true, e);
+        rc = evaluate(&w->v, m, d, a->split ? SPLIT_TEST : SPLIT_VALID, (enum seen)a->seen,
+                      pool, true, e);
     model_free(m);
     if (it) items_close(it);
     bundle_close(&b);
@@ -69,22 +75,25 @@ static int eval_bundle(struct what *w, const struct args *a, const struct datase
 static int eval_baseline(struct what *w, const struct args *a, const struct dataset *d,
                          struct par *pool, struct err *e)
 {
-    struct { int32_t which; } b;
-    const struct opt one[] = { { "baseline", OPT_T_CHOICE, 0, "pop", 0, 0,
-                                 "pop|markov|itemcf|history", "" }, OPT_END };
+    struct {
+        int32_t which;
+    } b;
+    const struct opt one[] = {
+        { "baseline", OPT_T_CHOICE, 0, "pop", 0, 0, "pop|markov|itemcf|history", "" }, OPT_END
+    };
     TRY(conf_set(one, &b, "baseline", a->baseline, e));
     snprintf(w->label, sizeof w->label, "%s", a->baseline);
     w->v = (struct evaluation){ .K = 1 };
-    return baseline_eval(&w->v.metrics, d, (enum baseline)b.which, a->split ? SPLIT_TEST : SPLIT_VALID,
-                         (enum seen)a->seen, pool, e);
+    return baseline_eval(&w->v.metrics, d, (enum baseline)b.which,
+                         a->split ? SPLIT_TEST : SPLIT_VALID, (enum seen)a->seen, pool, e);
 }
 
 static void print_json(const struct what *w, const struct args *a, const struct dataset *d)
 {
     static const char *const split[] = { "valid", "test" };
     static const char *const seen[] = { "mask", "keep", "zero" };
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "model", w->label, "data", d->name,
-                          "split", split[a->split], "seen", seen[a->seen], "users",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "model", w->label, "data",
+                          d->name, "split", split[a->split], "seen", seen[a->seen], "users",
                           (json_int_t)w->v.metrics.n, "metrics", metrics_json(&w->v.metrics),
                           "interests", interests_json(&w->v));
     json_dumpf(o, stdout, JSON_INDENT(2));
@@ -94,15 +103,18 @@ static void print_json(const struct what *w, const struct args *a, const struct 
 
 static void print_table(const struct what *w, const struct args *a, const struct dataset *d)
 {
-    printf("%s on %s: full ranking over %d items, %s answer, history %s, %lld users\n", w->label,
-           d->name, d->n_items, a->split ? "test" : "validation",
-           a->seen == SEEN_MASK ? "masked" : a->seen == SEEN_KEEP ? "kept" : "zeroed",
+    printf("%s on %s: full ranking over %d items, %s answer, history %s, %lld users\n",
+           w->label, d->name, d->n_items, a->split ? "test" : "validation",
+           a->seen == SEEN_MASK   ? "masked"
+           : a->seen == SEEN_KEEP ? "kept"
+                                  : "zeroed",
            (long long)w->v.metrics.n);
     metrics_table(&w->v.metrics, w->label, stdout);
     if (w->v.K < 2) return;
     printf("interests: share of importance");
     for (int32_t k = 0; k < w->v.K; k++) printf(" %.3f", w->v.share[k]);
-    printf("; mean pairwise cosine %.3f; %.2f active of %d\n", w->v.cosine, w->v.active, w->v.K);
+    printf("; mean pairwise cosine %.3f; %.2f active of %d\n", w->v.cosine, w->v.active,
+           w->v.K);
 }
 
 static int run(const struct args *a, struct err *e)
@@ -131,8 +143,10 @@ int cmd_eval(int argc, char **argv)
     conf_defaults(opts, &a);
     int rc = conf_args(opts, &a, argc, argv, pos, &n_pos, &e);
     if (rc == 1) {
-        printf("usage: intent eval --data DATASET --bundle BUNDLE | --baseline NAME [OPTION]...\n\n"
-               "Ranks every item for every user and prints HR, NDCG, MRR and recall at 5, 10, 20, 50\n"
+        printf("usage: intent eval --data DATASET --bundle BUNDLE | --baseline NAME "
+               "[OPTION]...\n\n"
+               "Ranks every item for every user and prints HR, NDCG, MRR and recall at 5, 10, "
+               "20, 50\n"
                "and 100.  Equal scores rank in the order of first appearance in the data.\n\n");
         conf_help(opts, stdout);
     } else if (rc == 0 && n_pos > 0) {

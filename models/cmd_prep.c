@@ -42,10 +42,7 @@ static void prep_help(void)
     conf_help(prep_opts, stdout);
 }
 
-static void say_error(const struct err *e)
-{
-    fprintf(stderr, "intent prep: %s\n", e->msg);
-}
+static void say_error(const struct err *e) { fprintf(stderr, "intent prep: %s\n", e->msg); }
 
 static bool is_directory(const char *path)
 {
@@ -108,10 +105,8 @@ static int prep_summary(const char *dir, struct err *e)
     TRY(dataset_open(&d, dir, e));
     int64_t *len = xmalloc((size_t)d.n_users * sizeof *len);
     int32_t n_titles = 0;
-    for (int32_t u = 0; u < d.n_users; u++)
-        len[u] = d.cu[u + 1] - d.cu[u];
-    for (int32_t i = 0; i < d.n_items; i++)
-        n_titles += items_title(d.items, i).len > 0;
+    for (int32_t u = 0; u < d.n_users; u++) len[u] = d.cu[u + 1] - d.cu[u];
+    for (int32_t i = 0; i < d.n_items; i++) n_titles += items_title(d.items, i).len > 0;
     qsort(len, (size_t)d.n_users, sizeof *len, by_length);
     printf("%s: %d users, %d items (%d with titles), %lld events\n", dir, d.n_users, d.n_items,
            n_titles, (long long)d.n_events);

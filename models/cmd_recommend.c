@@ -50,8 +50,7 @@ static void split_ids(struct ids *ids, const char *text, const char *separators)
         end = p + strcspn(p, separators);
         p += strspn(p, blank);
         size_t len = p < end ? (size_t)(end - p) : 0;
-        while (len > 0 && strchr(blank, p[len - 1]))
-            len--;
+        while (len > 0 && strchr(blank, p[len - 1])) len--;
         if (len == 0) continue;
         if (ids->n == ids->cap) {
             ids->cap = ids->cap ? 2 * ids->cap : 64;
@@ -132,11 +131,9 @@ static void print_answer(const struct gen *g, const struct rec_answer *a,
     if (a->fallback) printf("; popular items, because of %s", a->fallback);
     putchar('\n');
     if (explain && !a->fallback)
-        for (int32_t k = 0; k < a->n_interests; k++)
-            print_interest(it, a, &a->interest[k]);
+        for (int32_t k = 0; k < a->n_interests; k++) print_interest(it, a, &a->interest[k]);
     else
-        for (int32_t i = 0; i < a->n_items; i++)
-            print_candidate(it, a, i, !a->fallback);
+        for (int32_t i = 0; i < a->n_items; i++) print_candidate(it, a, i, !a->fallback);
 }
 
 /* ---- asking ---- */
@@ -225,8 +222,7 @@ int cmd_recommend(int argc, char **argv)
     char **arg = xcalloc((size_t)argc + 1, sizeof *arg);
     int n_pos = 0;
     static char limit[] = "--limit";
-    for (int i = 0; i < argc; i++)
-        arg[i] = strcmp(argv[i], "-n") == 0 ? limit : argv[i];
+    for (int i = 0; i < argc; i++) arg[i] = strcmp(argv[i], "-n") == 0 ? limit : argv[i];
     conf_defaults(opts, &a);
     int rc = conf_args(opts, &a, argc, arg, pos, &n_pos, &e);
     if (rc == 1)

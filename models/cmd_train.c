@@ -23,12 +23,16 @@ static const struct opt opts[] = {
 
 static void help(void)
 {
-    printf("usage: intent train --data DATASET --recipe FILE --out MODEL_DIR [--set key=value]...\n\n"
-           "Trains until validation stops getting better, keeps the best checkpoint as a bundle\n"
-           "MODEL_DIR/VERSION, tests it once, builds its index.  MODEL_DIR/VERSION.train.jsonl has a\n"
-           "line for every epoch.  Ctrl-C ends it with the best checkpoint so far.\n\n");
+    printf(
+        "usage: intent train --data DATASET --recipe FILE --out MODEL_DIR [--set "
+        "key=value]...\n\n"
+        "Trains until validation stops getting better, keeps the best checkpoint as a bundle\n"
+        "MODEL_DIR/VERSION, tests it once, builds its index.  MODEL_DIR/VERSION.train.jsonl "
+        "has a\n"
+        "line for every epoch.  Ctrl-C ends it with the best checkpoint so far.\n\n");
     conf_help(opts, stdout);
-    printf("  %-34s change a key of the recipe; may be repeated\n", "--set [SECTION.]KEY=VALUE");
+    printf("  %-34s change a key of the recipe; may be repeated\n",
+           "--set [SECTION.]KEY=VALUE");
     printf("\nKeys of [model]:\n");
     conf_help(model_opts, stdout);
     printf("\nKeys of [train]:\n");
@@ -41,7 +45,8 @@ static void help(void)
 }
 
 /* Takes --set out of argv into set[]; the rest goes to conf_args. */
-static int split_sets(int argc, char **argv, char **rest, int *n_rest, char **set, int *n_set, struct err *e)
+static int split_sets(int argc, char **argv, char **rest, int *n_rest, char **set, int *n_set,
+                      struct err *e)
 {
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--set") == 0) {
@@ -78,7 +83,8 @@ int cmd_train(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **rest = xcalloc((size_t)argc * 3 + 1, sizeof *rest), **set = rest + argc, **pos = set + argc;
+    char **rest = xcalloc((size_t)argc * 3 + 1, sizeof *rest), **set = rest + argc,
+         **pos = set + argc;
     int n = 0, n_set = 0, n_pos = 0;
     conf_defaults(opts, &a);
     int rc = split_sets(argc, argv, rest, &n, set, &n_set, &e);

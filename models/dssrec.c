@@ -15,10 +15,9 @@ struct dssrec {
     float lambda;
 };
 
-static const struct opt opts[] = {
-    OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1, "part of the seq2seq pairs that is trained"),
-    OPT_END
-};
+static const struct opt opts[] = { OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1,
+                                             "part of the seq2seq pairs that is trained"),
+                                   OPT_END };
 
 static int check(const struct model_cfg *m, enum layout layout, struct err *e)
 {

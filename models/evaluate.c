@@ -20,7 +20,8 @@ static struct seqpack pack(struct tape *tp, const struct model_cfg *c, int32_t *
     struct arena *a = tape_arena(tp);
     int32_t *cu = ARENA_NEW(a, int32_t, n + 1);
     cu[0] = 0;
-    for (int32_t b = 0; b < n; b++) cu[b + 1] = cu[b] + (len[b] < c->max_len ? len[b] : c->max_len);
+    for (int32_t b = 0; b < n; b++)
+        cu[b + 1] = cu[b] + (len[b] < c->max_len ? len[b] : c->max_len);
     int32_t *pos = ARENA_NEW(a, int32_t, cu[n]);
     *ids = ARENA_NEW(a, int32_t, cu[n]);
     seqpack_positions(pos, cu, n, c->max_len, (enum pos_from)c->positions);
@@ -44,7 +45,8 @@ static double cosine(const float *a, const float *b, int32_t D)
 
 /* One user's K vectors: statistics, and an inactive interest becomes a copy of the strongest, which leaves
  * the maximum over interests to the active ones. */
-static void finish_user(struct encode_ctx *c, float *q, const float *share, int32_t K, int32_t D)
+static void finish_user(struct encode_ctx *c, float *q, const float *share, int32_t K,
+                        int32_t D)
 {
     int32_t top = 0;
     for (int32_t k = 1; k < K; k++)
@@ -65,8 +67,8 @@ static void finish_user(struct encode_ctx *c, float *q, const float *share, int3
     c->users++;
 }
 
-static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t *len, int32_t n,
-                  struct err *e)
+static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t *len,
+                  int32_t n, struct err *e)
 {
     (void)e;
     struct encode_ctx *c = ctx;
@@ -76,7 +78,7 @@ static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t
     struct seqpack sp = pack(c->tp, cfg, &ids, hist, len, n);
     struct encoded enc = model_encode(c->m, c->tp, &sp, ids, BETA_IN);
     memcpy(q, enc.phi->x, (size_t)n * (size_t)K * (size_t)D * sizeof *q);
-    float *share = ARENA_NEW(tape_arena(c->tp), float, (size_t)n * (size_t)K);
+    float *share = ARENA_NEW(tape_arena(c->tp), float, (size_t)n *(size_t)K);
     model_shares(share, c->m, &enc, &sp);
     for (int32_t b = 0; b < n; b++) {
         size_t at = (size_t)b * (size_t)K;

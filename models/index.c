@@ -28,8 +28,7 @@ static struct sampler sampler_new(const struct items *it)
 {
     struct sampler s = { .V = items_count(it), .rng = rng_make(1, RNG_SAMPLE) };
     s.sum = xcalloc((size_t)s.V + 1, sizeof *s.sum);
-    for (int32_t i = 0; i < s.V; i++)
-        s.sum[i + 1] = s.sum[i] + items_popularity(it, i) + 1;
+    for (int32_t i = 0; i < s.V; i++) s.sum[i + 1] = s.sum[i] + items_popularity(it, i) + 1;
     return s;
 }
 
@@ -58,8 +57,7 @@ static void encode_block(float *q, const struct model *m, struct tape *tp, struc
     for (int32_t b = 0; b < BLOCK; b++)
         cu[b + 1] = cu[b] + 1 + (int32_t)rng_below(&s->rng, (uint32_t)L);
     int32_t N = cu[BLOCK], *pos = ARENA_NEW(a, int32_t, N), *ids = ARENA_NEW(a, int32_t, N);
-    for (int32_t i = 0; i < N; i++)
-        ids[i] = sampler_draw(s);
+    for (int32_t i = 0; i < N; i++) ids[i] = sampler_draw(s);
     seqpack_positions(pos, cu, BLOCK, L, cfg->positions);
     struct seqpack sp = { .B = BLOCK, .N = N, .cu = cu, .pos = pos };
     tape_begin(tp, 0, 0, false);

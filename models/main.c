@@ -24,7 +24,8 @@ static void help(FILE *f)
         fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
     fputs("\nFrom interactions to recommendations:\n"
           "  intent prep ratings.csv --titles movies.csv --out var/data/films\n"
-          "  intent train --data var/data/films --recipe models/recipes/demo.ini --out var/models/films\n"
+          "  intent train --data var/data/films --recipe models/recipes/demo.ini --out "
+          "var/models/films\n"
           "  intent recommend --bundle var/models/films --history 1,260,1196\n"
           "  intentd --models var/models\n\n"
           "`intent COMMAND --help` lists a command's options.\n",

@@ -16,9 +16,10 @@ static int check(const struct model_cfg *m, enum layout layout, struct err *e)
                        "next_item: layout A trains every position and has no interests; set "
                        "train.layout = B or model.interests = 0");
     if (layout == LAYOUT_A && !m->causal)
-        return err_set(e, ERR_CONFIG,
-                       "next_item: with layout A a bidirectional encoder would see its targets; "
-                       "set model.causal = causal or train.layout = B");
+        return err_set(
+            e, ERR_CONFIG,
+            "next_item: with layout A a bidirectional encoder would see its targets; "
+            "set model.causal = causal or train.layout = B");
     return 0;
 }
 

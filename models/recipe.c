@@ -8,7 +8,8 @@ const struct opt train_opts[] = {
     OPT_INT(struct train_cfg, patience, "10", 1, 100000,
             "epochs without a better validation before it stops"),
     OPT_INT(struct train_cfg, batch_size, "256", 1, 65536, "rows of a step, B"),
-    OPT_CHOICE(struct train_cfg, layout, "B", "A|B", "A: all positions; B: every prefix, last position"),
+    OPT_CHOICE(struct train_cfg, layout, "B", "A|B",
+               "A: all positions; B: every prefix, last position"),
     OPT_CHOICE(struct train_cfg, stop_on, "ndcg@10", "ndcg@10|ndcg@20|mrr@10|hr@20|recall@50",
                "validation metric that chooses the checkpoint"),
     OPT_CHOICE(struct train_cfg, valid_seen, "mask", "mask|keep|zero",
@@ -16,7 +17,8 @@ const struct opt train_opts[] = {
     OPT_FLOAT(struct train_cfg, lr, "0.001", 1e-9, 10, "learning rate of Adam"),
     OPT_FLOAT(struct train_cfg, beta1, "0.9", 0, 0.99999, "of Adam"),
     OPT_FLOAT(struct train_cfg, beta2, "0.999", 0, 0.99999, "of Adam"),
-    OPT_FLOAT(struct train_cfg, weight_decay, "0", 0, 10, "L2 on weights, not biases and norms"),
+    OPT_FLOAT(struct train_cfg, weight_decay, "0", 0, 10,
+              "L2 on weights, not biases and norms"),
     OPT_I64(struct train_cfg, seed, "1", 0, 1e15, "initial weights, order and dropout"),
     OPT_END
 };
@@ -65,8 +67,10 @@ static int set_objective(struct recipe *r, const struct obj_ops *ops, const char
 {
     struct obj_use *u = use(r, ops);
     bool common = !conf_find(ops->opts, key) &&
-                  (conf_find(use_opts, key) || (!conf_nearest(ops->opts, key) && conf_nearest(use_opts, key)));
-    return common ? conf_set(use_opts, u, key, value, e) : conf_set(ops->opts, u->cfg, key, value, e);
+                  (conf_find(use_opts, key) ||
+                   (!conf_nearest(ops->opts, key) && conf_nearest(use_opts, key)));
+    return common ? conf_set(use_opts, u, key, value, e)
+                  : conf_set(ops->opts, u->cfg, key, value, e);
 }
 
 static int unknown_section(const char *section, struct err *e)
@@ -83,10 +87,10 @@ static int set(struct recipe *r, const char *section, const char *key, const cha
                struct err *e)
 {
     const struct obj_ops *ops = find_objective(section);
-    int rc = strcmp(section, "model") == 0 ? conf_set(model_opts, &r->model, key, value, e) :
-             strcmp(section, "train") == 0 ? conf_set(train_opts, &r->train, key, value, e) :
-             ops                           ? set_objective(r, ops, key, value, e) :
-                                             unknown_section(section, e);
+    int rc = strcmp(section, "model") == 0   ? conf_set(model_opts, &r->model, key, value, e)
+             : strcmp(section, "train") == 0 ? conf_set(train_opts, &r->train, key, value, e)
+             : ops                           ? set_objective(r, ops, key, value, e)
+                                             : unknown_section(section, e);
     return rc < 0 ? err_ctx(e, "[%s]", section) : 0;
 }
 
@@ -132,8 +136,8 @@ int recipe_set(struct recipe *r, const char *assignment, struct err *e)
         rc = set(r, left, dot + 1, eq + 1, e);
     } else {
         const char *section = section_of(r, left);
-        rc = section ? set(r, section, left, eq + 1, e) :
-                       err_set(e, ERR_CONFIG,
+        rc = section ? set(r, section, left, eq + 1, e)
+                     : err_set(e, ERR_CONFIG,
                                "'%s' is in no section, or in several; write section.key=value",
                                left);
     }
@@ -151,9 +155,12 @@ int recipe_check(const struct recipe *r, struct err *e)
     for (int i = 0; i < r->n_obj; i++) {
         if (r->obj[i].weight == 0) continue;
         learning++;
-        if (r->obj[i].ops->check) TRY(r->obj[i].ops->check(&r->model, (enum layout)r->train.layout, e));
+        if (r->obj[i].ops->check)
+            TRY(r->obj[i].ops->check(&r->model, (enum layout)r->train.layout, e));
     }
-    return learning ? 0 : err_set(e, ERR_CONFIG, "nothing to train: every objective has weight = 0");
+    return learning
+               ? 0
+               : err_set(e, ERR_CONFIG, "nothing to train: every objective has weight = 0");
 }
 
 bool recipe_needs_future(const struct recipe *r)

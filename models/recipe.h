@@ -12,8 +12,8 @@ enum stop_metric { STOP_NDCG10, STOP_NDCG20, STOP_MRR10, STOP_HR20, STOP_RECALL5
 
 struct train_cfg {
     int32_t epochs, patience, batch_size;
-    int32_t layout;    /* enum layout */
-    int32_t stop_on;   /* enum stop_metric, on the validation split */
+    int32_t layout;     /* enum layout */
+    int32_t stop_on;    /* enum stop_metric, on the validation split */
     int32_t valid_seen; /* enum seen */
     float lr, beta1, beta2, weight_decay;
     int64_t seed;

@@ -34,7 +34,7 @@ struct trainer {
     FILE *log;
     int64_t version, step;
     double best_score, start_s;
-    int64_t best_epoch; /* 0: none yet */
+    int64_t best_epoch;      /* 0: none yet */
     struct evaluation valid; /* of the best epoch */
 };
 
@@ -77,14 +77,15 @@ static struct ten *weighted_loss(struct trainer *t, const struct batch *b)
 
 static int train_step(struct trainer *t, const struct batch *b, double *loss, struct err *e)
 {
-    uint64_t key = rng_hash(rng_make((uint64_t)t->r->train.seed, RNG_DROPOUT).key, (uint64_t)t->step);
+    uint64_t key =
+        rng_hash(rng_make((uint64_t)t->r->train.seed, RNG_DROPOUT).key, (uint64_t)t->step);
     tape_begin(t->tp, GROUPS_ALL, key, true);
     struct ten *l = weighted_loss(t, b);
     *loss = (double)l->x[0];
     if (!isfinite(*loss))
         return err_set(e, ERR_CONFIG,
-                       "the loss is %g at step %lld: lower train.lr (%g) or check the data", *loss,
-                       (long long)t->step, (double)t->r->train.lr);
+                       "the loss is %g at step %lld: lower train.lr (%g) or check the data",
+                       *loss, (long long)t->step, (double)t->r->train.lr);
     tape_backward(t->tp, l);
     opt_step(t->opt, model_params(t->model), GROUPS_ALL, t->a->pool);
     t->step++;
@@ -116,9 +117,9 @@ static json_t *manifest(const struct trainer *t, json_t *metrics)
     const struct model_cfg *c = model_config(t->model);
     return json_pack("{s:o, s:i, s:i, s:i, s:i, s:s, s:o, s:o, s:{s:s, s:I}}", "encoder",
                      bundle_opts_to_json(model_opts, c), "items", c->n_items, "interests",
-                     model_interests(t->model), "width", c->width, "max_len", c->max_len, "metric",
-                     "inner_product", "recipe", recipe_json(t->r), "metrics", metrics, "data",
-                     "name", t->ds.name, "epochs", (json_int_t)t->best_epoch);
+                     model_interests(t->model), "width", c->width, "max_len", c->max_len,
+                     "metric", "inner_product", "recipe", recipe_json(t->r), "metrics", metrics,
+                     "data", "name", t->ds.name, "epochs", (json_int_t)t->best_epoch);
 }
 
 static int copy_file(const char *from, const char *to, struct err *e)
@@ -151,26 +152,29 @@ static int export_best(struct trainer *t, json_t *metrics, struct err *e)
         free(source);
     }
     json_decref(mf);
-    return rc < 0 ? err_ctx(e, "writing the bundle %s/%lld", t->a->out, (long long)t->version) : 0;
+    return rc < 0 ? err_ctx(e, "writing the bundle %s/%lld", t->a->out, (long long)t->version)
+                  : 0;
 }
 
 /* Validates, logs, keeps the parameters when they are the best so far. */
-static int validate(struct trainer *t, int64_t epoch, double loss, double train_s, struct err *e)
+static int validate(struct trainer *t, int64_t epoch, double loss, double train_s,
+                    struct err *e)
 {
     struct evaluation v;
-    TRY(evaluate(&v, t->model, &t->ds, SPLIT_VALID, (enum seen)t->r->train.valid_seen, t->a->pool,
-                 false, e));
+    TRY(evaluate(&v, t->model, &t->ds, SPLIT_VALID, (enum seen)t->r->train.valid_seen,
+                 t->a->pool, false, e));
     const struct opt *on = conf_find(train_opts, "stop_on");
     char name[16];
     conf_get(on, &t->r->train, name, sizeof name);
     double score = score_of(&v.metrics, (enum stop_metric)t->r->train.stop_on);
     bool better = t->best_epoch == 0 || score > t->best_score;
-    log_line(t, json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:b, s:o, s:o}", "event", "epoch", "epoch",
-                          (json_int_t)epoch, "step", (json_int_t)t->step, "loss", loss, "train_s",
-                          train_s, "valid_s", v.seconds, "best", better, "valid",
+    log_line(t, json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:b, s:o, s:o}", "event", "epoch",
+                          "epoch", (json_int_t)epoch, "step", (json_int_t)t->step, "loss", loss,
+                          "train_s", train_s, "valid_s", v.seconds, "best", better, "valid",
                           metrics_json(&v.metrics), "interests", interests_json(&v)));
-    fprintf(stderr, "  valid hr@10 %.4f ndcg@10 %.4f recall@50 %.4f  %s %.4f%s\n", v.metrics.hr[1],
-            v.metrics.ndcg[1], v.metrics.hr[3], name, score, better ? "  best so far, saved" : "");
+    fprintf(stderr, "  valid hr@10 %.4f ndcg@10 %.4f recall@50 %.4f  %s %.4f%s\n",
+            v.metrics.hr[1], v.metrics.ndcg[1], v.metrics.hr[3], name, score,
+            better ? "  best so far, saved" : "");
     if (!better) return 0;
     t->best_score = score;
     t->best_epoch = epoch;
@@ -251,7 +255,9 @@ static int begin(struct trainer *t, struct err *e)
     r->model.n_items = t->ds.n_items;
     TRY(recipe_check(r, e));
     if (!can_validate(&t->ds))
-        return err_set(e, ERR_EMPTY, "%s: no user has the 3 events that validation and test need", t->a->data);
+        return err_set(e, ERR_EMPTY,
+                       "%s: no user has the 3 events that validation and test need",
+                       t->a->data);
     TRY(open_log(t, e));
     t->model = model_new(&r->model, true);
     t->best_model = model_new(&r->model, false);
@@ -267,17 +273,19 @@ static int begin(struct trainer *t, struct err *e)
                                      });
     if (batcher_rows(t->batches) == 0)
         return err_set(e, ERR_EMPTY,
-                       "%s has no training rows: every user has fewer than 4 events", t->a->data);
+                       "%s has no training rows: every user has fewer than 4 events",
+                       t->a->data);
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
     t->opt = opt_new(model_params(t->model),
                      (struct opt_cfg){ r->train.lr, r->train.beta1, r->train.beta2, 1e-8f,
                                        r->train.weight_decay });
-    log_line(t, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start", "data",
-                          t->ds.name, "users", t->ds.n_users, "items", t->ds.n_items, "events",
-                          (json_int_t)t->ds.n_events, "rows", (json_int_t)batcher_rows(t->batches),
-                          "parameters", (json_int_t)params_size(model_params(t->model)), "recipe",
-                          recipe_json(r)));
+    log_line(t,
+             json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start", "data",
+                       t->ds.name, "users", t->ds.n_users, "items", t->ds.n_items, "events",
+                       (json_int_t)t->ds.n_events, "rows", (json_int_t)batcher_rows(t->batches),
+                       "parameters", (json_int_t)params_size(model_params(t->model)), "recipe",
+                       recipe_json(r)));
     fprintf(stderr, "%s: %d users, %d items, %lld training rows; %lld parameters; %d threads\n",
             t->ds.name, t->ds.n_users, t->ds.n_items, (long long)batcher_rows(t->batches),
             (long long)params_size(model_params(t->model)), par_threads(t->a->pool));
@@ -300,7 +308,8 @@ int train_run(const struct train_args *a, struct err *e)
 {
     struct trainer t = { .a = a, .r = a->recipe, .start_s = clock_s() };
     /* A second signal ends at once; a bundle that is being written is not disturbed by the first. */
-    struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND | SA_RESTART }, was[2];
+    struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND | SA_RESTART },
+                     was[2];
     stop_asked = 0;
     sigaction(SIGINT, &sa, &was[0]);
     sigaction(SIGTERM, &sa, &was[1]);

@@ -32,10 +32,7 @@ static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse
     return true;
 }
 
-static double ms_since(uint64_t start_ns)
-{
-    return (double)(clock_ns() - start_ns) * 1e-6;
-}
+static double ms_since(uint64_t start_ns) { return (double)(clock_ns() - start_ns) * 1e-6; }
 
 /* 16 characters of Crockford's base 32: 10 of milliseconds since 1970, so that ids sort by time as ULIDs
  * do, and 6 of the call's own number. */
@@ -49,10 +46,8 @@ static void recommendation_id(struct app *app, char out[17])
     uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000, x = 0;
     for (int i = 0; i < 8; i++)
         x = x << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-    for (int i = 9; i >= 0; i--, ms >>= 5)
-        out[i] = alphabet[ms & 31];
-    for (int i = 15; i >= 10; i--, x >>= 5)
-        out[i] = alphabet[x & 31];
+    for (int i = 9; i >= 0; i--, ms >>= 5) out[i] = alphabet[ms & 31];
+    for (int i = 15; i >= 10; i--, x >>= 5) out[i] = alphabet[x & 31];
     out[16] = '\0';
 }
 

@@ -9,10 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-static uint64_t seconds(float s)
-{
-    return (uint64_t)((double)s * 1e9);
-}
+static uint64_t seconds(float s) { return (uint64_t)((double)s * 1e9); }
 
 void app_init(struct app *app, const struct cfg *cfg)
 {
@@ -23,8 +20,7 @@ void app_init(struct app *app, const struct cfg *cfg)
         app->id_key = clock_ns();
     pthread_mutex_init(&app->worker_mu, NULL);
     app->worker = xcalloc((size_t)app->threads, sizeof(struct rec_worker *));
-    while (app->n_workers < app->threads)
-        app->worker[app->n_workers++] = rec_worker_new();
+    while (app->n_workers < app->threads) app->worker[app->n_workers++] = rec_worker_new();
     app->calls = calls_new();
     app->conns = conns_new(&(struct conns_cfg){ .most = cfg->max_connections,
                                                 .idle_ns = seconds(cfg->idle_timeout),
@@ -36,8 +32,7 @@ void app_free(struct app *app)
 {
     REQUIRE(app->n_workers == app->threads, "%d of %d workers came back", app->n_workers,
             app->threads);
-    while (app->n_workers)
-        rec_worker_free(app->worker[--app->n_workers]);
+    while (app->n_workers) rec_worker_free(app->worker[--app->n_workers]);
     free(app->worker);
     pthread_mutex_destroy(&app->worker_mu);
     conns_free(app->conns);
@@ -76,7 +71,6 @@ void app_new_id(struct app *app, char out[17])
     /* rng_hash is a bijection of its counter: no two ids are equal. */
     uint64_t x = rng_hash(app->id_key,
                           atomic_fetch_add_explicit(&app->id_next, 1, memory_order_relaxed));
-    for (int i = 0; i < 16; i++)
-        out[i] = hex[x >> (60 - 4 * i) & 15];
+    for (int i = 0; i < 16; i++) out[i] = hex[x >> (60 - 4 * i) & 15];
     out[16] = '\0';
 }

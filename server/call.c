@@ -97,10 +97,7 @@ static void clear(struct call *c)
     c->out = out;
 }
 
-void call_hold(struct call *c)
-{
-    atomic_fetch_add(&c->holders, 1);
-}
+void call_hold(struct call *c) { atomic_fetch_add(&c->holders, 1); }
 
 void call_drop(struct call *c)
 {

@@ -54,10 +54,7 @@ static void load_model_dir(struct catalog *c, const char *dir, const char *name)
     free(model);
 }
 
-static int is_model_dir(const struct dirent *d)
-{
-    return d->d_name[0] != '.';
-}
+static int is_model_dir(const struct dirent *d) { return d->d_name[0] != '.'; }
 
 static int load_all(struct catalog *c, const char *dir, struct err *e)
 {
@@ -131,8 +128,7 @@ int catalog_load(struct catalog **out, const char *dir, const char *default_name
 void catalog_free(struct catalog *c)
 {
     if (!c) return;
-    for (int i = 0; i < c->n; i++)
-        gen_unref(c->gen[i]);
+    for (int i = 0; i < c->n; i++) gen_unref(c->gen[i]);
     for (int i = 0; i < c->n_failed; i++) {
         free(c->failed[i].name);
         free(c->failed[i].reason);
@@ -172,26 +168,11 @@ struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, 
     return NULL;
 }
 
-int catalog_count(const struct catalog *c)
-{
-    return c->n;
-}
-struct gen *catalog_at(const struct catalog *c, int i)
-{
-    return c->gen[i];
-}
-const char *catalog_default(const struct catalog *c)
-{
-    return c->default_name;
-}
-int catalog_failed(const struct catalog *c)
-{
-    return c->n_failed;
-}
-const char *catalog_failed_name(const struct catalog *c, int i)
-{
-    return c->failed[i].name;
-}
+int catalog_count(const struct catalog *c) { return c->n; }
+struct gen *catalog_at(const struct catalog *c, int i) { return c->gen[i]; }
+const char *catalog_default(const struct catalog *c) { return c->default_name; }
+int catalog_failed(const struct catalog *c) { return c->n_failed; }
+const char *catalog_failed_name(const struct catalog *c, int i) { return c->failed[i].name; }
 const char *catalog_failed_reason(const struct catalog *c, int i)
 {
     return c->failed[i].reason;

@@ -101,7 +101,4 @@ int cfg_load(struct cfg *c, const char **url, int argc, char **argv, struct err 
     return rc > 0 ? CFG_HELP : rc;
 }
 
-void cfg_free(struct cfg *c)
-{
-    conf_free(cfg_opts, c);
-}
+void cfg_free(struct cfg *c) { conf_free(cfg_opts, c); }

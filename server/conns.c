@@ -47,8 +47,7 @@ struct conns *conns_new(const struct conns_cfg *cfg)
 void conns_free(struct conns *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n_linger; i++)
-        close(t->linger[i].fd);
+    for (int i = 0; i < t->n_linger; i++) close(t->linger[i].fd);
     pthread_mutex_destroy(&t->mu);
     free(t);
 }
@@ -92,10 +91,7 @@ bool conns_set(struct conn *c, enum conn_state state, void *arg)
     return alive;
 }
 
-bool conn_over(const struct conn *c)
-{
-    return c->over;
-}
+bool conn_over(const struct conn *c) { return c->over; }
 
 void conns_linger(struct conn *c)
 {

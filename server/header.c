@@ -7,8 +7,7 @@
 /* Length of s without the blanks at its end. */
 static size_t trimmed(const char *s, size_t n)
 {
-    while (n && (s[n - 1] == ' ' || s[n - 1] == '\t'))
-        n--;
+    while (n && (s[n - 1] == ' ' || s[n - 1] == '\t')) n--;
     return n;
 }
 

@@ -35,10 +35,7 @@ static const char *argument(struct MHD_Connection *mc, const char *name)
     return v ? v : "";
 }
 
-static void on_response_free(void *cls)
-{
-    call_drop(cls);
-}
+static void on_response_free(void *cls) { call_drop(cls); }
 
 static void add(struct MHD_Response *r, const char *name, const char *value)
 {

@@ -58,10 +58,7 @@ static int tick(struct app *app)
     return read(signal_pipe[0], &sig, 1) == 1 ? sig : 0;
 }
 
-static uint64_t from_now(float s)
-{
-    return clock_ns() + (uint64_t)((double)s * 1e9);
-}
+static uint64_t from_now(float s) { return clock_ns() + (uint64_t)((double)s * 1e9); }
 
 /* A second SIGINT is a person who does not want to wait. */
 static void drain_tick(struct app *app)
@@ -77,11 +74,9 @@ static void drain(struct app *app, struct http *h, int why)
              why == SIGINT ? "INT" : "TERM", (double)app->cfg.drain_delay,
              conns_count(app->conns));
     atomic_store(&app->state, APP_DRAINING);
-    for (uint64_t end = from_now(app->cfg.drain_delay); clock_ns() < end;)
-        drain_tick(app);
+    for (uint64_t end = from_now(app->cfg.drain_delay); clock_ns() < end;) drain_tick(app);
     http_refuse(h);
-    for (uint64_t end = clock_ns() + HANDSHAKE_NS; clock_ns() < end;)
-        drain_tick(app);
+    for (uint64_t end = clock_ns() + HANDSHAKE_NS; clock_ns() < end;) drain_tick(app);
     http_quiesce(h);
     log_info("drain.quiet", "connections=%d", conns_count(app->conns));
     int busy = 1;
@@ -115,8 +110,7 @@ static int serve(struct app *app, struct err *e)
         int sig = 0;
         app_set_catalog(app, c);
         log_info("ready", "addr=%s models=%d", where, catalog_count(c));
-        while (!sig)
-            sig = tick(app);
+        while (!sig) sig = tick(app);
         drain(app, h, sig);
     }
     http_stop(h);

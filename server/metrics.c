@@ -38,8 +38,7 @@ static inline uint64_t get(atomic_uint_fast64_t *x)
 static void observe(struct hist *h, const double *bounds, double x, uint64_t units)
 {
     int i = 0;
-    while (i < HIST_BUCKETS && x > bounds[i])
-        i++;
+    while (i < HIST_BUCKETS && x > bounds[i]) i++;
     add(&h->bucket[i], 1);
     add(&h->sum, units);
 }
@@ -48,8 +47,7 @@ void metrics_request(struct metrics *m, int route, enum metrics_method method, i
                      bool timed, uint64_t ns)
 {
     int code = 0;
-    while (code < METRICS_CODES - 1 && codes[code] != status)
-        code++;
+    while (code < METRICS_CODES - 1 && codes[code] != status) code++;
     add(&m->requests[route][method][code], 1);
     if (timed) observe(&m->duration[route], time_bounds, (double)ns * 1e-9, ns);
 }
@@ -74,8 +72,7 @@ void metrics_history(struct metrics *m, int32_t used, int32_t unknown, int32_t t
 void metrics_fallback(struct metrics *m, const char *reason)
 {
     int i = 0;
-    while (i < FALLBACK_OTHER && strcmp(fallback_names[i], reason) != 0)
-        i++;
+    while (i < FALLBACK_OTHER && strcmp(fallback_names[i], reason) != 0) i++;
     add(&m->fallback[i], 1);
 }
 
@@ -185,8 +182,7 @@ static int open_fds(void)
     DIR *d = opendir("/proc/self/fd");
     if (!d) return -1;
     int n = -1; /* the directory itself */
-    while (readdir(d))
-        n++;
+    while (readdir(d)) n++;
     closedir(d);
     return n - 2; /* "." and ".." */
 }

@@ -11,10 +11,7 @@
 #    define INTENT_VERSION "dev"
 #endif
 
-void ops_live(struct call *c)
-{
-    buf_puts(&c->out, "{\"status\":\"ok\"}\n");
-}
+void ops_live(struct call *c) { buf_puts(&c->out, "{\"status\":\"ok\"}\n"); }
 
 static void write_default_model(struct buf *b, const struct catalog *cat)
 {
@@ -86,22 +83,10 @@ static void write_models(struct buf *b, const struct catalog *cat, const char *n
     }
 }
 
-static double items_of(const struct gen_info *g)
-{
-    return (double)g->n_items;
-}
-static double recall_of(const struct gen_info *g)
-{
-    return g->recall;
-}
-static double version_of(const struct gen_info *g)
-{
-    return (double)g->version;
-}
-static double load_s_of(const struct gen_info *g)
-{
-    return g->load_ms * 1e-3;
-}
+static double items_of(const struct gen_info *g) { return (double)g->n_items; }
+static double recall_of(const struct gen_info *g) { return g->recall; }
+static double version_of(const struct gen_info *g) { return (double)g->version; }
+static double load_s_of(const struct gen_info *g) { return g->load_ms * 1e-3; }
 
 static void write_catalog(struct buf *b, struct app *app, const struct catalog *cat)
 {

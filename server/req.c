@@ -26,20 +26,13 @@ typedef void field_fn(struct parse *p, const char *ptr, const json_t *v);
 static const char *type_name(const json_t *v)
 {
     switch (json_typeof(v)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a fractional number";
-    case JSON_NULL:
-        return "null";
-    default:
-        return "a boolean";
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a fractional number";
+    case JSON_NULL: return "null";
+    default: return "a boolean";
     }
 }
 
@@ -251,8 +244,7 @@ static void set_history(struct parse *p, const char *ptr, const json_t *v)
             return;
     }
     sort_events(ev, n);
-    for (size_t i = 0; i < n; i++)
-        ids[i] = ev[i].id;
+    for (size_t i = 0; i < n; i++) ids[i] = ev[i].id;
     p->out->rec.history = ids;
     p->out->rec.n_history = (int32_t)n;
 }
@@ -344,8 +336,9 @@ static void set_merge(struct parse *p, const char *ptr, const json_t *v)
     X(user_id)                                                                                 \
     X(history)                                                                                 \
     X(limit)                                                                                   \
-    X(interests) X(candidates_per_interest) X(merge) X(exclude_seen) X(exclude_items)          \
-        X(unknown_items) X(fallback) X(model) X(explain)
+    X(interests)                                                                               \
+    X(candidates_per_interest)                                                                 \
+    X(merge) X(exclude_seen) X(exclude_items) X(unknown_items) X(fallback) X(model) X(explain)
 #define ENCODE_FIELDS(X) X(user_id) X(history) X(unknown_items) X(model) X(format)
 
 struct field {
@@ -378,8 +371,7 @@ static void read_field(struct parse *p, const struct field *fields, const struct
 {
     char ptr[80];
     pointer_step(ptr, sizeof ptr, key);
-    while (fields->name && strcmp(fields->name, key) != 0)
-        fields++;
+    while (fields->name && strcmp(fields->name, key) != 0) fields++;
     if (fields->name) fields->set(p, ptr, v);
     if (fields->name || !p->strict) return;
     const char *near = conf_nearest(names, key);

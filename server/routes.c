@@ -48,12 +48,8 @@ const struct route *routes_find(const char *path, const char **tail)
 int routes_index(const struct route *r)
 {
     int i = 0;
-    while (strcmp(names[i], r->name) != 0)
-        i++;
+    while (strcmp(names[i], r->name) != 0) i++;
     return i;
 }
 
-const char *const *routes_names(void)
-{
-    return names;
-}
+const char *const *routes_names(void) { return names; }

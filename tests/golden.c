@@ -99,8 +99,7 @@ static void read_batch(struct golden *r)
     if (!safet_find(r->file, "key_mask")) return;
     const int32_t *mask = golden_i32(r, "key_mask", r->in.N);
     r->key_ = xmalloc((size_t)r->in.N);
-    for (int32_t i = 0; i < r->in.N; i++)
-        r->key_[i] = (uint8_t)mask[i];
+    for (int32_t i = 0; i < r->in.N; i++) r->key_[i] = (uint8_t)mask[i];
     r->in.key = r->key_;
 }
 
@@ -112,8 +111,7 @@ void golden_load(const struct golden *r, struct params *ps)
         if (safet_find(r->file, p->name))
             memcpy(p->t.x, golden_f32(r, p->name, n), (size_t)n * sizeof(float));
         else
-            for (int64_t j = 0; j < n; j++)
-                p->t.x[j] = 0.5f;
+            for (int64_t j = 0; j < n; j++) p->t.x[j] = 0.5f;
     }
 }
 

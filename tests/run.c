@@ -38,8 +38,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (known(argv[i])) continue;
         fprintf(stderr, "no suite named %s; there are:", argv[i]);
-        for (int s = 0; s < n_suites; s++)
-            fprintf(stderr, " %s", suites[s].name);
+        for (int s = 0; s < n_suites; s++) fprintf(stderr, " %s", suites[s].name);
         fputc('\n', stderr);
         return 2;
     }

@@ -10,6 +10,7 @@
 #pragma once
 #include "core/ad/tape.h"
 
-typedef struct ten *ad_build_fn(struct tape *tp, struct params *ps, void *ctx); /* the loss, [1,1] */
+typedef struct ten *ad_build_fn(struct tape *tp, struct params *ps,
+                                void *ctx); /* the loss, [1,1] */
 double ad_gradcheck(struct params *ps, ad_build_fn *build, void *ctx, float eps, int n_probe,
                     uint64_t seed);

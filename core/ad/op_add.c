@@ -54,8 +54,8 @@ static void add_backward(struct tape *tp, const struct ten *y, void *saved)
 
 struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b)
 {
-    REQUIRE(a->rows == b->rows && a->cols == b->cols, "add: a [%d,%d], b [%d,%d]", a->rows, a->cols,
-            b->rows, b->cols);
+    REQUIRE(a->rows == b->rows && a->cols == b->cols, "add: a [%d,%d], b [%d,%d]", a->rows,
+            a->cols, b->rows, b->cols);
     struct add *c = ARENA_NEW(tape_arena(tp), struct add, 1);
     *c = (struct add){ tape_ten(tp, a->rows, a->cols, a->g || b->g), a, b };
     par_for(tape_pool(tp), row_blocks(size(a), CHUNK), add_block, c);
@@ -77,8 +77,8 @@ static void add_rows_block(void *ctx, int block, int worker)
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int64_t D = c->x->cols;
     for (int64_t i = s.first; i < s.first + s.n; i++) {
-        REQUIRE(c->row[i] >= 0 && c->row[i] < c->table->rows, "add_rows: row %d of %d", c->row[i],
-                c->table->rows);
+        REQUIRE(c->row[i] >= 0 && c->row[i] < c->table->rows, "add_rows: row %d of %d",
+                c->row[i], c->table->rows);
         num->vec->add(c->y->x + i * D, c->x->x + i * D, c->table->x + c->row[i] * D, D);
     }
 }

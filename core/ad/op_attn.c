@@ -25,8 +25,9 @@ static void forward_group(void *ctx, int block, int worker)
     const int32_t b = c->group[block], first = c->sp->cu[b];
     const struct row_span rows = { first, c->sp->cu[c->group[block + 1]] - first };
     rows_clear_grad(c->y, rows);
-    num->attn->fwd(c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b, c->group[block + 1] - b,
-                   &c->cfg, c->scratch + (size_t)worker * c->n_scratch);
+    num->attn->fwd(c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b,
+                   c->group[block + 1] - b, &c->cfg,
+                   c->scratch + (size_t)worker * c->n_scratch);
 }
 
 static void backward_group(void *ctx, int block, int worker)
@@ -34,7 +35,8 @@ static void backward_group(void *ctx, int block, int worker)
     const struct attn *c = ctx;
     const int32_t b = c->group[block];
     num->attn->bwd(c->qkv->g, c->y->g, c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b,
-                   c->group[block + 1] - b, &c->cfg, c->scratch + (size_t)worker * c->n_scratch);
+                   c->group[block + 1] - b, &c->cfg,
+                   c->scratch + (size_t)worker * c->n_scratch);
 }
 
 static void run(struct tape *tp, struct attn *c, par_fn *fn)
@@ -88,7 +90,7 @@ struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, 
                                   .causal = causal,
                                   .drop = dropping ? drop_make(tape_drop_key(tp), p_drop)
                                                    : drop_none() };
-    if (qkv->g) c->lse = ARENA_NEW(mem, float, (size_t)sp->N * (size_t)H);
+    if (qkv->g) c->lse = ARENA_NEW(mem, float, (size_t)sp->N *(size_t)H);
     c->group = ARENA_NEW(mem, int32_t, (size_t)sp->B + 1);
     c->n_scratch = (num->attn->scratch(&c->cfg, make_groups(c, sp)) + 15) / 16 * 16;
     run(tp, c, forward_group);

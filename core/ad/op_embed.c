@@ -48,8 +48,8 @@ struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struc
     REQUIRE(!pos || pos->cols == item->cols, "embed: items %d wide, positions %d", item->cols,
             pos->cols);
     struct embed *c = ARENA_NEW(tape_arena(tp), struct embed, 1);
-    *c = (struct embed){ tape_ten_uncleared(tp, N, item->cols, item->g || (pos && pos->g)), item, pos, id,
-                         pos_id };
+    *c = (struct embed){ tape_ten_uncleared(tp, N, item->cols, item->g || (pos && pos->g)),
+                         item, pos, id, pos_id };
     par_for(tape_pool(tp), row_blocks(N, ROWS), forward_block, c);
     tape_push(tp, c->y, backward, c, "embed");
     return c->y;

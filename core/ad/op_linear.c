@@ -99,7 +99,7 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     c->dh = ARENA_NEW(mem, float, (size_t)par_threads(pool) * ROWS * (size_t)O);
     c->partial = ARENA_NEW(mem, float, (size_t)(chunks - 1) * (size_t)(I + 1) * (size_t)O);
     if (c->x->g) {
-        c->wt = ARENA_NEW(mem, float, (size_t)I * (size_t)O);
+        c->wt = ARENA_NEW(mem, float, (size_t)I *(size_t)O);
         num->vec->transpose(c->wt, c->w->x, I, O);
     }
     par_for(pool, chunks, backward_chunk, c);
@@ -107,9 +107,11 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     arena_release(mem, m);
 }
 
-struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b, enum act act)
+struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b,
+                      enum act act)
 {
-    REQUIRE(x->cols == w->rows, "linear: x [%d,%d], w [%d,%d]", x->rows, x->cols, w->rows, w->cols);
+    REQUIRE(x->cols == w->rows, "linear: x [%d,%d], w [%d,%d]", x->rows, x->cols, w->rows,
+            w->cols);
     REQUIRE(!b || (b->rows == 1 && b->cols == w->cols), "linear: b [%d,%d], w [%d,%d]", b->rows,
             b->cols, w->rows, w->cols);
     struct linear *c = ARENA_NEW0(tape_arena(tp), struct linear, 1);
@@ -118,7 +120,7 @@ struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten 
         .y = tape_ten_uncleared(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
     };
     if (wants && act == ACT_GELU)
-        c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows * (size_t)w->cols);
+        c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows *(size_t)w->cols);
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
     tape_push(tp, c->y, backward, c, "linear");
     return c->y;

@@ -34,8 +34,8 @@ static void da_block(void *ctx, int block, int worker)
     struct matmul *c = ctx;
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
-    num->mm->nn(c->a->g + r * D, D, c->y->g + r * C, C, c->sb, D, NULL, block_rows(c->a, block), D,
-                C, true);
+    num->mm->nn(c->a->g + r * D, D, c->y->g + r * C, C, c->sb, D, NULL, block_rows(c->a, block),
+                D, C, true);
 }
 
 static void db_block(void *ctx, int block, int worker)

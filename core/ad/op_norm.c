@@ -20,9 +20,9 @@ static void forward_block(void *ctx, int block, int worker)
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int64_t D = c->x->cols, o = s.first * D;
     rows_clear_grad(c->y, s);
-    num->norm->fwd(c->y->x + o, c->xhat ? c->xhat + o : NULL, c->rstd ? c->rstd + s.first : NULL,
-                   c->x->x + o, c->r ? c->r->x + o : NULL, c->gain->x, c->bias->x, s.n, D, s.first,
-                   &c->drop);
+    num->norm->fwd(c->y->x + o, c->xhat ? c->xhat + o : NULL,
+                   c->rstd ? c->rstd + s.first : NULL, c->x->x + o, c->r ? c->r->x + o : NULL,
+                   c->gain->x, c->bias->x, s.n, D, s.first, &c->drop);
 }
 
 static void backward_block(void *ctx, int block, int worker)
@@ -55,7 +55,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 static struct ten *norm_op(struct tape *tp, struct ten *x, struct ten *r, struct drop drop,
                            struct ten *gain, struct ten *bias, const char *op)
 {
-    REQUIRE(gain->rows == 1 && gain->cols == x->cols && bias->rows == 1 && bias->cols == x->cols,
+    REQUIRE(gain->rows == 1 && gain->cols == x->cols && bias->rows == 1 &&
+                bias->cols == x->cols,
             "%s: x [%d,%d], gain [%d,%d], bias [%d,%d]", op, x->rows, x->cols, gain->rows,
             gain->cols, bias->rows, bias->cols);
     struct norm *c = ARENA_NEW0(tape_arena(tp), struct norm, 1);
@@ -67,7 +68,7 @@ static struct ten *norm_op(struct tape *tp, struct ten *x, struct ten *r, struct
                         .bias = bias,
                         .drop = drop };
     if (wants) {
-        c->xhat = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows * (size_t)x->cols);
+        c->xhat = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows *(size_t)x->cols);
         c->rstd = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows);
     }
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
@@ -86,6 +87,6 @@ struct ten *ad_add_norm(struct tape *tp, struct ten *x, struct ten *r, float p_d
     REQUIRE(x->rows == r->rows && x->cols == r->cols, "add_norm: x [%d,%d], r [%d,%d]", x->rows,
             x->cols, r->rows, r->cols);
     bool dropping = tape_training(tp) && p_drop > 0;
-    return norm_op(tp, x, r, dropping ? drop_make(tape_drop_key(tp), p_drop) : drop_none(), gain,
-                   bias, "add_norm");
+    return norm_op(tp, x, r, dropping ? drop_make(tape_drop_key(tp), p_drop) : drop_none(),
+                   gain, bias, "add_norm");
 }

@@ -14,7 +14,10 @@ static int32_t block_end(const struct seqpack *sp, int block)
     return hi < sp->B ? hi : sp->B;
 }
 
-static float *row(float *x, int32_t i, int32_t cols) { return x ? x + (int64_t)i * cols : NULL; }
+static float *row(float *x, int32_t i, int32_t cols)
+{
+    return x ? x + (int64_t)i * cols : NULL;
+}
 
 /* ---- s[i] = scale x[i].q[b] ---- */
 
@@ -31,8 +34,8 @@ static void dot_block(void *ctx, int block, int worker)
     int32_t D = c->x->cols;
     for (int32_t b = block * SEQS; b < block_end(c->sp, block); b++) {
         int32_t i = c->sp->cu[b];
-        num->seg->dot(c->s->x + i, row(c->x->x, i, D), row(c->q->x, b, D), c->sp->cu[b + 1] - i, D,
-                      c->scale);
+        num->seg->dot(c->s->x + i, row(c->x->x, i, D), row(c->q->x, b, D), c->sp->cu[b + 1] - i,
+                      D, c->scale);
     }
 }
 

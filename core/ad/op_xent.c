@@ -19,13 +19,13 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1024,    /* with ROWS: logits of a quarter megabyte */
-    ROWS = 64,       /* rows of q at once: enough for the products to run at full speed */
-    MIN_ROWS = 32,   /* fewer for large tables: the tiles of a block should fit TILES */
-    TILES = 1 << 20, /* floats */
+    CHUNK = 1024,        /* with ROWS: logits of a quarter megabyte */
+    ROWS = 64,           /* rows of q at once: enough for the products to run at full speed */
+    MIN_ROWS = 32,       /* fewer for large tables: the tiles of a block should fit TILES */
+    TILES = 1 << 20,     /* floats */
     STRIDE = CHUNK + 16, /* of a tile's rows for K > 1: a power of two would share cache sets */
-    COLS = 128,      /* columns of win_rows while their part of the table is in the first level */
-    RUN = 1 << 15    /* floats per block of the final addition */
+    COLS = 128,   /* columns of win_rows while their part of the table is in the first level */
+    RUN = 1 << 15 /* floats per block of the final addition */
 };
 
 struct xent {
@@ -41,11 +41,11 @@ struct pass {
     struct xent *op;
     int32_t b0, n_b, n_r; /* sequences [b0, b0+n_b), n_r = n_b K rows of q from b0 K on */
     int32_t n_chunks;
-    bool keep;     /* all tiles stay for dtable, otherwise one per worker */
-    float *tile;   /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
-    int32_t *win;  /* the same shape: which of the K it was; NULL: K = 1 */
-    float *logits; /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
-    float *part; /* [n_chunks, n_r, D] tile times table */
+    bool keep;        /* all tiles stay for dtable, otherwise one per worker */
+    float *tile;      /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
+    int32_t *win;     /* the same shape: which of the K it was; NULL: K = 1 */
+    float *logits;    /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
+    float *part;      /* [n_chunks, n_r, D] tile times table */
     float *max, *sum; /* [n_b, n_chunks] of each tile's rows */
     float *factor;    /* [n_b, n_chunks] exp(max - lse) / B */
     float *logit;     /* [n_b] of the target */
@@ -116,8 +116,8 @@ static void logits_chunk(void *ctx, int chunk, int worker)
         if (!op->y->g)
             num->loss->sum_best(max, sum, xb, K, w, w);
         else if (win)
-            num->loss->exp_best(max, sum, e + (int64_t)b * STRIDE, win + (int64_t)b * STRIDE, xb, K,
-                                w, w);
+            num->loss->exp_best(max, sum, e + (int64_t)b * STRIDE, win + (int64_t)b * STRIDE,
+                                xb, K, w, w);
         else
             num->loss->exp_row(max, sum, xb, w);
     }
@@ -154,8 +154,8 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
     int32_t w = width(c, chunk);
     bool add = c->b0 > 0;
     if (c->win)
-        num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE, D,
-                            add);
+        num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE,
+                            D, add);
     else
         num->mm->tn(dtable, D, c->tile + at, w, scaled, D, w, D, c->n_r, add);
 }
@@ -215,13 +215,13 @@ static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
     c.tile = ARENA_NEW(mem, float, tiles);
     if (op->K > 1) {
         c.win = ARENA_NEW(mem, int32_t, tiles);
-        c.logits = ARENA_NEW(mem, float, rows * CHUNK * workers);
+        c.logits = ARENA_NEW(mem, float, rows *CHUNK *workers);
     }
     if (op->dq) c.part = ARENA_NEW(mem, float, rows * op->D * chunks);
     if (op->dtable) c.scaled = ARENA_NEW(mem, float, rows * op->D * workers);
-    c.max = ARENA_NEW(mem, float, n_b * chunks);
-    c.sum = ARENA_NEW(mem, float, n_b * chunks);
-    c.factor = ARENA_NEW(mem, float, n_b * chunks);
+    c.max = ARENA_NEW(mem, float, n_b *chunks);
+    c.sum = ARENA_NEW(mem, float, n_b *chunks);
+    c.factor = ARENA_NEW(mem, float, n_b *chunks);
     c.logit = ARENA_NEW(mem, float, n_b);
     c.best = ARENA_NEW(mem, int32_t, n_b);
     return c;
@@ -275,11 +275,13 @@ struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int
                     int32_t K)
 {
     REQUIRE(K > 0 && q->rows > 0 && q->rows % K == 0 && q->cols == table->cols,
-            "xent: q [%d,%d], table [%d,%d], K %d", q->rows, q->cols, table->rows, table->cols, K);
+            "xent: q [%d,%d], table [%d,%d], K %d", q->rows, q->cols, table->rows, table->cols,
+            K);
     struct arena *mem = tape_arena(tp);
     struct ten *y = tape_ten(tp, 1, 1, q->g || table->g);
     struct xent *op = ARENA_NEW(mem, struct xent, 1);
-    *op = (struct xent){ y, q, table, target, q->rows / K, K, table->rows, q->cols, NULL, NULL };
+    *op =
+        (struct xent){ y, q, table, target, q->rows / K, K, table->rows, q->cols, NULL, NULL };
     for (int32_t b = 0; b < op->B; b++)
         REQUIRE(target[b] >= 0 && target[b] < op->V, "xent: target %d of %d", target[b], op->V);
     if (q->g) op->dq = ARENA_NEW(mem, float, (int64_t)q->rows * q->cols);

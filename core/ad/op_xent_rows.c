@@ -59,7 +59,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 static struct ten *xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K,
                               const char *op)
 {
-    REQUIRE(K > 0 && x->rows % K == 0, "%s: x [%d,%d] in groups of %d", op, x->rows, x->cols, K);
+    REQUIRE(K > 0 && x->rows % K == 0, "%s: x [%d,%d] in groups of %d", op, x->rows, x->cols,
+            K);
     struct arena *mem = tape_arena(tp);
     int32_t B = x->rows / K;
     for (int32_t b = 0; b < B; b++)

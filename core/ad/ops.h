@@ -14,7 +14,8 @@ enum act { ACT_NONE, ACT_GELU, ACT_RELU }; /* gelu: x/2 (1 + erf(x / sqrt 2)) */
 struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struct ten *pos,
                      const int32_t *pos_id, int32_t N);
 /* y = act(x w + b)                      x [N,I], w [I,O], b [1,O] or NULL, y [N,O] */
-struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b, enum act act);
+struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b,
+                      enum act act);
 /* y = LN(x) * gain + bias, biased variance, eps 1e-12 inside the root; gain, bias [1,D] */
 struct ten *ad_norm(struct tape *tp, struct ten *x, struct ten *gain, struct ten *bias);
 /* y = LN(x + dropout(r)) * gain + bias: the residual step of a post-LN block, one pass */
@@ -23,10 +24,10 @@ struct ten *ad_add_norm(struct tape *tp, struct ten *x, struct ten *r, float p_d
 /* y = x * keep / (1 - p); the identity (returns x) when not training or p = 0 */
 struct ten *ad_dropout(struct tape *tp, struct ten *x, float p);
 struct ten *ad_act(struct tape *tp, struct ten *x, enum act act);
-struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b);           /* same shape */
+struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b); /* same shape */
 struct ten *ad_add_rows(struct tape *tp, struct ten *x, struct ten *table, const int32_t *row);
-                                                  /* y[i] = x[i] + table[row[i]] */
-struct ten *ad_scale(struct tape *tp, struct ten *x, float s);               /* y = s x */
+/* y[i] = x[i] + table[row[i]] */
+struct ten *ad_scale(struct tape *tp, struct ten *x, float s); /* y = s x */
 
 /* ---- structure of the batch ---- */
 
@@ -49,7 +50,7 @@ struct ten *ad_seg_mix(struct tape *tp, struct ten *a, struct ten *p, struct ten
 /* ---- products and losses ---- */
 
 struct ten *ad_matmul_nt(struct tape *tp, struct ten *a, struct ten *b, float scale);
-                                              /* y = scale a b^T   a [M,D], b [C,D], y [M,C] */
+/* y = scale a b^T   a [M,D], b [C,D], y [M,C] */
 struct ten *ad_softmax(struct tape *tp, struct ten *x); /* over each row */
 /* Full softmax cross-entropy against a table, never holding B x V:
  *   logit[b,v] = max_k q[b*K+k].table[v]     q [B*K,D], table [V,D], target [B] in [0,V)

@@ -9,7 +9,8 @@
 
 struct opt_cfg {
     float lr, beta1, beta2, eps;
-    float weight_decay; /* L2 added to the gradient of parameters with decay (Adam, not AdamW) */
+    float
+        weight_decay; /* L2 added to the gradient of parameters with decay (Adam, not AdamW) */
 };
 struct opt_adam;
 struct opt_adam *opt_new(const struct params *ps, struct opt_cfg cfg);

@@ -97,9 +97,9 @@ void params_init(struct params *ps, uint64_t seed)
         enum init_kind kind = ps->e[i].kind;
         struct rng r = rng_make(seed ^ name_hash(p->name), RNG_INIT);
         for (size_t j = 0; j < size_of(p); j++)
-            p->t.x[j] = kind == INIT_NORMAL ? ps->e[i].std * rng_normal(&r) :
-                        kind == INIT_ONE    ? 1.0f :
-                                              0.0f;
+            p->t.x[j] = kind == INIT_NORMAL ? ps->e[i].std * rng_normal(&r)
+                        : kind == INIT_ONE  ? 1.0f
+                                            : 0.0f;
     }
 }
 
@@ -113,7 +113,8 @@ void params_copy(struct params *dst, const struct params *src)
 {
     REQUIRE(dst->n == src->n, "%d parameters into %d", src->n, dst->n);
     for (int32_t i = 0; i < src->n; i++) {
-        REQUIRE(size_of(dst->e[i].p) == size_of(src->e[i].p), "%s differs in size", src->e[i].p->name);
+        REQUIRE(size_of(dst->e[i].p) == size_of(src->e[i].p), "%s differs in size",
+                src->e[i].p->name);
         memcpy(dst->e[i].p->t.x, src->e[i].p->t.x, size_of(src->e[i].p) * sizeof(float));
     }
 }

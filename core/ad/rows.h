@@ -10,7 +10,10 @@ struct row_span {
     int32_t n;     /* rows, at least 1 */
 };
 
-static inline int row_blocks(int64_t rows, int32_t per) { return (int)((rows + per - 1) / per); }
+static inline int row_blocks(int64_t rows, int32_t per)
+{
+    return (int)((rows + per - 1) / per);
+}
 static inline struct row_span row_span(int64_t rows, int32_t per, int block)
 {
     int64_t first = (int64_t)block * per, left = rows - first;

@@ -4,4 +4,5 @@
 #include "core/ad/tape.h"
 
 /* table->g[row[i]] += g[i], g [n,D].  Split over columns: each sum is made in the order of i. */
-void scatter_add(struct par *pool, struct ten *table, const int32_t *row, const float *g, int32_t n);
+void scatter_add(struct par *pool, struct ten *table, const int32_t *row, const float *g,
+                 int32_t n);

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 struct ten {
-    float *x;           /* [rows, cols] */
-    float *g;           /* gradient, same shape, zeroed when made; NULL: constant */
+    float *x; /* [rows, cols] */
+    float *g; /* gradient, same shape, zeroed when made; NULL: constant */
     int32_t rows, cols;
 };
 
@@ -26,15 +26,15 @@ struct ten {
 
 /* A learned matrix.  Owned by struct params; x and g live as long as it does. */
 struct param {
-    char *name; /* "layers.0.attn.qkv.weight": the name in safetensors files */
-    struct ten t; /* t.g is always allocated for trainable sets, NULL in serving */
+    char *name;     /* "layers.0.attn.qkv.weight": the name in safetensors files */
+    struct ten t;   /* t.g is always allocated for trainable sets, NULL in serving */
     uint32_t group; /* bit of the group it learns with */
     bool decay;     /* weight decay applies (weights yes; biases, norms no) */
 };
 
 enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL };
 
-struct params; /* an ordered list of struct param */
+struct params;                             /* an ordered list of struct param */
 struct params *params_new(bool trainable); /* trainable: gradients are allocated */
 void params_free(struct params *ps);
 /* Declares [rows, cols]; x is filled by params_init or by a loader.  Names must be unique. */
@@ -43,8 +43,9 @@ struct param *params_add(struct params *ps, const char *name, int32_t rows, int3
 int32_t params_count(const struct params *ps);
 struct param *params_at(const struct params *ps, int32_t i);
 struct param *params_find(const struct params *ps, const char *name); /* or NULL */
-int64_t params_size(const struct params *ps);                        /* number of floats */
-void params_init(struct params *ps, uint64_t seed); /* by kind; the bits depend on seed and name */
+int64_t params_size(const struct params *ps);                         /* number of floats */
+void params_init(struct params *ps,
+                 uint64_t seed); /* by kind; the bits depend on seed and name */
 void params_zero_grad(struct params *ps);
 void params_copy(struct params *dst, const struct params *src); /* x only; same declarations */
 
@@ -63,7 +64,8 @@ void tape_backward(struct tape *tp, struct ten *y);
 struct arena *tape_arena(struct tape *tp);
 struct par *tape_pool(struct tape *tp);
 bool tape_training(const struct tape *tp);
-uint64_t tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */
+uint64_t
+tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */
 /* A new [rows, cols]; x not filled; g allocated and zeroed when wants_grad. */
 struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
 /* The same with g not cleared: the op's forward blocks must do it (rows_clear_grad in rows.h), so that
@@ -73,7 +75,7 @@ struct ten *tape_ten_uncleared(struct tape *tp, int32_t rows, int32_t cols, bool
 void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, const char *op);
 /* A constant view of caller's memory, which must outlive the step. */
 struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t cols);
-int32_t tape_nodes(const struct tape *tp); /* recorded so far */
+int32_t tape_nodes(const struct tape *tp);             /* recorded so far */
 const char *tape_op(const struct tape *tp, int32_t i); /* name of node i */
 /* The parameter as a tensor of this step: with g only if its group learns now. */
 struct ten *ad_param(struct tape *tp, struct param *p);

@@ -299,8 +299,7 @@ int ann_recall(double *recall, const struct ann *a, const float *queries, int32_
                             &(struct ann_params){ .ef_search = ef_search }, e);
         if (rc < 0) break;
         /* The two ways add up a dot product in the same order, so equal rows score equal bits. */
-        for (int32_t j = 0; j < k && found[j] >= truth[k - 1]; j++)
-            hits++;
+        for (int32_t j = 0; j < k && found[j] >= truth[k - 1]; j++) hits++;
     }
     *recall = rc < 0 ? 0 : (double)hits / ((double)nq * k);
     free(truth);
@@ -309,27 +308,12 @@ int ann_recall(double *recall, const struct ann *a, const float *queries, int32_
     return rc;
 }
 
-const char *ann_type(const struct ann *a)
-{
-    return a->type;
-}
+const char *ann_type(const struct ann *a) { return a->type; }
 
-int32_t ann_count(const struct ann *a)
-{
-    return a->V;
-}
+int32_t ann_count(const struct ann *a) { return a->V; }
 
-int32_t ann_dim(const struct ann *a)
-{
-    return a->D;
-}
+int32_t ann_dim(const struct ann *a) { return a->D; }
 
-int32_t ann_ef(const struct ann *a)
-{
-    return a->ef;
-}
+int32_t ann_ef(const struct ann *a) { return a->ef; }
 
-const float *ann_rows(const struct ann *a)
-{
-    return annf_rows(a->index);
-}
+const float *ann_rows(const struct ann *a) { return annf_rows(a->index); }

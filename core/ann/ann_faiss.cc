@@ -173,8 +173,7 @@ class Search {
         faiss::SearchParameters p;
         p.sel = &selector;
         call(flat, query(first), n, k, excluded.n > 0 ? &p : nullptr);
-        for (int32_t i = 0; i < n; i++)
-            copy_out(ids, scores, first + i, i, k);
+        for (int32_t i = 0; i < n; i++) copy_out(ids, scores, first + i, i, k);
     }
 
     void by_graph(int32_t *ids, float *scores, int32_t first, int32_t n)
@@ -193,8 +192,7 @@ class Search {
         for (int32_t i = 0; i < n; i++)
             if (copy_out(ids, scores, first + i, i, k) < owed)
                 scratch.retry.push_back(first + i);
-        for (int32_t i : scratch.retry)
-            by_scan(ids, scores, i, 1);
+        for (int32_t i : scratch.retry) by_scan(ids, scores, i, 1);
     }
 
     static void call(const faiss::Index *target, const float *x, int32_t n, int32_t k,
@@ -236,7 +234,4 @@ const float *annf_rows(const FaissIndex_H *index)
     return flat ? flat->get_xb() : nullptr;
 }
 
-void annf_single_thread(void)
-{
-    omp_set_num_threads(1);
-}
+void annf_single_thread(void) { omp_set_num_threads(1); }

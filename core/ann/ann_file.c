@@ -161,8 +161,7 @@ static int check_graph(struct ann_file *f, struct cursor *c, int32_t V, struct e
         if (n_levels < 1 || (size_t)n_levels >= g.cum.n)
             return bad(e, "a node's level is out of range");
     }
-    for (size_t i = 0; i < (size_t)V; i++)
-        TRY(check_node(&g, V, i, e));
+    for (size_t i = 0; i < (size_t)V; i++) TRY(check_node(&g, V, i, e));
     if (entry < 0 || entry >= V || i32_at(&g.level, (size_t)entry) - 1 != max_level)
         return bad(e, "the entry point is out of range");
     if (ef_construction < 1 || ef_construction > MAX_EF || ef_search < 1 ||

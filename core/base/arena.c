@@ -12,11 +12,11 @@
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #    include <sanitizer/asan_interface.h>
-#    define POISON(p, n) ASAN_POISON_MEMORY_REGION(p, n)
+#    define POISON(p, n)   ASAN_POISON_MEMORY_REGION(p, n)
 #    define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
 enum { GAP = 64 }; /* poisoned space after each piece, so that overruns are seen */
 #else
-#    define POISON(p, n) ((void)0)
+#    define POISON(p, n)   ((void)0)
 #    define UNPOISON(p, n) ((void)0)
 enum { GAP = 0 };
 #endif
@@ -139,7 +139,8 @@ void arena_reset(struct arena *a)
 {
     size_t high = a->high;
     a->high = 0;
-    if (high > a->top->size || a->top->prev) { /* it grew: one block that would have held everything */
+    if (high > a->top->size ||
+        a->top->prev) { /* it grew: one block that would have held everything */
         for (struct block *b = a->top, *prev; b; b = prev) {
             prev = b->prev;
             block_free(b);

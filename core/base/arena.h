@@ -30,5 +30,5 @@ void arena_reset(struct arena *a);
 size_t arena_used(const struct arena *a);
 size_t arena_peak(const struct arena *a); /* most bytes in use at once since arena_new */
 
-#define ARENA_NEW(a, type, n) ((type *)arena_alloc((a), (size_t)(n) * sizeof(type)))
+#define ARENA_NEW(a, type, n)  ((type *)arena_alloc((a), (size_t)(n) * sizeof(type)))
 #define ARENA_NEW0(a, type, n) ((type *)arena_zalloc((a), (size_t)(n) * sizeof(type)))

@@ -116,7 +116,8 @@ static int set_number(const struct opt *o, void *cfg, const char *v, struct err 
         hi = (double)(float)hi;
     }
     if (x < lo || x > hi)
-        return err_set(e, ERR_CONFIG, "%s = %s: must be from %g to %g", o->key, v, o->lo, o->hi);
+        return err_set(e, ERR_CONFIG, "%s = %s: must be from %g to %g", o->key, v, o->lo,
+                       o->hi);
     if (o->type == OPT_T_INT) *(int32_t *)member(o, cfg) = (int32_t)x;
     if (o->type == OPT_T_I64) *(int64_t *)member(o, cfg) = strtoll(v, NULL, 10);
     if (o->type == OPT_T_FLOAT) *(float *)member(o, cfg) = (float)x;
@@ -142,7 +143,8 @@ static int unknown_key(const struct opt *o, const char *key, struct err *e)
     return err_set(e, ERR_CONFIG, "unknown key '%s'", key);
 }
 
-int conf_set(const struct opt *opts, void *cfg, const char *key, const char *value, struct err *e)
+int conf_set(const struct opt *opts, void *cfg, const char *key, const char *value,
+             struct err *e)
 {
     const struct opt *o = conf_find(opts, key);
     if (!o) return unknown_key(opts, key, e);
@@ -188,8 +190,8 @@ static int set_flag(const struct opt *o, void *cfg, const char *key, const char 
 }
 
 /* One "--key[=value]"; *used_next tells that next was taken as the value. */
-static int flag(const struct opt *o, void *cfg, const char *arg, const char *next, bool *used_next,
-                struct err *e)
+static int flag(const struct opt *o, void *cfg, const char *arg, const char *next,
+                bool *used_next, struct err *e)
 {
     char key[64];
     size_t len = strcspn(arg, "=");
@@ -201,7 +203,8 @@ static int flag(const struct opt *o, void *cfg, const char *arg, const char *nex
     if (x && x->type == OPT_T_BOOL) return set_flag(o, cfg, key, "true", e);
     if (!x && strncmp(key, "no-", 3) == 0) {
         const struct opt *negated = conf_find(o, key + 3);
-        if (negated && negated->type == OPT_T_BOOL) return set_flag(o, cfg, key + 3, "false", e);
+        if (negated && negated->type == OPT_T_BOOL)
+            return set_flag(o, cfg, key + 3, "false", e);
     }
     if (!x) return set_flag(o, cfg, key, "", e); /* says what is nearest */
     if (!next) return err_set(e, ERR_USAGE, "--%s needs a value", key);
@@ -270,7 +273,8 @@ static int tell_section(struct ini_ctx *c, char *line)
     char *close = *line == '[' ? strchr(line, ']') : NULL;
     if (!close) return 0;
     *close = '\0';
-    if (c->fn(c->ctx, line + 1, NULL, NULL, c->line, c->e) < 0) err_ctx(c->e, "%s:%d", c->path, c->line);
+    if (c->fn(c->ctx, line + 1, NULL, NULL, c->line, c->e) < 0)
+        err_ctx(c->e, "%s:%d", c->path, c->line);
     *close = ']';
     return c->e->code;
 }
@@ -286,8 +290,8 @@ static char *next_line(char *out, int n, void *stream)
     if (len + 1 == (size_t)n && out[len - 1] != '\n' && skip_line(c->f)) {
         char first = out[strspn(out, " \t")];
         if (first != '#' && first != ';')
-            (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path, c->line,
-                          n - 1);
+            (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path,
+                          c->line, n - 1);
     }
     return c->e->code || tell_section(c, out) < 0 ? NULL : out;
 }
@@ -305,13 +309,14 @@ int conf_ini(const char *path, conf_ini_fn *fn, void *ctx, struct err *e)
     struct err local = { 0 };
     struct ini_ctx c = { fn, ctx, path, fopen(path, "r"), 0, e ? e : &local };
     if (!c.f) return err_sys(e, ERR_CONFIG, "%s", path);
-    int bad = ini_parse_stream(next_line, &c, on_ini, &c); /* reads on after an error: next_line ends it */
+    int bad = ini_parse_stream(next_line, &c, on_ini,
+                               &c); /* reads on after an error: next_line ends it */
     if (ferror(c.f)) (void)err_sys(c.e, ERR_CONFIG, "reading %s", path);
     fclose(c.f);
     if (c.e->code) return c.e->code;
     if (bad != 0)
-        return err_set(e, ERR_CONFIG, "%s:%d: expected [section], key = value or # comment", path,
-                       bad);
+        return err_set(e, ERR_CONFIG, "%s:%d: expected [section], key = value or # comment",
+                       path, bad);
     return 0;
 }
 

@@ -18,18 +18,27 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum opt_type { OPT_T_END, OPT_T_BOOL, OPT_T_INT, OPT_T_I64, OPT_T_FLOAT, OPT_T_STR, OPT_T_CHOICE };
+enum opt_type {
+    OPT_T_END,
+    OPT_T_BOOL,
+    OPT_T_INT,
+    OPT_T_I64,
+    OPT_T_FLOAT,
+    OPT_T_STR,
+    OPT_T_CHOICE
+};
 
 struct opt {
     const char *key;
     enum opt_type type;
     size_t off;
-    const char *def; /* as text; NULL: zero / no string */
-    double lo, hi;   /* inclusive range of numbers */
+    const char *def;     /* as text; NULL: zero / no string */
+    double lo, hi;       /* inclusive range of numbers */
     const char *choices; /* "a|b|c": the value is the index */
     const char *help;
 };
 
+/* clang-format off */
 #define OPT_BOOL(S, m, d, h) { #m, OPT_T_BOOL, offsetof(S, m), d, 0, 0, NULL, h }        /* bool */
 #define OPT_INT(S, m, d, lo, hi, h) { #m, OPT_T_INT, offsetof(S, m), d, lo, hi, NULL, h } /* int32_t */
 #define OPT_I64(S, m, d, lo, hi, h) { #m, OPT_T_I64, offsetof(S, m), d, lo, hi, NULL, h } /* int64_t */
@@ -37,9 +46,10 @@ struct opt {
 #define OPT_STR(S, m, d, h) { #m, OPT_T_STR, offsetof(S, m), d, 0, 0, NULL, h }           /* char * */
 #define OPT_CHOICE(S, m, d, c, h) { #m, OPT_T_CHOICE, offsetof(S, m), d, 0, 0, c, h }     /* int32_t */
 #define OPT_END { NULL, OPT_T_END, 0, NULL, 0, 0, NULL, NULL }
+/* clang-format on */
 
 void conf_defaults(const struct opt *o, void *cfg);
-void conf_free(const struct opt *o, void *cfg); /* frees the strings */
+void conf_free(const struct opt *o, void *cfg);                    /* frees the strings */
 const struct opt *conf_find(const struct opt *o, const char *key); /* '-' equals '_'; or NULL */
 NODISCARD int conf_set(const struct opt *o, void *cfg, const char *key, const char *value,
                        struct err *e);
@@ -58,4 +68,5 @@ NODISCARD int conf_env(const struct opt *o, void *cfg, const char *prefix, struc
 typedef int conf_ini_fn(void *ctx, const char *section, const char *key, const char *value,
                         int line, struct err *e);
 NODISCARD int conf_ini(const char *path, conf_ini_fn *fn, void *ctx, struct err *e);
-void conf_help(const struct opt *o, FILE *f); /* a line each: --key VALUE  help (default, range) */
+/* A line each: --key VALUE  help (default, range). */
+void conf_help(const struct opt *o, FILE *f);

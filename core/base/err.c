@@ -7,10 +7,9 @@
 static const struct {
     int http;
     const char *slug, *title;
-} table[] = {
-    [ERR_NONE] = { 200, "ok", "OK" },
+} table[] = { [ERR_NONE] = { 200, "ok", "OK" },
 #define ERR_ROW_(name, http, slug, title) [name##_POSITIVE_] = { http, slug, title },
-    ERR_MAP(ERR_ROW_)
+              ERR_MAP(ERR_ROW_)
 #undef ERR_ROW_
 };
 
@@ -25,8 +24,10 @@ const char *err_slug(int code) { return table[row_of(code)].slug; }
 const char *err_title(int code) { return table[row_of(code)].title; }
 
 /* Fills a fresh error; suffix may be NULL. */
-__attribute__((format(printf, 6, 0))) static void fill(struct err *e, int code, const char *file, int line, const char *suffix,
-                 const char *fmt, va_list ap)
+__attribute__((format(printf, 6, 0))) static void fill(struct err *e, int code,
+                                                       const char *file, int line,
+                                                       const char *suffix, const char *fmt,
+                                                       va_list ap)
 {
     e->code = code;
     e->file = file;

@@ -8,34 +8,34 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#define NODISCARD __attribute__((warn_unused_result))
+#define NODISCARD         __attribute__((warn_unused_result))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 /* name, HTTP status, slug (the wire's `code`), title */
-#define ERR_MAP(X)                                                                              \
-    X(ERR_IO, 500, "internal", "Input or output failed")                                        \
-    X(ERR_NO_MEMORY, 500, "internal", "Out of memory")                                          \
-    X(ERR_INTERNAL, 500, "internal", "Internal error")                                          \
-    X(ERR_ANN, 500, "internal", "Index search failed")                                          \
-    X(ERR_FORMAT, 400, "bad_format", "Malformed file")                                          \
-    X(ERR_CONFIG, 400, "bad_config", "Bad configuration")                                       \
-    X(ERR_USAGE, 400, "usage", "Wrong usage")                                                   \
-    X(ERR_EMPTY, 400, "empty", "Nothing usable in the input")                                   \
-    X(ERR_BAD_BUNDLE, 400, "bad_bundle", "Bundle refused")                                      \
-    X(ERR_BAD_JSON, 400, "bad_json", "Malformed JSON")                                          \
-    X(ERR_UNKNOWN_FIELD, 400, "unknown_field", "Unknown field")                                 \
-    X(ERR_BAD_TYPE, 400, "bad_type", "Wrong type")                                              \
-    X(ERR_NOT_FOUND, 404, "not_found", "Not found")                                             \
-    X(ERR_MODEL_NOT_FOUND, 404, "model_not_found", "Model not found")                           \
-    X(ERR_METHOD, 405, "method_not_allowed", "Method not allowed")                              \
-    X(ERR_NOT_ACCEPTABLE, 406, "not_acceptable", "Not acceptable")                              \
-    X(ERR_BODY_TIMEOUT, 408, "body_timeout", "Body timed out")                                  \
-    X(ERR_LIMIT, 413, "body_too_large", "Too large")                                            \
-    X(ERR_MEDIA_TYPE, 415, "unsupported_media_type", "Unsupported media type")                  \
-    X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                       \
-    X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                 \
-    X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                          \
-    X(ERR_NOT_READY, 503, "not_ready", "Not ready")                                             \
+#define ERR_MAP(X)                                                                             \
+    X(ERR_IO, 500, "internal", "Input or output failed")                                       \
+    X(ERR_NO_MEMORY, 500, "internal", "Out of memory")                                         \
+    X(ERR_INTERNAL, 500, "internal", "Internal error")                                         \
+    X(ERR_ANN, 500, "internal", "Index search failed")                                         \
+    X(ERR_FORMAT, 400, "bad_format", "Malformed file")                                         \
+    X(ERR_CONFIG, 400, "bad_config", "Bad configuration")                                      \
+    X(ERR_USAGE, 400, "usage", "Wrong usage")                                                  \
+    X(ERR_EMPTY, 400, "empty", "Nothing usable in the input")                                  \
+    X(ERR_BAD_BUNDLE, 400, "bad_bundle", "Bundle refused")                                     \
+    X(ERR_BAD_JSON, 400, "bad_json", "Malformed JSON")                                         \
+    X(ERR_UNKNOWN_FIELD, 400, "unknown_field", "Unknown field")                                \
+    X(ERR_BAD_TYPE, 400, "bad_type", "Wrong type")                                             \
+    X(ERR_NOT_FOUND, 404, "not_found", "Not found")                                            \
+    X(ERR_MODEL_NOT_FOUND, 404, "model_not_found", "Model not found")                          \
+    X(ERR_METHOD, 405, "method_not_allowed", "Method not allowed")                             \
+    X(ERR_NOT_ACCEPTABLE, 406, "not_acceptable", "Not acceptable")                             \
+    X(ERR_BODY_TIMEOUT, 408, "body_timeout", "Body timed out")                                 \
+    X(ERR_LIMIT, 413, "body_too_large", "Too large")                                           \
+    X(ERR_MEDIA_TYPE, 415, "unsupported_media_type", "Unsupported media type")                 \
+    X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                      \
+    X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                \
+    X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                         \
+    X(ERR_NOT_READY, 503, "not_ready", "Not ready")                                            \
     X(ERR_DRAINING, 503, "draining", "Draining")
 
 enum err_code {
@@ -44,7 +44,7 @@ enum err_code {
     ERR_MAP(ERR_ENUM_)
 #undef ERR_ENUM_
 #define ERR_ENUM_(name, http, slug, title) name = -name##_POSITIVE_,
-    ERR_MAP(ERR_ENUM_)
+        ERR_MAP(ERR_ENUM_)
 #undef ERR_ENUM_
 };
 

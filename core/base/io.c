@@ -15,7 +15,8 @@ bool io_exists(const char *path) { return access(path, F_OK) == 0; }
 
 static int open_regular(const char *path, size_t *nb, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
     if (fd < 0) return err_sys(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", path);
     struct stat st;
     if (fstat(fd, &st) < 0) {
@@ -132,7 +133,8 @@ int io_write_atomic(const char *path, const void *data, size_t nb, struct err *e
         free(tmp);
         return rc;
     }
-    if (write_full(fd, data, nb) < 0 || fsync(fd) < 0) rc = err_sys(e, ERR_IO, "writing %s", tmp);
+    if (write_full(fd, data, nb) < 0 || fsync(fd) < 0)
+        rc = err_sys(e, ERR_IO, "writing %s", tmp);
     if (close(fd) < 0 && rc == 0) rc = err_sys(e, ERR_IO, "closing %s", tmp);
     if (rc == 0 && rename(tmp, path) < 0) rc = err_sys(e, ERR_IO, "renaming to %s", path);
     if (rc == 0)
@@ -172,7 +174,8 @@ int io_mkdirs(const char *path, struct err *e)
 }
 
 /* fn on every entry of dir but . and .. */
-static int each_entry(const char *dir, int (*fn)(const char *path, struct err *e), struct err *e)
+static int each_entry(const char *dir, int (*fn)(const char *path, struct err *e),
+                      struct err *e)
 {
     DIR *d = opendir(dir);
     if (!d) return err_sys(e, ERR_IO, "%s", dir);

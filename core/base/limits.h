@@ -2,25 +2,25 @@
 #pragma once
 
 enum {
-    LIMIT_ID_BYTES = 1024,             /* an external item or user id */
-    LIMIT_TITLE_BYTES = 4096,          /* an item's title */
-    LIMIT_LINE_BYTES = 64 << 20,       /* a line of a data file */
-    LIMIT_ITEMS = 1 << 28,             /* items of a data set */
-    LIMIT_USERS = 1 << 30,             /* users of a data set */
-    LIMIT_SEQ_LEN = 4096,              /* positions of an encoder, L */
-    LIMIT_WIDTH = 4096,                /* D */
+    LIMIT_ID_BYTES = 1024,       /* an external item or user id */
+    LIMIT_TITLE_BYTES = 4096,    /* an item's title */
+    LIMIT_LINE_BYTES = 64 << 20, /* a line of a data file */
+    LIMIT_ITEMS = 1 << 28,       /* items of a data set */
+    LIMIT_USERS = 1 << 30,       /* users of a data set */
+    LIMIT_SEQ_LEN = 4096,        /* positions of an encoder, L */
+    LIMIT_WIDTH = 4096,          /* D */
     LIMIT_LAYERS = 64,
-    LIMIT_INTERESTS = 64,              /* K */
-    LIMIT_JSON_FILE_BYTES = 64 << 20,  /* manifest, safetensors header */
-    LIMIT_TENSORS = 65536,             /* tensors of one file */
+    LIMIT_INTERESTS = 64,             /* K */
+    LIMIT_JSON_FILE_BYTES = 64 << 20, /* manifest, safetensors header */
+    LIMIT_TENSORS = 65536,            /* tensors of one file */
     LIMIT_TENSOR_NAME = 256,
     LIMIT_RECIPE_BYTES = 1 << 20,
-    LIMIT_BODY_BYTES = 2 << 20,        /* HTTP request body */
-    LIMIT_HISTORY = 1000,              /* events of one request; the newest are kept */
-    LIMIT_HISTORY_PARSED = 100000,     /* elements of `history` that are read at all */
-    LIMIT_EXCLUDE = 10000,             /* exclude_items of one request */
-    LIMIT_RESULTS = 1000,              /* `limit` */
-    LIMIT_CANDIDATES = 4000,           /* candidates_per_interest */
+    LIMIT_BODY_BYTES = 2 << 20,    /* HTTP request body */
+    LIMIT_HISTORY = 1000,          /* events of one request; the newest are kept */
+    LIMIT_HISTORY_PARSED = 100000, /* elements of `history` that are read at all */
+    LIMIT_EXCLUDE = 10000,         /* exclude_items of one request */
+    LIMIT_RESULTS = 1000,          /* `limit` */
+    LIMIT_CANDIDATES = 4000,       /* candidates_per_interest */
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };

@@ -11,6 +11,6 @@ int log_parse_level(const char *s); /* -1 for an unknown word */
 void log_event(enum log_level l, const char *ev, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 #define log_debug(ev, ...) log_event(LOG_DEBUG, ev, __VA_ARGS__)
-#define log_info(ev, ...) log_event(LOG_INFO, ev, __VA_ARGS__)
-#define log_warn(ev, ...) log_event(LOG_WARN, ev, __VA_ARGS__)
+#define log_info(ev, ...)  log_event(LOG_INFO, ev, __VA_ARGS__)
+#define log_warn(ev, ...)  log_event(LOG_WARN, ev, __VA_ARGS__)
 #define log_error(ev, ...) log_event(LOG_ERROR, ev, __VA_ARGS__)

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const uint64_t DRAW_NS = 100000000u;      /* on a terminal */
-static const uint64_t PLAIN_NS = 10000000000u;   /* a line every ten seconds elsewhere */
+static const uint64_t DRAW_NS = 100000000u;    /* on a terminal */
+static const uint64_t PLAIN_NS = 10000000000u; /* a line every ten seconds elsewhere */
 
 struct prog prog_begin(const char *label, int64_t total)
 {
@@ -30,7 +30,8 @@ void prog_step(struct prog *p, int64_t done, const char *fmt, ...)
     p->last_done = done;
     if (now - p->last_ns < (p->tty ? DRAW_NS : PLAIN_NS)) return;
     p->last_ns = now;
-    double s = (double)(now - p->start_ns) * 1e-9, part = p->total > 0 ? (double)done / (double)p->total : 0;
+    double s = (double)(now - p->start_ns) * 1e-9,
+           part = p->total > 0 ? (double)done / (double)p->total : 0;
     char note[160], eta[32] = "-", bar[25];
     va_list ap;
     va_start(ap, fmt);
@@ -43,10 +44,11 @@ void prog_step(struct prog *p, int64_t done, const char *fmt, ...)
     bar[24] = '\0';
     double rate = s > 0 ? (double)done / s : 0;
     if (p->tty)
-        fprintf(stderr, "\r\033[K%s [%s] %3.0f%% %.0f/s eta %s  %s", p->label, bar, part * 100, rate,
-                eta, note);
+        fprintf(stderr, "\r\033[K%s [%s] %3.0f%% %.0f/s eta %s  %s", p->label, bar, part * 100,
+                rate, eta, note);
     else
-        fprintf(stderr, "%s %3.0f%% %.0f/s eta %s  %s\n", p->label, part * 100, rate, eta, note);
+        fprintf(stderr, "%s %3.0f%% %.0f/s eta %s  %s\n", p->label, part * 100, rate, eta,
+                note);
 }
 
 void prog_end(struct prog *p, const char *fmt, ...)

@@ -52,10 +52,7 @@ static int64_t list_rows(struct sample *out, const struct dataset *d,
     return n;
 }
 
-static int32_t min32(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
+static int32_t min32(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* ---- filling, on the preparing thread ---- */
 
@@ -63,8 +60,7 @@ static void fill_future(struct batch *b, int32_t *cu, const int32_t *s, int32_t 
                         int32_t n_train, int32_t max_len, int32_t r)
 {
     int32_t len = min32(n_train - end, max_len), *out = b->fut_ids + cu[r];
-    for (int32_t i = 0; i < len; i++)
-        out[i] = s[end + len - 1 - i];
+    for (int32_t i = 0; i < len; i++) out[i] = s[end + len - 1 - i];
     cu[r + 1] = cu[r] + len;
 }
 
@@ -100,8 +96,7 @@ static void fill(struct batcher *b, struct slot *slot, int64_t index)
 
 static void shuffle(struct batcher *b, int64_t epoch)
 {
-    for (int32_t i = 0; i < b->n_rows; i++)
-        b->order[i] = i;
+    for (int32_t i = 0; i < b->n_rows; i++) b->order[i] = i;
     struct rng r = rng_make(rng_hash(b->cfg.seed, (uint64_t)epoch), RNG_SHUFFLE);
     rng_shuffle(&r, b->order, b->n_rows);
 }
@@ -211,14 +206,8 @@ void batcher_free(struct batcher *b)
     free(b);
 }
 
-int64_t batcher_rows(const struct batcher *b)
-{
-    return b->n_rows;
-}
-int64_t batcher_batches(const struct batcher *b)
-{
-    return b->n_batches;
-}
+int64_t batcher_rows(const struct batcher *b) { return b->n_rows; }
+int64_t batcher_batches(const struct batcher *b) { return b->n_batches; }
 
 void batcher_epoch(struct batcher *b, int64_t epoch)
 {
@@ -241,8 +230,7 @@ const struct batch *batcher_next(struct batcher *b)
     }
     if (b->run > 0 && b->taken < b->n_batches) {
         struct slot *s = &b->slot[b->taken & 1];
-        while (!s->ready)
-            pthread_cond_wait(&b->cond, &b->mu);
+        while (!s->ready) pthread_cond_wait(&b->cond, &b->mu);
         b->taken++;
         out = &s->batch;
     }

@@ -145,11 +145,9 @@ int dataset_open(struct dataset *d, const char *dir, struct err *e)
     *d = (struct dataset){ .name = own_name(dir), .map_ = xcalloc(1, sizeof(struct io_map)) };
     char *path[4];
     static const char *const file[4] = { "items.bin", "users.bin", "seqs.bin", "dataset.json" };
-    for (int i = 0; i < 4; i++)
-        path[i] = xasprintf("%s/%s", dir, file[i]);
+    for (int i = 0; i < 4; i++) path[i] = xasprintf("%s/%s", dir, file[i]);
     int rc = open_parts(d, path[0], path[1], path[2], path[3], e);
-    for (int i = 0; i < 4; i++)
-        free(path[i]);
+    for (int i = 0; i < 4; i++) free(path[i]);
     if (rc < 0) {
         err_ctx(e, "opening data set %s", dir);
         dataset_close(d);
@@ -285,8 +283,7 @@ static int put_in_place(const char *tmp, const char *dir, struct err *e)
 int dataset_write(const char *dir, const struct dataset_parts *p, struct err *e)
 {
     size_t len = strlen(dir);
-    while (len > 1 && dir[len - 1] == '/')
-        len--;
+    while (len > 1 && dir[len - 1] == '/') len--;
     char *to = xstrndup(dir, len), *tmp = xasprintf("%s.tmp.%ld", to, (long)getpid());
     if (io_exists(tmp))
         (void)!io_remove_tree(tmp, NULL); /* left by a killed process of this number */

@@ -18,8 +18,7 @@ struct interactions *interactions_new(void)
 void interactions_free(struct interactions *x)
 {
     if (!x) return;
-    for (int32_t i = 0; i < x->n_src; i++)
-        free(x->src[i].name);
+    for (int32_t i = 0; i < x->n_src; i++) free(x->src[i].name);
     free(x->src);
     items_builder_free(x->users);
     items_builder_free(x->items);
@@ -31,10 +30,7 @@ void interactions_free(struct interactions *x)
     free(x);
 }
 
-int64_t interactions_count(const struct interactions *x)
-{
-    return x->n;
-}
+int64_t interactions_count(const struct interactions *x) { return x->n; }
 
 void interact_begin(struct interactions *x, const char *name)
 {
@@ -111,8 +107,7 @@ static void build_free(struct build *b)
 static int32_t *rows_unset(int32_t n)
 {
     int32_t *row = xmalloc((size_t)n * sizeof *row + 1);
-    for (int32_t i = 0; i < n; i++)
-        row[i] = -1;
+    for (int32_t i = 0; i < n; i++) row[i] = -1;
     return row;
 }
 
@@ -123,8 +118,7 @@ static int choose_users(struct build *b, const struct interactions *x, int min_e
     int32_t n = items_builder_count(x->users);
     b->count = xcalloc((size_t)n + 1, sizeof *b->count);
     b->user_row = rows_unset(n);
-    for (int64_t i = 0; i < x->n; i++)
-        b->count[x->user[i]]++;
+    for (int64_t i = 0; i < x->n; i++) b->count[x->user[i]]++;
     for (int32_t u = 0; u < n; u++) {
         if (b->count[u] > INT32_MAX)
             return err_set(e, ERR_LIMIT, "%s:%lld: this user has more than %d events",
@@ -155,8 +149,7 @@ static void fill_sequences(struct build *b, const struct interactions *x)
     b->cu = xcalloc((size_t)n_users + 2, sizeof *b->cu);
     for (int32_t u = 0; u < items_builder_count(x->users); u++)
         if (b->user_row[u] >= 0) b->cu[b->user_row[u] + 2] = b->count[u];
-    for (int32_t u = 0; u < n_users; u++)
-        b->cu[u + 2] += b->cu[u + 1];
+    for (int32_t u = 0; u < n_users; u++) b->cu[u + 2] += b->cu[u + 1];
     /* cu[u+1] is where u's next event goes; at the end it is where u's events end. */
     size_t n_events = (size_t)b->cu[n_users + 1];
     b->item = xmalloc((n_events + 1) * sizeof *b->item);
@@ -219,11 +212,9 @@ static void count_popularity(struct build *b)
     for (int32_t u = 0; u < items_builder_count(b->users); u++) {
         int64_t n = b->cu[u + 1] - b->cu[u];
         items_set_popularity(b->users, u, n);
-        for (int64_t i = 0; i < (n < 3 ? n : n - 2); i++)
-            pop[b->item[b->cu[u] + i]]++;
+        for (int64_t i = 0; i < (n < 3 ? n : n - 2); i++) pop[b->item[b->cu[u] + i]]++;
     }
-    for (int32_t i = 0; i < n_items; i++)
-        items_set_popularity(b->items, i, pop[i]);
+    for (int32_t i = 0; i < n_items; i++) items_set_popularity(b->items, i, pop[i]);
     free(pop);
 }
 

@@ -233,10 +233,7 @@ void items_close(struct items *it)
     free(it);
 }
 
-int32_t items_count(const struct items *it)
-{
-    return it->n;
-}
+int32_t items_count(const struct items *it) { return it->n; }
 
 int32_t items_find(const struct items *it, const char *id, size_t len)
 {
@@ -248,19 +245,10 @@ static struct str string_at(const struct strings *s, int32_t row)
     return (struct str){ s->heap + s->off[row], (int32_t)(s->off[row + 1] - s->off[row]) };
 }
 
-struct str items_id(const struct items *it, int32_t row)
-{
-    return string_at(&it->id, row);
-}
+struct str items_id(const struct items *it, int32_t row) { return string_at(&it->id, row); }
 struct str items_title(const struct items *it, int32_t row)
 {
     return string_at(&it->title, row);
 }
-int64_t items_popularity(const struct items *it, int32_t row)
-{
-    return it->pop[row];
-}
-const int32_t *items_by_popularity(const struct items *it)
-{
-    return it->order;
-}
+int64_t items_popularity(const struct items *it, int32_t row) { return it->pop[row]; }
+const int32_t *items_by_popularity(const struct items *it) { return it->order; }

@@ -49,10 +49,7 @@ void items_builder_free(struct items_builder *b)
     free(b);
 }
 
-int32_t items_builder_count(const struct items_builder *b)
-{
-    return b->n;
-}
+int32_t items_builder_count(const struct items_builder *b) { return b->n; }
 
 static size_t heap_put(struct heap *h, const char *p, size_t n)
 {
@@ -85,8 +82,7 @@ static void slots_grow(struct items_builder *b)
     memset(b->slot, 0xff, b->n_slots * sizeof *b->slot);
     for (int32_t i = 0; i < b->n; i++) {
         size_t at = b->row[i].hash & (b->n_slots - 1);
-        while (b->slot[at] >= 0)
-            at = (at + 1) & (b->n_slots - 1);
+        while (b->slot[at] >= 0) at = (at + 1) & (b->n_slots - 1);
         b->slot[at] = i;
     }
 }
@@ -156,8 +152,7 @@ static uint64_t align_up(uint64_t x)
 static uint64_t lay_out(struct items_section *s, const struct items_builder *b)
 {
     uint64_t n = (uint64_t)b->n, nb_title = 0;
-    for (int32_t i = 0; i < b->n; i++)
-        nb_title += b->row[i].len_title;
+    for (int32_t i = 0; i < b->n; i++) nb_title += b->row[i].len_title;
     const struct items_section want[SEC_COUNT] = {
 #define SECTION_(name, code, text) [name] = { .tag = (code) },
         ITEMS_SECTION_MAP(SECTION_)

@@ -57,8 +57,7 @@ static bool is_typed_header(struct span line)
         if (!colon) return false;
         struct span type = { colon + 1, (size_t)(f[i].p + f[i].n - colon - 1) };
         bool known = false;
-        for (int t = 0; t < 4; t++)
-            known |= same_word(type, types[t]);
+        for (int t = 0; t < 4; t++) known |= same_word(type, types[t]);
         if (!known) return false;
     }
     return true;
@@ -78,8 +77,7 @@ static bool looks_like_sequences(const char *data, size_t nb)
             if ((unsigned char)line.p[k] < ' ' || line.p[k] == ',' || line.p[k] == 0x7f)
                 return false;
         int n_words = 0;
-        while (n_words < 2 && text_word(&line, &word))
-            n_words++;
+        while (n_words < 2 && text_word(&line, &word)) n_words++;
         pair |= n_words == 2;
     }
     return pair;
@@ -167,8 +165,7 @@ static int read_sequences(struct reader *r, struct text_lines *l)
         int64_t before = r->st->events;
         if (!line_fits(r, line, l->no)) continue;
         if (!text_word(&line, &user)) continue; /* blanks only */
-        while (text_word(&line, &item))
-            TRY(take_event(r, user, item, 0, l->no));
+        while (text_word(&line, &item)) TRY(take_event(r, user, item, 0, l->no));
         if (r->st->events == before) drop(r->st, DROP_FIELDS, l->no, 1);
     }
     return 0;

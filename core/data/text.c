@@ -77,19 +77,14 @@ struct span text_unquote(struct field f, char *buf)
     return (struct span){ buf, n };
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 bool text_word(struct span *rest, struct span *out)
 {
     const char *p = rest->p, *end = p + rest->n;
-    while (p < end && is_blank(*p))
-        p++;
+    while (p < end && is_blank(*p)) p++;
     const char *start = p;
-    while (p < end && !is_blank(*p))
-        p++;
+    while (p < end && !is_blank(*p)) p++;
     *rest = (struct span){ p, (size_t)(end - p) };
     *out = (struct span){ start, (size_t)(p - start) };
     return p > start;
@@ -101,8 +96,7 @@ struct span text_trim(struct span s)
         s.p++;
         s.n--;
     }
-    while (s.n && is_blank(s.p[s.n - 1]))
-        s.n--;
+    while (s.n && is_blank(s.p[s.n - 1])) s.n--;
     return s;
 }
 
@@ -160,7 +154,6 @@ bool text_utf8_ok(const char *s, size_t n)
 size_t text_utf8_cut(const char *p, size_t n, size_t max)
 {
     if (n <= max) return n;
-    while (max && ((unsigned char)p[max] & 0xc0) == 0x80)
-        max--;
+    while (max && ((unsigned char)p[max] & 0xc0) == 0x80) max--;
     return max;
 }

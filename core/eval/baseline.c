@@ -40,10 +40,7 @@ struct list {
     int64_t rank; /* -1: not yet there */
 };
 
-static bool list_done(const struct list *l)
-{
-    return l->rank >= 0 || l->n == LIST_MAX;
-}
+static bool list_done(const struct list *l) { return l->rank >= 0 || l->n == LIST_MAX; }
 
 static void list_put(struct list *l, int32_t item)
 {
@@ -75,8 +72,7 @@ static void heap_sink(struct scored *h, int32_t n, struct scored x)
 
 static void heap_rise(struct scored *h, int32_t i, struct scored x)
 {
-    for (; i > 0 && better(h[(i - 1) / 2], x); i = (i - 1) / 2)
-        h[i] = h[(i - 1) / 2];
+    for (; i > 0 && better(h[(i - 1) / 2], x); i = (i - 1) / 2) h[i] = h[(i - 1) / 2];
     h[i] = x;
 }
 
@@ -114,8 +110,7 @@ static void list_itemcf(struct list *l, const struct links *c, const int32_t *hi
         }
     }
     n = take_best(s, n);
-    for (int32_t i = 0; i < n; i++)
-        list_put(l, s->best[i].item);
+    for (int32_t i = 0; i < n; i++) list_put(l, s->best[i].item);
 }
 
 /* ---- the other lists ---- */
@@ -128,15 +123,13 @@ static void list_markov(struct list *l, const struct links *c, int32_t last)
 
 static void list_history(struct list *l, const int32_t *hist, int32_t len)
 {
-    for (int32_t i = len - 1; i >= 0; i--)
-        list_put(l, hist[i]);
+    for (int32_t i = len - 1; i >= 0; i--) list_put(l, hist[i]);
 }
 
 static void list_popular(struct list *l, const struct dataset *d)
 {
     const int32_t *order = items_by_popularity(d->items);
-    for (int32_t i = 0; i < d->n_items && !list_done(l); i++)
-        list_put(l, order[i]);
+    for (int32_t i = 0; i < d->n_items && !list_done(l); i++) list_put(l, order[i]);
 }
 
 /* Zeroed items, by row, where the catalogue is so small that the list is not full yet. */

@@ -42,8 +42,7 @@ static void places_init(struct places *p, const struct dataset *d)
     for (int32_t u = 0; u < d->n_users; u++)
         for (int32_t i = 0, len = dataset_train_len(d, u); i < len; i++, n++)
             p->cu[d->item[d->cu[u] + i] + 2]++;
-    for (int32_t v = 0; v < d->n_items; v++)
-        p->cu[v + 2] += p->cu[v + 1];
+    for (int32_t v = 0; v < d->n_items; v++) p->cu[v + 2] += p->cu[v + 1];
     p->user = xcalloc((size_t)n + 1, sizeof *p->user);
     p->at = xcalloc((size_t)n + 1, sizeof *p->at);
     /* cu[v+1] is where the next place of v goes, and in the end where they end. */
@@ -145,8 +144,7 @@ static struct links links_build(const struct dataset *d, struct par *pool,
         b.sums[t].nth = xcalloc(V, sizeof(int32_t));
     }
     par_for(pool, n_blocks, build_block, &b);
-    for (size_t v = 0; v < V; v++)
-        b.cu[v + 1] += b.cu[v];
+    for (size_t v = 0; v < V; v++) b.cu[v + 1] += b.cu[v];
     size_t n = (size_t)b.cu[V];
     struct links l = { b.cu, xmalloc((n + 1) * sizeof(int32_t)),
                        xmalloc((n + 1) * sizeof(double)) };

@@ -42,8 +42,7 @@ void metrics_table(const struct metrics *m, const char *label, FILE *f)
     fputc('\n', f);
     for (size_t i = 0; i < sizeof line / sizeof *line; i++) {
         fprintf(f, "  %-14s", line[i].name);
-        for (int c = 0; c < RANK_CUTS; c++)
-            fprintf(f, "%8.4f", line[i].v[c]);
+        for (int c = 0; c < RANK_CUTS; c++) fprintf(f, "%8.4f", line[i].v[c]);
         fputc('\n', f);
     }
 }
@@ -84,15 +83,9 @@ static inline f32x4 load4(const float *p)
 }
 
 /* Lanes of ones where x is not a number. */
-static inline i32x4 is_nan(f32x4 x)
-{
-    return ((i32x4)x & 0x7fffffff) > 0x7f800000;
-}
+static inline i32x4 is_nan(f32x4 x) { return ((i32x4)x & 0x7fffffff) > 0x7f800000; }
 
-static inline int64_t lanes_sum(i32x4 x)
-{
-    return (int64_t)x[0] + x[1] + x[2] + x[3];
-}
+static inline int64_t lanes_sum(i32x4 x) { return (int64_t)x[0] + x[1] + x[2] + x[3]; }
 
 /* Scores of s [n] that rank before t: greater ones, and equal ones too when their rows are lower.
  * *n_nan grows by the number of NaNs. */
@@ -158,8 +151,7 @@ static void score_tile(void *ctx, int block, int worker)
         const float *row = tile + (size_t)u * (size_t)K * COLS_TILE;
         float *y = out + (size_t)u * (size_t)V;
         memcpy(y, row, (size_t)nv * sizeof *y);
-        for (int32_t k = 1; k < K; k++)
-            max_into(y, row + (size_t)k * COLS_TILE, nv);
+        for (int32_t k = 1; k < K; k++) max_into(y, row + (size_t)k * COLS_TILE, nv);
     }
 }
 
@@ -178,8 +170,7 @@ static void rank_user(void *ctx, int i, int worker)
     float *s = r->score + (size_t)i * (size_t)V;
     if (r->cfg->seen != SEEN_KEEP) {
         float hidden = r->cfg->seen == SEEN_ZERO ? 0 : -INFINITY;
-        for (int32_t j = 0; j < r->len[i]; j++)
-            s[r->hist[i][j]] = hidden;
+        for (int32_t j = 0; j < r->len[i]; j++) s[r->hist[i][j]] = hidden;
     }
     if (r->cfg->seen == SEEN_MASK && contains(r->hist[i], r->len[i], target)) {
         r->rank[i] = V;
@@ -260,8 +251,7 @@ int rank_eval(struct metrics *m, int64_t *rank_out, const struct dataset *d,
     struct ranker r;
     ranker_init(&r, d, cfg, par_threads(pool));
     *m = (struct metrics){ 0 };
-    for (int32_t u = 0; rank_out && u < d->n_users; u++)
-        rank_out[u] = -1;
+    for (int32_t u = 0; rank_out && u < d->n_users; u++) rank_out[u] = -1;
     struct prog p = prog_begin("evaluating", d->n_users);
     int rc = 0;
     for (int32_t u = 0; u < d->n_users && rc == 0;) {

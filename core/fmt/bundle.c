@@ -14,17 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char *join(const char *dir, const char *file)
-{
-    return xasprintf("%s/%s", dir, file);
-}
+static char *join(const char *dir, const char *file) { return xasprintf("%s/%s", dir, file); }
 
 static void hex_digest(char hex[65], struct sha256_ctx *ctx)
 {
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_digest(ctx, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
 int bundle_sha256_file(char hex[65], uint64_t *nb, const char *path, struct err *e)
@@ -78,8 +74,7 @@ int bundle_latest(const char *model_dir, int64_t *version, struct err *e)
 static int find_version(char **dir, const char *path, struct err *e)
 {
     size_t len = strlen(path);
-    while (len > 1 && path[len - 1] == '/')
-        len--;
+    while (len > 1 && path[len - 1] == '/') len--;
     char *base = xstrndup(path, len), *manifest = join(base, BUNDLE_MANIFEST);
     bool is_version = io_exists(manifest);
     free(manifest);
@@ -158,8 +153,7 @@ static int verify(struct bundle *b, bool need_index, struct err *e)
         return err_set(e, ERR_BAD_BUNDLE, "no %s: run `intent index --bundle %s`", BUNDLE_INDEX,
                        b->dir);
     const char *name;
-    json_object_foreach (files, name, want)
-        TRY(verify_file(b, name, want, e));
+    json_object_foreach (files, name, want) TRY(verify_file(b, name, want, e));
     return 0;
 }
 
@@ -212,10 +206,7 @@ void bundle_close(struct bundle *b)
     *b = (struct bundle){ 0 };
 }
 
-char *bundle_path(const struct bundle *b, const char *file)
-{
-    return join(b->dir, file);
-}
+char *bundle_path(const struct bundle *b, const char *file) { return join(b->dir, file); }
 
 /* ---- options ---- */
 
@@ -238,18 +229,10 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
         const void *m = (const char *)cfg + o->off;
         json_t *v = NULL;
         switch (o->type) {
-        case OPT_T_BOOL:
-            v = json_boolean(*(const bool *)m);
-            break;
-        case OPT_T_INT:
-            v = json_integer(*(const int32_t *)m);
-            break;
-        case OPT_T_I64:
-            v = json_integer(*(const int64_t *)m);
-            break;
-        case OPT_T_FLOAT:
-            v = json_real(shortest(*(const float *)m));
-            break;
+        case OPT_T_BOOL: v = json_boolean(*(const bool *)m); break;
+        case OPT_T_INT: v = json_integer(*(const int32_t *)m); break;
+        case OPT_T_I64: v = json_integer(*(const int64_t *)m); break;
+        case OPT_T_FLOAT: v = json_real(shortest(*(const float *)m)); break;
         case OPT_T_STR:
             v = *(char *const *)m ? json_string(*(char *const *)m) : json_null();
             break;
@@ -257,8 +240,7 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
             conf_get(o, cfg, text, sizeof text);
             v = json_string(text);
             break;
-        case OPT_T_END:
-            break;
+        case OPT_T_END: break;
         }
         json_object_set_new(obj, o->key, v);
     }
@@ -294,8 +276,7 @@ static int set_opt(const struct opt *o, void *cfg, const json_t *v, struct err *
         ok = json_is_string(v);
         value = json_string_value(v);
         break;
-    case OPT_T_END:
-        break;
+    case OPT_T_END: break;
     }
     if (!ok) return err_set(e, ERR_BAD_BUNDLE, "\"%s\" is not %s", o->key, want[o->type]);
     return conf_set(o, cfg, o->key, value, e);
@@ -303,8 +284,7 @@ static int set_opt(const struct opt *o, void *cfg, const json_t *v, struct err *
 
 static bool has_key(const struct opt *o, const char *key)
 {
-    while (o->type != OPT_T_END && strcmp(o->key, key) != 0)
-        o++;
+    while (o->type != OPT_T_END && strcmp(o->key, key) != 0) o++;
     return o->type != OPT_T_END;
 }
 

@@ -64,8 +64,7 @@ static int need_created(const json_t *m, struct err *e)
     static const char shape[] = "dddd-dd-ddTdd:dd:ddZ";
     const char *s = json_string_value(v);
     size_t i = 0;
-    while (shape[i] && (shape[i] == 'd' ? s[i] >= '0' && s[i] <= '9' : s[i] == shape[i]))
-        i++;
+    while (shape[i] && (shape[i] == 'd' ? s[i] >= '0' && s[i] <= '9' : s[i] == shape[i])) i++;
     if (!shape[i] && !s[i]) return 0;
     return err_set(e, ERR_BAD_BUNDLE, "\"created\" is not a time like 2026-11-22T18:04:11Z");
 }
@@ -167,8 +166,7 @@ static int need_files(const json_t *m, struct err *e)
     json_t *files = (json_t *)(uintptr_t)need(m, "", "files", JSON_OBJECT, e), *v;
     const char *name;
     if (!files) return ERR_BAD_BUNDLE;
-    json_object_foreach (files, name, v)
-        TRY(check_file(name, v, e));
+    json_object_foreach (files, name, v) TRY(check_file(name, v, e));
     if (!need(files, "files.", BUNDLE_WEIGHTS, JSON_OBJECT, e)) return ERR_BAD_BUNDLE;
     if (!need(files, "files.", BUNDLE_ITEMS, JSON_OBJECT, e)) return ERR_BAD_BUNDLE;
     return 0;

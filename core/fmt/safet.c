@@ -41,8 +41,7 @@ struct safet {
 static uint64_t read_le64(const uint8_t *p)
 {
     uint64_t v = 0;
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
+    for (int i = 7; i >= 0; i--) v = v << 8 | p[i];
     return v;
 }
 
@@ -196,8 +195,7 @@ static int parse_tensors(struct safet *s, const uint8_t *data, uint64_t nb_data,
     }
     qsort(s->entry, (size_t)s->n, sizeof *s->entry, cmp_offset);
     TRY(check_tiling(s, nb_data, e));
-    for (int32_t i = 0; i < s->n; i++)
-        s->by_name[i] = &s->entry[i];
+    for (int32_t i = 0; i < s->n; i++) s->by_name[i] = &s->entry[i];
     qsort(s->by_name, (size_t)s->n, sizeof(struct entry *), cmp_name);
     return 0;
 }
@@ -259,10 +257,7 @@ void safet_close(struct safet *s)
     free(s);
 }
 
-int32_t safet_count(const struct safet *s)
-{
-    return s->n;
-}
+int32_t safet_count(const struct safet *s) { return s->n; }
 
 const struct safet_tensor *safet_at(const struct safet *s, int32_t i)
 {
@@ -311,8 +306,7 @@ static uint64_t tensor_bytes(const struct safet_tensor *t)
 {
     int64_t n = 1;
     REQUIRE(t->rank >= 0 && t->rank <= MAX_RANK, "tensor %s: rank %d", t->name, t->rank);
-    for (int32_t i = 0; i < t->rank; i++)
-        n *= t->shape[i];
+    for (int32_t i = 0; i < t->rank; i++) n *= t->shape[i];
     REQUIRE(n == t->n && n >= 0, "tensor %s: %" PRId64 " elements, shape says %" PRId64,
             t->name, t->n, n);
     return (uint64_t)n * dtypes[t->dtype].nb;
@@ -343,8 +337,7 @@ static void make_header(struct buf *b, const struct safet_tensor *t, const int32
         at += nb;
     }
     buf_putc(b, '}');
-    while (b->len % DATA_ALIGN)
-        buf_putc(b, ' ');
+    while (b->len % DATA_ALIGN) buf_putc(b, ' ');
 }
 
 static int write_all(int fd, const void *p, size_t nb, struct err *e)
@@ -363,8 +356,7 @@ static int write_parts(int fd, const struct buf *header, const struct safet_tens
                        const int32_t *order, int32_t n, struct err *e)
 {
     uint8_t head[HEAD_BYTES];
-    for (int i = 0; i < HEAD_BYTES; i++)
-        head[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
+    for (int i = 0; i < HEAD_BYTES; i++) head[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
     TRY(write_all(fd, head, sizeof head, e));
     TRY(write_all(fd, header->data, header->len, e));
     for (int32_t i = 0; i < n; i++)

@@ -16,8 +16,8 @@ struct norm_params norm_declare(struct params *ps, const char *name, int32_t D, 
     return n;
 }
 
-struct linear_params linear_declare(struct params *ps, const char *name, int32_t in, int32_t out,
-                                    uint32_t group, float std)
+struct linear_params linear_declare(struct params *ps, const char *name, int32_t in,
+                                    int32_t out, uint32_t group, float std)
 {
     char s[NAME];
     struct linear_params l;
@@ -88,8 +88,8 @@ static struct ten *block_forward(const struct block_params *b, const struct mode
                        ad_param(tp, b->ffn_norm.bias));
 }
 
-struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
-                            const struct seqpack *sp, const int32_t *ids)
+struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c,
+                            struct tape *tp, const struct seqpack *sp, const int32_t *ids)
 {
     struct ten *x =
         ad_embed(tp, ad_param(tp, enc->item), ids, ad_param(tp, enc->pos), sp->pos, sp->N);

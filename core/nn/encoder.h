@@ -20,13 +20,13 @@ struct encoder {
 };
 
 struct norm_params norm_declare(struct params *ps, const char *name, int32_t D, uint32_t group);
-struct linear_params linear_declare(struct params *ps, const char *name, int32_t in, int32_t out,
-                                    uint32_t group, float std);
+struct linear_params linear_declare(struct params *ps, const char *name, int32_t in,
+                                    int32_t out, uint32_t group, float std);
 struct ten *norm_apply(struct tape *tp, struct ten *x, struct norm_params n);
 struct ten *linear_apply(struct tape *tp, struct ten *x, struct linear_params l, enum act act);
 
 void encoder_declare(struct encoder *enc, struct params *ps, const struct model_cfg *c);
 void encoder_free(struct encoder *enc);
 /* states [N,D] */
-struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
-                            const struct seqpack *sp, const int32_t *ids);
+struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c,
+                            struct tape *tp, const struct seqpack *sp, const int32_t *ids);

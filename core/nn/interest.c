@@ -8,8 +8,10 @@ void interest_declare(struct interest_head *h, struct params *ps, const struct m
     float spread = 1.0f / sqrtf((float)D);
     h->prototypes =
         params_add(ps, "interest.prototypes", K, D, GROUP_HEAD, INIT_NORMAL, spread);
-    h->beta[BETA_IN] = params_add(ps, "interest.beta_in", K, D, GROUP_HEAD, INIT_NORMAL, spread);
-    h->beta[BETA_OUT] = params_add(ps, "interest.beta_out", K, D, GROUP_HEAD, INIT_NORMAL, spread);
+    h->beta[BETA_IN] =
+        params_add(ps, "interest.beta_in", K, D, GROUP_HEAD, INIT_NORMAL, spread);
+    h->beta[BETA_OUT] =
+        params_add(ps, "interest.beta_out", K, D, GROUP_HEAD, INIT_NORMAL, spread);
     h->pos = params_add(ps, "interest.pos", c->max_len, D, GROUP_HEAD, INIT_ZERO, 0);
     h->query_bias = params_add(ps, "interest.query_bias", 1, D, GROUP_HEAD, INIT_ZERO, 0);
     h->ffn = linear_declare(ps, "interest.ffn", D, D, GROUP_HEAD, c->init_std);
@@ -21,8 +23,8 @@ void interest_declare(struct interest_head *h, struct params *ps, const struct m
 }
 
 /* q [B,D]: the last state with its position and the query's own bias */
-static struct ten *query(const struct interest_head *h, struct tape *tp, const struct seqpack *sp,
-                         struct ten *z)
+static struct ten *query(const struct interest_head *h, struct tape *tp,
+                         const struct seqpack *sp, struct ten *z)
 {
     int32_t *last = ARENA_NEW(tape_arena(tp), int32_t, sp->B);
     for (int32_t b = 0; b < sp->B; b++) last[b] = sp->pos[sp->cu[b + 1] - 1];
@@ -43,7 +45,8 @@ void interest_forward(const struct interest_head *h, const struct model_cfg *c, 
     struct ten *item = norm_apply(tp, z, h->norm[0]);
     e->assign = ad_softmax(tp, ad_matmul_nt(tp, item, proto, scale));
 
-    struct ten *kt = norm_apply(tp, ad_add_rows(tp, z, ad_param(tp, h->pos), sp->pos), h->norm[2]);
+    struct ten *kt =
+        norm_apply(tp, ad_add_rows(tp, z, ad_param(tp, h->pos), sp->pos), h->norm[2]);
     struct ten *key = ad_add(tp, kt, linear_apply(tp, kt, h->ffn, ACT_RELU));
     e->weight = ad_seg_softmax(tp, ad_seg_dot(tp, key, query(h, tp, sp, z), sp, scale), sp);
 

@@ -9,11 +9,11 @@
 #include "core/nn/encoder.h"
 
 struct interest_head {
-    struct param *prototypes;  /* c [K,D] */
-    struct param *beta[2];     /* by enum beta: [K,D] */
-    struct param *pos;         /* alpha [L,D] */
-    struct param *query_bias;  /* b' [1,D] */
-    struct linear_params ffn;  /* W [D,D], b [1,D] */
+    struct param *prototypes; /* c [K,D] */
+    struct param *beta[2];    /* by enum beta: [K,D] */
+    struct param *pos;        /* alpha [L,D] */
+    struct param *query_bias; /* b' [1,D] */
+    struct linear_params ffn; /* W [D,D], b [1,D] */
     struct norm_params norm[5];
 };
 

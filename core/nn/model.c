@@ -6,7 +6,8 @@
 #include <string.h>
 
 const struct opt model_opts[] = {
-    OPT_INT(struct model_cfg, width, "64", 1, LIMIT_WIDTH, "width of states and item vectors, D"),
+    OPT_INT(struct model_cfg, width, "64", 1, LIMIT_WIDTH,
+            "width of states and item vectors, D"),
     OPT_INT(struct model_cfg, layers, "2", 0, LIMIT_LAYERS, "Transformer blocks"),
     OPT_INT(struct model_cfg, heads, "2", 1, 64, "attention heads"),
     OPT_INT(struct model_cfg, max_len, "50", 1, LIMIT_SEQ_LEN, "newest events read, L"),
@@ -19,7 +20,8 @@ const struct opt model_opts[] = {
     OPT_INT(struct model_cfg, ffn_mult, "4", 1, 16, "inner width of the feed-forward / D"),
     OPT_FLOAT(struct model_cfg, dropout, "0.5", 0, 0.95, "dropout of embeddings and sublayers"),
     OPT_FLOAT(struct model_cfg, attn_dropout, "0.5", 0, 0.95, "dropout of attention weights"),
-    OPT_FLOAT(struct model_cfg, init_std, "0.02", 0, 1, "standard deviation of initial weights"),
+    OPT_FLOAT(struct model_cfg, init_std, "0.02", 0, 1,
+              "standard deviation of initial weights"),
     OPT_FLOAT(struct model_cfg, active_share, "0.01", 0, 1,
               "an interest with a smaller share of the importance is not used"),
     OPT_END
@@ -66,7 +68,10 @@ void model_free(struct model *m)
 
 const struct model_cfg *model_config(const struct model *m) { return &m->cfg; }
 struct params *model_params(const struct model *m) { return m->ps; }
-int32_t model_interests(const struct model *m) { return m->cfg.interests ? m->cfg.interests : 1; }
+int32_t model_interests(const struct model *m)
+{
+    return m->cfg.interests ? m->cfg.interests : 1;
+}
 struct param *model_items(const struct model *m) { return m->enc.item; }
 
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,

@@ -11,7 +11,7 @@
 
 /* The transformer of models.md 0 and the K-interest head of 4.1. */
 struct model_cfg {
-    int32_t width;      /* D */
+    int32_t width; /* D */
     int32_t layers, heads;
     int32_t max_len;    /* L */
     int32_t interests;  /* K; 0: single vector, the last state */
@@ -37,7 +37,8 @@ void model_free(struct model *m);
 const struct model_cfg *model_config(const struct model *m);
 struct params *model_params(const struct model *m);
 int32_t model_interests(const struct model *m); /* vectors per sequence: max(1, K) */
-struct param *model_items(const struct model *m); /* item.weight [V,D]: input and output table */
+struct param *
+model_items(const struct model *m); /* item.weight [V,D]: input and output table */
 
 struct encoded {
     struct ten *states; /* [N,D] */

@@ -7,5 +7,5 @@
 #    define NUM_ISA base
 #endif
 #define NUM_PASTE_(a, b) a##_##b
-#define NUM_PASTE(a, b) NUM_PASTE_(a, b)
-#define NUM_TABLE(name) NUM_PASTE(name, NUM_ISA)
+#define NUM_PASTE(a, b)  NUM_PASTE_(a, b)
+#define NUM_TABLE(name)  NUM_PASTE(name, NUM_ISA)

@@ -19,4 +19,5 @@ enum pos_from {
 };
 
 /* Fills pos[N] for offsets cu[B+1]; every length must be in [0, L]. */
-void seqpack_positions(int32_t *pos, const int32_t *cu, int32_t B, int32_t L, enum pos_from from);
+void seqpack_positions(int32_t *pos, const int32_t *cu, int32_t B, int32_t L,
+                       enum pos_from from);

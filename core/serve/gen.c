@@ -217,19 +217,7 @@ void gen_unref(struct gen *g)
     if (before == 1) gen_free(g);
 }
 
-const struct gen_info *gen_info(const struct gen *g)
-{
-    return &g->info;
-}
-const struct model *gen_model(const struct gen *g)
-{
-    return g->model;
-}
-const struct items *gen_items(const struct gen *g)
-{
-    return g->items;
-}
-const struct ann *gen_index(const struct gen *g)
-{
-    return g->index;
-}
+const struct gen_info *gen_info(const struct gen *g) { return &g->info; }
+const struct model *gen_model(const struct gen *g) { return g->model; }
+const struct items *gen_items(const struct gen *g) { return g->items; }
+const struct ann *gen_index(const struct gen *g) { return g->index; }

@@ -67,8 +67,7 @@ static void sift(struct cand *c, int32_t n, int32_t i)
 int32_t merge_top(struct cand *c, int32_t n, int32_t limit)
 {
     int32_t m = n < limit ? n : limit;
-    for (int32_t i = m / 2 - 1; i >= 0; i--)
-        sift(c, m, i);
+    for (int32_t i = m / 2 - 1; i >= 0; i--) sift(c, m, i);
     for (int32_t i = m; m > 0 && i < n; i++) {
         if (!before(&c[i], &c[0])) continue;
         swap(&c[i], &c[0]);

@@ -41,10 +41,7 @@ void rec_request_defaults(struct rec_request *r)
     *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
 }
 
-static double ms_since(uint64_t start)
-{
-    return (double)(clock_ns() - start) * 1e-6;
-}
+static double ms_since(uint64_t start) { return (double)(clock_ns() - start) * 1e-6; }
 
 /* ---- history ---- */
 
@@ -167,8 +164,7 @@ static struct rec_interest *describe_interests(struct arena *a, const struct vec
         out[k].share = v->share[k];
         out[k].norm = sqrtf(num->vec->dot(phi, phi, v->D));
     }
-    for (int32_t i = 0; i < n_active; i++)
-        out[active[i]].active = true;
+    for (int32_t i = 0; i < n_active; i++) out[active[i]].active = true;
     return out;
 }
 
@@ -182,8 +178,7 @@ static void top_events(struct rec_interest *out, struct arena *a, const struct v
     for (int32_t i = v->n - 1; i >= 0; i--) {
         float x = v->enc.assign->x[(size_t)i * (size_t)v->K + (size_t)k] * v->enc.weight->x[i];
         int32_t at = n < most ? n++ : most;
-        for (; at > 0 && top[at - 1].weight < x; at--)
-            top[at] = top[at - 1];
+        for (; at > 0 && top[at - 1].weight < x; at--) top[at] = top[at - 1];
         if (at < most) top[at] = (struct rec_event){ v->event[i], x };
     }
     for (int32_t i = 0; i < n; i++)

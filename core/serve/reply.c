@@ -31,8 +31,7 @@ static int64_t decimal(double x, int digits, int *exponent)
     int ex = (int)floor(log10(x));
     double scaled = 0;
     int64_t limit = 1, m;
-    for (int i = 0; i < digits; i++)
-        limit *= 10;
+    for (int i = 0; i < digits; i++) limit *= 10;
     for (int tries = 0; tries < 3; tries++) { /* log10 may be off by one at powers of ten */
         int shift = digits - 1 - ex;
         scaled = shift >= 0 ? x * pow10_int(shift) : x / pow10_int(-shift);
@@ -63,10 +62,8 @@ void reply_num(struct buf *b, double x, int digits)
     if (fabs(x) < 1e-300) return buf_putc(b, '0');
     int ex, n = digits;
     int64_t m = decimal(fabs(x), digits, &ex);
-    for (int i = digits - 1; i >= 0; i--, m /= 10)
-        s[i] = (char)('0' + m % 10);
-    while (n > 1 && s[n - 1] == '0')
-        n--;
+    for (int i = digits - 1; i >= 0; i--, m /= 10) s[i] = (char)('0' + m % 10);
+    while (n > 1 && s[n - 1] == '0') n--;
     if (ex < -4 || ex >= digits) { /* d.ddde-NN */
         buf_put(b, s, 1);
         if (n > 1) buf_putc(b, '.');
@@ -78,8 +75,7 @@ void reply_num(struct buf *b, double x, int digits)
     } else { /* ddd.ddd */
         int whole = ex + 1;
         buf_put(b, s, (size_t)(n < whole ? n : whole));
-        for (int i = n; i < whole; i++)
-            buf_putc(b, '0');
+        for (int i = n; i < whole; i++) buf_putc(b, '0');
         if (n > whole) buf_putc(b, '.');
         if (n > whole) buf_put(b, s + whole, (size_t)(n - whole));
     }
@@ -100,10 +96,7 @@ static void put_next(struct buf *b, const char *key) /* ,"key": */
     put_key(b, key);
 }
 
-static void put_str(struct buf *b, struct str s)
-{
-    buf_json_str(b, s.p, (size_t)s.len);
-}
+static void put_str(struct buf *b, struct str s) { buf_json_str(b, s.p, (size_t)s.len); }
 
 static void put_id(struct buf *b, const struct items *items, int32_t row)
 {

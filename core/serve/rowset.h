@@ -16,8 +16,7 @@ struct rowset {
 static inline struct rowset rowset_new(struct arena *a, int32_t n_most)
 {
     uint32_t n = 16;
-    while (n < 2 * (uint32_t)n_most)
-        n *= 2;
+    while (n < 2 * (uint32_t)n_most) n *= 2;
     struct rowset s = { ARENA_NEW(a, int32_t, n), n - 1 };
     memset(s.slot, 0xff, n * sizeof *s.slot);
     return s;
@@ -26,8 +25,7 @@ static inline struct rowset rowset_new(struct arena *a, int32_t n_most)
 static inline uint32_t rowset_probe_(const struct rowset *s, int32_t row)
 {
     uint32_t i = ((uint32_t)row * 0x9e3779b1u) >> 7 & s->mask;
-    while (s->slot[i] != -1 && s->slot[i] != row)
-        i = (i + 1) & s->mask;
+    while (s->slot[i] != -1 && s->slot[i] != row) i = (i + 1) & s->mask;
     return i;
 }
 

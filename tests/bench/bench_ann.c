@@ -19,8 +19,7 @@ static void cluster(float *rows, int n, const float *centre)
 {
     for (int i = 0; i < n; i++) {
         const float *c = centre + (lrand48() % N_CLUSTERS) * D;
-        for (int d = 0; d < D; d++)
-            rows[i * D + d] = c[d] + 0.7f * gauss();
+        for (int d = 0; d < D; d++) rows[i * D + d] = c[d] + 0.7f * gauss();
     }
 }
 
@@ -52,8 +51,7 @@ int main(void)
     static const int sizes[] = { 3000, 6000, 12000, 25000, 50000, 100000 };
     float *centre = xmalloc(sizeof(float) * N_CLUSTERS * D);
     float *queries = xmalloc(sizeof(float) * N_QUERIES * D);
-    for (int i = 0; i < N_CLUSTERS * D; i++)
-        centre[i] = gauss();
+    for (int i = 0; i < N_CLUSTERS * D; i++) centre[i] = gauss();
     cluster(queries, N_QUERIES, centre);
     printf("ann: us per query, top 100 of [V,64], one thread\n");
     printf("%8s %8s %8s %8s %8s %8s %8s %8s\n", "V", "flat", "flat-50", "ef", "hnsw", "hnsw-50",

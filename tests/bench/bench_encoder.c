@@ -91,8 +91,8 @@ static void forward_row(struct bench *b, int32_t len, int32_t B)
     for (int32_t i = 0; i < B; i++) lens[i] = len;
     bench_batch(b, lens, B);
     struct times t = measure(forward, b);
-    printf("encoder forward, 1 thread   length %2d  B %2d   %8.2f us/sequence   (best %.2f)\n", len, B,
-           t.median_us / B, t.best_us / B);
+    printf("encoder forward, 1 thread   length %2d  B %2d   %8.2f us/sequence   (best %.2f)\n",
+           len, B, t.median_us / B, t.best_us / B);
     bench_batch_free(b);
 }
 
@@ -132,7 +132,8 @@ int main(int argc, char **argv)
         b.tp = tape_new(mem, pool);
         if (threads == 1 && (!only || strcmp(only, "forward") == 0))
             for (int i = 0; i < 4; i++) forward_row(&b, i < 2 ? 10 : 50, i % 2 ? 32 : 1);
-        if (!only || strcmp(only, threads == 1 ? "train1" : "train2") == 0) train_row(&b, threads);
+        if (!only || strcmp(only, threads == 1 ? "train1" : "train2") == 0)
+            train_row(&b, threads);
         tape_free(b.tp);
         par_free(pool);
         arena_free(mem);

@@ -74,7 +74,8 @@ static void print_row(const char *op, const char *what, const struct timing t[2]
     for (int i = 0; flop > 0 && i < 2; i++)
         snprintf(rate[i], sizeof rate[i], "%.1f", flop / (i ? two : one) * 1e-9);
     printf("%-12s %-28s %9.1f %9.1f %9.1f %9.1f %9s %9s %7.1f\n", op, what, t[0].fwd * 1e6,
-           t[0].bwd * 1e6, t[1].fwd * 1e6, t[1].bwd * 1e6, rate[0], rate[1], bytes / one * 1e-9);
+           t[0].bwd * 1e6, t[1].fwd * 1e6, t[1].bwd * 1e6, rate[0], rate[1],
+           bytes / one * 1e-9);
 }
 
 static void bench_case(const struct op_case *c)

@@ -55,8 +55,7 @@ static void measure(struct rec_worker *w, const struct gen *g, struct buf *b, in
             id[j] = (struct str){ text[j], snprintf(text[j], sizeof text[j], "i%u",
                                                     rng_below(&rng, V)) };
         ask(one, w, g, b, &r);
-        for (int s = 0; s < STAGES; s++)
-            us[s][i] = one[s];
+        for (int s = 0; s < STAGES; s++) us[s][i] = one[s];
     }
     printf("%-6s K=%d history %4d: encode %6.1f  search %6.1f  merge %6.1f  print %5.1f  all "
            "%6.1f us\n",
@@ -84,8 +83,7 @@ static void bench(const char *dir, int32_t K, bool hnsw)
     if (gen_open(&g, path, &e) < 0) err_bug(__FILE__, __LINE__, "gen_open", "%s", e.msg);
     struct rec_worker *w = rec_worker_new();
     struct buf b = { .cap_max = LIMIT_REPLY_BYTES };
-    for (int i = 0; i < 4; i++)
-        measure(w, g, &b, len[i]);
+    for (int i = 0; i < 4; i++) measure(w, g, &b, len[i]);
     printf("       loaded in %.1f ms\n", gen_info(g)->load_ms);
     buf_free(&b);
     rec_worker_free(w);

@@ -17,8 +17,7 @@ static void fuzz_items(const char *file, size_t nb)
     for (int32_t i = 0; i < items_count(it); i++) {
         struct str id = items_id(it, i), title = items_title(it, i);
         REQUIRE(items_find(it, id.p, (size_t)id.len) == i, "row %d", i);
-        for (int32_t k = 0; k < title.len; k++)
-            sum += (uint8_t)title.p[k];
+        for (int32_t k = 0; k < title.len; k++) sum += (uint8_t)title.p[k];
         sum += (uint64_t)items_popularity(it, i);
         sum += (uint64_t)items_popularity(it, items_by_popularity(it)[i]);
     }

@@ -23,8 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
         if (safet_find(s, t->name) != t) abort();
         size_t nb_t = (size_t)t->n * size_of[t->dtype];
         const uint8_t *p = t->data;
-        for (size_t j = 0; j < nb_t; j++)
-            sum ^= p[j];
+        for (size_t j = 0; j < nb_t; j++) sum ^= p[j];
         total += nb_t;
     }
     if (total > nb) abort();

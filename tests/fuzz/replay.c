@@ -33,8 +33,7 @@ static int replay_file(const char *path)
         return -1;
     }
     run(data, nb);
-    for (size_t cut = 1; cut < nb; cut *= 2)
-        run(data, cut);
+    for (size_t cut = 1; cut < nb; cut *= 2) run(data, cut);
     free(data);
     n_inputs++;
     return 0;

@@ -55,17 +55,13 @@ static void run_prep(void *ctx)
 static int prep(char *a, char *b, char *c, char *d, char *f, char *g)
 {
     struct call call = { .argv = { (char[]){ "prep" }, a, b, c, d, f, g } };
-    while (call.argv[call.argc])
-        call.argc++;
+    while (call.argv[call.argc]) call.argc++;
     free(said);
     said = child_caught(run_prep, &call);
     return call.code;
 }
 
-static void says(const char *what)
-{
-    ck_assert_msg(strstr(said, what) != NULL, "%s", said);
-}
+static void says(const char *what) { ck_assert_msg(strstr(said, what) != NULL, "%s", said); }
 
 static char out[] = "--out", format[] = "--format", least[] = "--min-events",
             titles[] = "--titles";

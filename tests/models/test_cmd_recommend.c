@@ -45,13 +45,11 @@ static char *recommend_with(int *status, ...)
     struct call c = { .argv = { name, flag, model }, .argc = 3 };
     va_list ap;
     va_start(ap, status);
-    for (const char *word; (word = va_arg(ap, const char *));)
-        c.argv[c.argc++] = xstrdup(word);
+    for (const char *word; (word = va_arg(ap, const char *));) c.argv[c.argc++] = xstrdup(word);
     va_end(ap);
     char *text = child_caught(run, &c);
     *status = c.status;
-    for (int i = 3; i < c.argc; i++)
-        free(c.argv[i]);
+    for (int i = 3; i < c.argc; i++) free(c.argv[i]);
     return text;
 }
 

@@ -43,12 +43,10 @@ static void call(void *ctx)
 static char *run(int *status, int (*cmd)(int argc, char **argv), const char *const *words)
 {
     struct call c = { .cmd = cmd };
-    for (; words[c.argc]; c.argc++)
-        c.argv[c.argc] = xstrdup(words[c.argc]);
+    for (; words[c.argc]; c.argc++) c.argv[c.argc] = xstrdup(words[c.argc]);
     char *text = child_caught(call, &c);
     *status = c.status;
-    for (int i = 0; i < c.argc; i++)
-        free(c.argv[i]);
+    for (int i = 0; i < c.argc; i++) free(c.argv[i]);
     return text;
 }
 #define WORDS(...) ((const char *const[]){ __VA_ARGS__, NULL })

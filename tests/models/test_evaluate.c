@@ -120,8 +120,7 @@ static struct expected by_definition(const struct model *m, enum split split, en
             x.active += u.share[k] >= model_config(m)->active_share;
         }
     }
-    for (int32_t k = 0; k < 8; k++)
-        x.share[k] /= (double)x.metrics.n;
+    for (int32_t k = 0; k < 8; k++) x.share[k] /= (double)x.metrics.n;
     x.active /= (double)x.metrics.n;
     metrics_mean(&x.metrics);
     return x;
@@ -176,8 +175,7 @@ END_TEST
 START_TEST(json_has_every_cut_and_the_interests)
 {
     struct evaluation v = { .K = 2, .share = { .25, .75 }, .cosine = .5, .active = 1.5 };
-    for (int c = 0; c < RANK_CUTS; c++)
-        v.metrics.hr[c] = .1 * c;
+    for (int c = 0; c < RANK_CUTS; c++) v.metrics.hr[c] = .1 * c;
     json_t *o = metrics_json(&v.metrics), *i = interests_json(&v);
     ck_assert_uint_eq(json_object_size(o), 4 * RANK_CUTS);
     ck_assert_double_eq(json_number_value(json_object_get(o, "hr@20")), .2);

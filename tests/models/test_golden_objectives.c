@@ -94,10 +94,7 @@ static void objectives(struct golden *r)
 static const char *const files[] = { "next_item", "next_item_interests", "dssrec",
                                      "next_item_dssrec" };
 
-START_TEST(losses_and_gradients_agree_with_the_reference)
-{
-    golden_run(files[_i], objectives);
-}
+START_TEST(losses_and_gradients_agree_with_the_reference) { golden_run(files[_i], objectives); }
 END_TEST
 
 Suite *suite_golden_objectives(void);

@@ -169,8 +169,7 @@ START_TEST(set_takes_section_and_key_or_a_key_of_one_section)
         "model.width=128", "lr=0.5",  "train.batch-size=7", "weight=3", "dssrec.lambda=0.75",
         "stop_on=mrr@10",  "lambda=1"
     };
-    for (int i = 0; i < 7; i++)
-        ck_assert_msg(recipe_set(&r, sets[i], &e) == 0, "%s", e.msg);
+    for (int i = 0; i < 7; i++) ck_assert_msg(recipe_set(&r, sets[i], &e) == 0, "%s", e.msg);
     ck_assert_int_eq(r.model.width, 128);
     ck_assert(r.train.lr == 0.5f);
     ck_assert_int_eq(r.train.batch_size, 7);
@@ -260,8 +259,7 @@ START_TEST(every_objective_is_documented_and_complete)
         ck_assert_msg(!conf_find(o->opts, "weight"), "%s has a weight of its own", o->name);
         ck_assert_msg(strcmp(o->name, "model") != 0 && strcmp(o->name, "train") != 0,
                       "%s is taken", o->name);
-        for (int j = 0; j < i; j++)
-            ck_assert_str_ne(o->name, obj_list[j]->name);
+        for (int j = 0; j < i; j++) ck_assert_str_ne(o->name, obj_list[j]->name);
     }
 }
 END_TEST

@@ -93,10 +93,7 @@ START_TEST(every_objective_trains_with_every_model_it_accepts)
 }
 END_TEST
 
-START_TEST(objectives_train_together)
-{
-    train_smoke("[next_item]\n[dssrec]\nweight = 0.5\n");
-}
+START_TEST(objectives_train_together) { train_smoke("[next_item]\n[dssrec]\nweight = 0.5\n"); }
 END_TEST
 
 START_TEST(training_learns_what_the_data_repeat)
@@ -275,8 +272,7 @@ START_TEST(asked_to_stop_it_ends_with_a_bundle)
     struct job j = job_new(dir, data, "epochs = 100000\npatience = 100000\n[next_item]\n");
     pid_t pid = child_start(job_in_child, &j);
     double until = clock_s() + 30;
-    while (job_log(&j, 1, asks[_i].after, "", NULL, 0) == 0 && clock_s() < until)
-        usleep(3000);
+    while (job_log(&j, 1, asks[_i].after, "", NULL, 0) == 0 && clock_s() < until) usleep(3000);
     kill(pid, asks[_i].signal);
     int status = child_wait(pid, 30);
     ck_assert_msg(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x",
@@ -293,8 +289,7 @@ START_TEST(afterwards_signals_are_as_before)
     static const int sig[] = { SIGINT, SIGTERM };
     struct sigaction was[2], now;
     struct job j = job_new(dir, data, "epochs = 1\n[next_item]\n");
-    for (int i = 0; i < 2; i++)
-        ck_assert_int_eq(sigaction(sig[i], NULL, &was[i]), 0);
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(sigaction(sig[i], NULL, &was[i]), 0);
     must_train(&j);
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(sigaction(sig[i], NULL, &now), 0);

@@ -44,10 +44,7 @@ static struct call_head post(const char *path, const char *content_length)
                                .content_length = content_length };
 }
 
-static void begin(struct call_head h)
-{
-    call_begin(c, &h);
-}
+static void begin(struct call_head h) { call_begin(c, &h); }
 
 START_TEST(call_is_not_ready_while_models_load)
 {
@@ -149,8 +146,7 @@ START_TEST(call_bodies_together_have_a_cap)
     }
     ck_assert(call_body(c, body, 1));
     ck_assert_int_eq(c->fail.code, ERR_OVERLOADED);
-    for (int i = 0; i < FIT; i++)
-        call_drop(held[i]);
+    for (int i = 0; i < FIT; i++) call_drop(held[i]);
     call_drop(c);
     c = call_take(&app, conn);
     ck_assert(call_body(c, body, BYTES));
@@ -185,8 +181,7 @@ START_TEST(call_ids_do_not_repeat)
     for (int i = 0; i < N; i++) {
         app_new_id(&app, ids[i]);
         ck_assert_uint_eq(strlen(ids[i]), 16);
-        for (int j = 0; j < i; j++)
-            ck_assert_str_ne(ids[i], ids[j]);
+        for (int j = 0; j < i; j++) ck_assert_str_ne(ids[i], ids[j]);
     }
 }
 END_TEST

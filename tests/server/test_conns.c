@@ -1,6 +1,7 @@
 #include "core/base/clock.h"
 #include "server/conns.h"
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,10 +12,7 @@ static const uint64_t S = 1000000000;
 static struct conns *t;
 static int pair[2]; /* [0] the client, [1] the daemon's side */
 
-static void late(struct buf *out, void *arg)
-{
-    buf_puts(out, arg);
-}
+static void late(struct buf *out, void *arg) { buf_puts(out, arg); }
 
 static void setup(void)
 {
@@ -38,7 +36,7 @@ static const char *client_reads(void)
     size_t at = 0;
     while ((n = recv(pair[0], text + at, sizeof text - at - 4, MSG_DONTWAIT)) > 0)
         at += (size_t)n;
-    strcpy(text + at, n < 0 ? "..." : "");
+    snprintf(text + at, sizeof text - at, "%s", n < 0 ? "..." : "");
     return text;
 }
 

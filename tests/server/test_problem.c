@@ -90,8 +90,7 @@ END_TEST
 START_TEST(problem_text_cuts_between_characters)
 {
     char in[3001];
-    for (int i = 0; i < 3000; i += 3)
-        memcpy(in + i, "\xe2\x82\xac", 3);
+    for (int i = 0; i < 3000; i += 3) memcpy(in + i, "\xe2\x82\xac", 3);
     in[3000] = '\0';
     struct buf b = { 0 };
     json_error_t e;

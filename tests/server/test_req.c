@@ -13,14 +13,8 @@ static struct arena *arena;
 static struct req_recommend r;
 static struct faults f;
 
-static void setup(void)
-{
-    arena = arena_new("test", 4096, 16 << 20);
-}
-static void teardown(void)
-{
-    arena_free(arena);
-}
+static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
+static void teardown(void) { arena_free(arena); }
 
 /* Parses with the body's last byte against a page that may not be read. */
 static int parse_as(const char *body, size_t n, bool strict, bool encode)
@@ -40,10 +34,7 @@ static int parse_as(const char *body, size_t n, bool strict, bool encode)
     return rc;
 }
 
-static int parse(const char *body)
-{
-    return parse_as(body, strlen(body), true, false);
-}
+static int parse(const char *body) { return parse_as(body, strlen(body), true, false); }
 
 static bool is(struct str s, const char *want)
 {
@@ -186,8 +177,7 @@ START_TEST(req_sorts_by_time_when_any_event_has_one)
                      0);
     static const char *const want[] = { "first", "ms", "early", "same", "late", "after-late" };
     ck_assert_int_eq(r.rec.n_history, 6);
-    for (int i = 0; i < 6; i++)
-        ck_assert_msg(is(r.rec.history[i], want[i]), "place %d", i);
+    for (int i = 0; i < 6; i++) ck_assert_msg(is(r.rec.history[i], want[i]), "place %d", i);
 }
 END_TEST
 
@@ -263,8 +253,7 @@ static char *many(const char *key, int n)
 {
     char *body = malloc((size_t)n * 2 + 64), *p = body;
     p += sprintf(p, "{\"%s\":[1", key);
-    for (int i = 1; i < n; i++)
-        p += sprintf(p, ",1");
+    for (int i = 1; i < n; i++) p += sprintf(p, ",1");
     sprintf(p, "]}");
     return body;
 }

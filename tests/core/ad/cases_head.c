@@ -154,7 +154,8 @@ static void xent_ref(const struct op_run *r, double *y, double *const *in)
             double best = -HUGE_VAL;
             for (int32_t k = 0; k < K; k++) {
                 double l = 0;
-                for (int32_t j = 0; j < D; j++) l += in[0][(b * K + k) * D + j] * in[1][v * D + j];
+                for (int32_t j = 0; j < D; j++)
+                    l += in[0][(b * K + k) * D + j] * in[1][v * D + j];
                 best = fmax(best, l);
             }
             s += exp(best);
@@ -228,13 +229,17 @@ static void sum_ref(const struct op_run *r, double *y, double *const *in)
     for (int32_t i = 0; i < dim(r)[0] * dim(r)[1]; i++) y[0] += 0.75 * in[0][i];
 }
 
-#define SEG_DOT .op = "seg_dot", .setup = seg_dot_setup, .build = seg_dot_build, .ref = seg_dot_ref
+#define SEG_DOT                                                                                \
+    .op = "seg_dot", .setup = seg_dot_setup, .build = seg_dot_build, .ref = seg_dot_ref
 #define SEG_SOFTMAX                                                                            \
     .op = "seg_softmax", .setup = seg_softmax_setup, .build = seg_softmax_build,               \
     .ref = seg_softmax_ref
-#define SEG_MIX .op = "seg_mix", .setup = seg_mix_setup, .build = seg_mix_build, .ref = seg_mix_ref
-#define MATMUL .op = "matmul_nt", .setup = matmul_setup, .build = matmul_build, .ref = matmul_ref
-#define SOFTMAX .op = "softmax", .setup = softmax_setup, .build = softmax_build, .ref = softmax_ref
+#define SEG_MIX                                                                                \
+    .op = "seg_mix", .setup = seg_mix_setup, .build = seg_mix_build, .ref = seg_mix_ref
+#define MATMUL                                                                                 \
+    .op = "matmul_nt", .setup = matmul_setup, .build = matmul_build, .ref = matmul_ref
+#define SOFTMAX                                                                                \
+    .op = "softmax", .setup = softmax_setup, .build = softmax_build, .ref = softmax_ref
 #define XENT .op = "xent", .setup = xent_setup, .build = xent_build, .ref = xent_ref
 #define XENT_ROWS                                                                              \
     .op = "xent_rows", .setup = xent_rows_setup, .build = xent_rows_build, .ref = xent_rows_ref
@@ -242,7 +247,7 @@ static void sum_ref(const struct op_run *r, double *y, double *const *in)
     .op = "xent_group", .setup = xent_rows_setup, .build = xent_rows_build, .ref = xent_rows_ref
 #define TRIMMED                                                                                \
     .op = "trimmed_sum", .setup = trimmed_setup, .build = trimmed_build, .ref = trimmed_ref
-#define SUM .op = "sum", .setup = sum_setup, .build = sum_build, .ref = sum_ref
+#define SUM    .op = "sum", .setup = sum_setup, .build = sum_build, .ref = sum_ref
 #define RAGGED .lens = { 3, 1, 0, 17, 2, 50, 1, 33 }, .n_lens = 8
 /* Average 8.4 of 50, as on the Beauty data. */
 #define BATCH .lens = { 4, 7, 3, 5, 24, 6, 9, 9 }, .n_lens = 8, .bench = true
@@ -256,10 +261,12 @@ static const struct op_case cases[] = {
     { SEG_SOFTMAX, .what = "lengths 0 to 50", RAGGED },
     { SEG_SOFTMAX, .what = "a third masked", .dim = { 3 }, RAGGED },
     { SEG_SOFTMAX, .what = "all masked", .dim = { 1 }, .lens = { 2, 5 }, .n_lens = 2 },
-    { SEG_MIX, .what = "K=1, one sequence of one", .dim = { 1, 16 }, .lens = { 1 }, .n_lens = 1 },
+    { SEG_MIX, .what = "K=1, one sequence of one", .dim = { 1, 16 }, .lens = { 1 },
+      .n_lens = 1 },
     { SEG_MIX, .what = "K=4, D=64, lengths 0 to 50", .dim = { 4, 64 }, RAGGED },
     { SEG_MIX, .what = "K=3, D=19, lengths 0 to 50", .dim = { 3, 19 }, RAGGED },
-    { SEG_MIX, .what = "K=2, D=7, one sequence of 50", .dim = { 2, 7 }, .lens = { 50 }, .n_lens = 1 },
+    { SEG_MIX, .what = "K=2, D=7, one sequence of 50", .dim = { 2, 7 }, .lens = { 50 },
+      .n_lens = 1 },
     { MATMUL, .what = "1x1x1", .dim = { 1, 1, 1 } },
     { MATMUL, .what = "7x5x19", .dim = { 7, 5, 19 } },
     { MATMUL, .what = "130x131x8", .dim = { 130, 131, 8 } },
@@ -292,12 +299,17 @@ static const struct op_case cases[] = {
     { SEG_DOT, .what = "N=2144, D=64", .dim = { 64 }, BATCH, .work = seg_dot_work },
     { SEG_SOFTMAX, .what = "N=2144", BATCH },
     { SEG_MIX, .what = "N=2144, K=4, D=64", .dim = { 4, 64 }, BATCH, .work = seg_mix_work },
-    { MATMUL, .what = "1024x1024x64", .dim = { 1024, 1024, 64 }, .bench = true, .work = matmul_work },
-    { MATMUL, .what = "1024x256x64", .dim = { 1024, 256, 64 }, .bench = true, .work = matmul_work },
+    { MATMUL, .what = "1024x1024x64", .dim = { 1024, 1024, 64 }, .bench = true,
+      .work = matmul_work },
+    { MATMUL, .what = "1024x256x64", .dim = { 1024, 256, 64 }, .bench = true,
+      .work = matmul_work },
     { SOFTMAX, .what = "2144x4", .dim = { 2144, 4 }, .bench = true },
-    { XENT, .what = "B=256, K=1, V=12101, D=64", .dim = { 256, 1, 12101, 64 }, .bench = true, .work = xent_work },
-    { XENT, .what = "B=256, K=4, V=12101, D=64", .dim = { 256, 4, 12101, 64 }, .bench = true, .work = xent_work },
-    { XENT, .what = "B=2300, K=1, V=12101, D=64", .dim = { 2300, 1, 12101, 64 }, .bench = true, .work = xent_work },
+    { XENT, .what = "B=256, K=1, V=12101, D=64", .dim = { 256, 1, 12101, 64 }, .bench = true,
+      .work = xent_work },
+    { XENT, .what = "B=256, K=4, V=12101, D=64", .dim = { 256, 4, 12101, 64 }, .bench = true,
+      .work = xent_work },
+    { XENT, .what = "B=2300, K=1, V=12101, D=64", .dim = { 2300, 1, 12101, 64 }, .bench = true,
+      .work = xent_work },
     { XENT_ROWS, .what = "1024x1024", .dim = { 1024, 1024 }, .bench = true },
     { XENT_GROUP, .what = "B=256, C=256, K=4", .dim = { 256, 256, 4 }, .bench = true },
     { TRIMMED, .what = "512 of 1024", .dim = { 1024, 512 }, .bench = true },

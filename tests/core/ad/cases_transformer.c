@@ -69,7 +69,8 @@ static void add_rows_ref(const struct op_run *r, double *y, double *const *in)
 {
     const int32_t N = r->c->dim[0], D = r->c->dim[2];
     for (int32_t i = 0; i < N; i++)
-        for (int32_t c = 0; c < D; c++) y[i * D + c] = in[0][i * D + c] + in[1][r->id[i] * D + c];
+        for (int32_t c = 0; c < D; c++)
+            y[i * D + c] = in[0][i * D + c] + in[1][r->id[i] * D + c];
 }
 
 /* ---- linear: dim = { N, I, O, act, bias } ---- */
@@ -296,29 +297,59 @@ static void seg_last_ref(const struct op_run *r, double *y, double *const *in)
 }
 
 #define EMBED(w, ...)                                                                          \
-    { .op = "embed", .what = w, .setup = embed_setup, .build = embed_build, .ref = embed_ref,  \
-      .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "embed", .what = w, .setup = embed_setup, .build = embed_build,                  \
+        .ref = embed_ref, .dim = {                                                             \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define ADD_ROWS(w, ...)                                                                       \
-    { .op = "add_rows", .what = w, .setup = add_rows_setup, .build = add_rows_build,           \
-      .ref = add_rows_ref, .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "add_rows", .what = w, .setup = add_rows_setup, .build = add_rows_build,         \
+        .ref = add_rows_ref, .dim = {                                                          \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define LINEAR(w, ...)                                                                         \
-    { .op = "linear", .what = w, .setup = linear_setup, .build = linear_build,                 \
-      .ref = linear_ref, .work = linear_work, .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "linear", .what = w, .setup = linear_setup, .build = linear_build,               \
+        .ref = linear_ref, .work = linear_work, .dim = {                                       \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define NORM(w, ...)                                                                           \
-    { .op = "norm", .what = w, .setup = norm_setup, .build = norm_build, .ref = norm_ref,      \
-      .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "norm", .what = w, .setup = norm_setup, .build = norm_build, .ref = norm_ref,    \
+        .dim = {                                                                               \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define ADD_NORM(w, drop, ...)                                                                 \
-    { .op = "add_norm", .what = w, .setup = norm_setup, .build = add_norm_build,               \
-      .ref = add_norm_ref, .p = drop, .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "add_norm", .what = w, .setup = norm_setup, .build = add_norm_build,             \
+        .ref = add_norm_ref, .p = drop, .dim = {                                               \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define DROPOUT(w, drop, ...)                                                                  \
-    { .op = "dropout", .what = w, .setup = one_setup, .build = dropout_build,                  \
-      .ref = dropout_ref, .p = drop, .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "dropout", .what = w, .setup = one_setup, .build = dropout_build,                \
+        .ref = dropout_ref, .p = drop, .dim = {                                                \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define ACT(w, ...)                                                                            \
-    { .op = "act", .what = w, .setup = one_setup, .build = act_build, .ref = act_all_ref,      \
-      .dim = { __VA_ARGS__ } }
+    {                                                                                          \
+        .op = "act", .what = w, .setup = one_setup, .build = act_build, .ref = act_all_ref,    \
+        .dim = {                                                                               \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define ATTN(w, drop, ...)                                                                     \
-    { .op = "attn", .what = w, .setup = attn_setup, .build = attn_build, .ref = attn_ref,      \
-      .work = attn_work, .p = drop, __VA_ARGS__ }
+    {                                                                                          \
+        .op = "attn", .what = w, .setup = attn_setup, .build = attn_build, .ref = attn_ref,    \
+        .work = attn_work, .p = drop, __VA_ARGS__                                              \
+    }
 #define LENS(n, ...) .lens = { __VA_ARGS__ }, .n_lens = (n)
 
 static const struct op_case cases[] = {
@@ -342,19 +373,40 @@ static const struct op_case cases[] = {
     ADD_NORM("D=64", 0, 5, 64),
     ADD_NORM("D=64, dropout", .5f, 9, 64),
     ADD_NORM("D=23, dropout", .2f, 140, 23),
-    { .op = "add_norm", .what = "not training", .setup = norm_setup, .build = add_norm_build,
-      .ref = add_norm_ref, .p = .5f, .dim = { 4, 16 }, .eval = true },
+    { .op = "add_norm",
+      .what = "not training",
+      .setup = norm_setup,
+      .build = add_norm_build,
+      .ref = add_norm_ref,
+      .p = .5f,
+      .dim = { 4, 16 },
+      .eval = true },
 
     DROPOUT("D=64", .5f, 130, 64),
     DROPOUT("D=37", .9f, 20, 37),
-    { .op = "dropout", .what = "not training", .setup = one_setup, .build = dropout_build,
-      .ref = dropout_ref, .p = .5f, .dim = { 4, 16 }, .eval = true },
+    { .op = "dropout",
+      .what = "not training",
+      .setup = one_setup,
+      .build = dropout_build,
+      .ref = dropout_ref,
+      .p = .5f,
+      .dim = { 4, 16 },
+      .eval = true },
     ACT("gelu", 5, 33, ACT_GELU),
     ACT("relu", 5, 33, ACT_RELU),
-    { .op = "add", .what = "5x33", .setup = two_setup, .build = add_build, .ref = add_ref,
+    { .op = "add",
+      .what = "5x33",
+      .setup = two_setup,
+      .build = add_build,
+      .ref = add_ref,
       .dim = { 5, 33 } },
-    { .op = "scale", .what = "5x33", .setup = one_setup, .build = scale_build, .ref = scale_ref,
-      .p = -1.75f, .dim = { 5, 33 } },
+    { .op = "scale",
+      .what = "5x33",
+      .setup = one_setup,
+      .build = scale_build,
+      .ref = scale_ref,
+      .p = -1.75f,
+      .dim = { 5, 33 } },
 
     ATTN("one token", 0, .dim = { 4, 1, 1, 1, 0, 1 }, LENS(1, 1)),
     ATTN("causal", 0, .dim = { 32, 2, 1, 4, 0, 1 }, LENS(4, 5, 1, 17, 3)),
@@ -369,30 +421,79 @@ static const struct op_case cases[] = {
     ATTN("three blocks, both ways", 0, .dim = { 2, 1, 0, 1, 5, 2 }, LENS(1, 130)),
     ATTN("large scores", 0, .dim = { 8, 1, 1, 1, 0, 5 }, LENS(1, 9)),
 
-    { .op = "seg_last", .what = "D=17", .setup = seg_last_setup, .build = seg_last_build,
-      .ref = seg_last_ref, .dim = { 17, 3 }, LENS(3, 4, 1, 7) },
+    { .op = "seg_last",
+      .what = "D=17",
+      .setup = seg_last_setup,
+      .build = seg_last_build,
+      .ref = seg_last_ref,
+      .dim = { 17, 3 },
+      LENS(3, 4, 1, 7) },
 
     /* The Beauty training step: 256 sequences, 8.8 tokens on average. */
-    { .op = "linear", .what = "bench 2304x64x192", .setup = linear_setup, .build = linear_build,
-      .work = linear_work, .dim = { 2304, 64, 192, ACT_NONE, 1 }, .bench = true },
-    { .op = "linear", .what = "bench 2304x64x256 gelu", .setup = linear_setup,
-      .build = linear_build, .work = linear_work, .dim = { 2304, 64, 256, ACT_GELU, 1 },
+    { .op = "linear",
+      .what = "bench 2304x64x192",
+      .setup = linear_setup,
+      .build = linear_build,
+      .work = linear_work,
+      .dim = { 2304, 64, 192, ACT_NONE, 1 },
       .bench = true },
-    { .op = "linear", .what = "bench 2304x256x64", .setup = linear_setup, .build = linear_build,
-      .work = linear_work, .dim = { 2304, 256, 64, ACT_NONE, 1 }, .bench = true },
-    { .op = "embed", .what = "bench 2304x64", .setup = embed_setup, .build = embed_build,
-      .dim = { 2304, 12101, 64, 50 }, .bench = true },
-    { .op = "norm", .what = "bench 2304x64", .setup = norm_setup, .build = norm_build,
-      .dim = { 2304, 64 }, .bench = true },
-    { .op = "add_norm", .what = "bench 2304x64", .setup = norm_setup, .build = add_norm_build,
-      .p = .5f, .dim = { 2304, 64 }, .bench = true },
-    { .op = "dropout", .what = "bench 2304x64", .setup = one_setup, .build = dropout_build,
-      .p = .5f, .dim = { 2304, 64 }, .bench = true },
-    { .op = "attn", .what = "bench 256 sequences", .setup = attn_setup, .build = attn_build,
-      .work = attn_work, .p = .5f, .dim = { 64, 2, 1, 256, 0, 1 },
-      LENS(8, 2, 3, 4, 5, 6, 8, 12, 32), .bench = true },
-    { .op = "attn", .what = "bench 32 sequences of 50", .setup = attn_setup, .build = attn_build,
-      .work = attn_work, .dim = { 64, 2, 1, 32, 0, 1 }, LENS(1, 50), .bench = true },
+    { .op = "linear",
+      .what = "bench 2304x64x256 gelu",
+      .setup = linear_setup,
+      .build = linear_build,
+      .work = linear_work,
+      .dim = { 2304, 64, 256, ACT_GELU, 1 },
+      .bench = true },
+    { .op = "linear",
+      .what = "bench 2304x256x64",
+      .setup = linear_setup,
+      .build = linear_build,
+      .work = linear_work,
+      .dim = { 2304, 256, 64, ACT_NONE, 1 },
+      .bench = true },
+    { .op = "embed",
+      .what = "bench 2304x64",
+      .setup = embed_setup,
+      .build = embed_build,
+      .dim = { 2304, 12101, 64, 50 },
+      .bench = true },
+    { .op = "norm",
+      .what = "bench 2304x64",
+      .setup = norm_setup,
+      .build = norm_build,
+      .dim = { 2304, 64 },
+      .bench = true },
+    { .op = "add_norm",
+      .what = "bench 2304x64",
+      .setup = norm_setup,
+      .build = add_norm_build,
+      .p = .5f,
+      .dim = { 2304, 64 },
+      .bench = true },
+    { .op = "dropout",
+      .what = "bench 2304x64",
+      .setup = one_setup,
+      .build = dropout_build,
+      .p = .5f,
+      .dim = { 2304, 64 },
+      .bench = true },
+    { .op = "attn",
+      .what = "bench 256 sequences",
+      .setup = attn_setup,
+      .build = attn_build,
+      .work = attn_work,
+      .p = .5f,
+      .dim = { 64, 2, 1, 256, 0, 1 },
+      LENS(8, 2, 3, 4, 5, 6, 8, 12, 32),
+      .bench = true },
+    { .op = "attn",
+      .what = "bench 32 sequences of 50",
+      .setup = attn_setup,
+      .build = attn_build,
+      .work = attn_work,
+      .dim = { 64, 2, 1, 32, 0, 1 },
+      LENS(1, 50),
+      .bench = true },
 };
 extern const struct op_table cases_transformer;
 const struct op_table cases_transformer = { cases, sizeof cases / sizeof *cases };

@@ -30,7 +30,8 @@
 enum { OP_MAX_IN = 6, OP_MAX_DIM = 6, OP_MAX_LENS = 8 };
 
 #define OP_STEP_KEY 0x5eedu
-#define OP_DROP_KEY rng_hash(OP_STEP_KEY, 0) /* what the first tape_drop_key() of a step returns */
+#define OP_DROP_KEY                                                                            \
+    rng_hash(OP_STEP_KEY, 0) /* what the first tape_drop_key() of a step returns */
 
 struct op_run;
 
@@ -40,12 +41,12 @@ struct op_case {
     void (*setup)(struct op_run *r);
     struct ten *(*build)(struct op_run *r, struct tape *tp, struct ten **in);
     void (*ref)(const struct op_run *r, double *y, double *const *in);
-    int32_t dim[OP_MAX_DIM]; /* whatever setup reads from it */
+    int32_t dim[OP_MAX_DIM];           /* whatever setup reads from it */
     int32_t lens[OP_MAX_LENS], n_lens; /* sequence lengths, 0 allowed */
-    float p;                 /* dropout, or another number */
-    double tol_y, tol_g;     /* times the largest reference; 0: OP_TOL_Y, OP_TOL_G */
-    bool eval;               /* build with training off */
-    bool bench;              /* for bench_ops only: too large for the double reference */
+    float p;                           /* dropout, or another number */
+    double tol_y, tol_g;               /* times the largest reference; 0: OP_TOL_Y, OP_TOL_G */
+    bool eval;                         /* build with training off */
+    bool bench; /* for bench_ops only: too large for the double reference */
     /* Bench: floating-point operations of the forward pass and of the backward pass; NULL: none shown. */
     void (*work)(const struct op_run *r, double *fwd, double *bwd);
 };

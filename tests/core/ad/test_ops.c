@@ -86,8 +86,8 @@ static void check_recorded(const struct op_run *r, const struct tape *tp, const 
         if (y == in[i]) return;
     int32_t found = 0;
     for (int32_t i = 0; i < tape_nodes(tp); i++) found += strcmp(tape_op(tp, i), r->c->op) == 0;
-    ck_assert_msg(found == (y->g != NULL), "%s (%s): %d nodes of that name on the tape", r->c->op,
-                  r->c->what, found);
+    ck_assert_msg(found == (y->g != NULL), "%s (%s): %d nodes of that name on the tape",
+                  r->c->op, r->c->what, found);
 }
 
 static struct outcome run(struct op_run *r, struct par *pool, uint32_t learn, float g0,
@@ -128,18 +128,16 @@ static void outcome_free(struct outcome *o)
 
 struct reference {
     double *in[OP_MAX_IN], *y;
-    float *w;      /* [rows, cols] weights of the scalar that is differentiated */
+    float *w; /* [rows, cols] weights of the scalar that is differentiated */
     int32_t at[OP_MAX_IN][PROBES];
     double g[OP_MAX_IN][PROBES], top[OP_MAX_IN]; /* top: the largest of them */
     int n[OP_MAX_IN];
-    double along[OP_MAX_IN][DIRECTIONS]; /* derivatives along direction(): no entry is left out */
+    double along[OP_MAX_IN]
+                [DIRECTIONS]; /* derivatives along direction(): no entry is left out */
 };
 
 /* +1 or -1 for entry j. */
-static double direction(int k, size_t j)
-{
-    return rng_hash((uint64_t)k, j) & 1 ? 1 : -1;
-}
+static double direction(int k, size_t j) { return rng_hash((uint64_t)k, j) & 1 ? 1 : -1; }
 
 static double scalar(const struct op_run *r, struct reference *ref)
 {
@@ -211,7 +209,7 @@ static void reference_free(struct reference *ref)
 
 /* ---- comparisons ---- */
 
-#define WHERE "%s (%s), %s: "
+#define WHERE      "%s (%s), %s: "
 #define WHERE_ARGS r->c->op, r->c->what, num->isa
 
 static void check_values(const struct op_run *r, const struct reference *ref,
@@ -250,8 +248,8 @@ static void check_gradients(const struct op_run *r, const struct reference *ref,
         for (int k = 0; k < ref->n[i]; k++) {
             double got = (double)g[ref->at[i][k]], want = ref->g[i][k];
             ck_assert_msg(fabs(got - want) <= tol * fmax(ref->top[i], 1e-2),
-                          WHERE "gradient of input %d at %d is %.9g, reference %.9g", WHERE_ARGS,
-                          i, ref->at[i][k], got, want);
+                          WHERE "gradient of input %d at %d is %.9g, reference %.9g",
+                          WHERE_ARGS, i, ref->at[i][k], got, want);
         }
         check_directions(r, ref, i, g, tol);
     }
@@ -262,12 +260,14 @@ static void check_bits(const struct op_run *r, const struct outcome *a, const st
     ck_assert_msg(memcmp(a->y, b->y, out_size(r) * sizeof(float)) == 0,
                   WHERE "2 threads give other values than 1", WHERE_ARGS);
     for (int32_t i = 0; i < r->n_in; i++)
-        ck_assert_msg(memcmp(gradient(a, i), gradient(b, i), in_size(r, i) * sizeof(float)) == 0,
+        ck_assert_msg(memcmp(gradient(a, i), gradient(b, i), in_size(r, i) * sizeof(float)) ==
+                          0,
                       WHERE "2 threads give another gradient of input %d", WHERE_ARGS, i);
 }
 
 /* Gradients are added to what is there, and do not hang on which other inputs learn. */
-static void check_alone(struct op_run *r, const struct reference *ref, const struct outcome *full)
+static void check_alone(struct op_run *r, const struct reference *ref,
+                        const struct outcome *full)
 {
     double tol = r->c->tol_g > 0 ? r->c->tol_g : OP_TOL_G;
     for (int32_t i = 0; i < r->n_in; i++) {
@@ -331,7 +331,8 @@ START_TEST(every_op_has_a_row)
 {
     const char *op = op_names[_i];
     int rows = 0;
-    for (int i = 0; i < n_cases(); i++) rows += strcmp(case_at(i)->op, op) == 0 && !case_at(i)->bench;
+    for (int i = 0; i < n_cases(); i++)
+        rows += strcmp(case_at(i)->op, op) == 0 && !case_at(i)->bench;
     ck_assert_msg(rows > 0, "op %s has no row in a case table", op);
 }
 END_TEST

@@ -36,7 +36,8 @@ START_TEST(five_steps_follow_the_golden_vector)
     memcpy(p->t.x, start->data, (size_t)start->n * sizeof(float));
     struct opt_adam *o = opt_new(ps, plain);
     for (int64_t t = 0; t < grads->shape[0]; t++) {
-        memcpy(p->t.g, (const float *)grads->data + t * start->n, (size_t)start->n * sizeof(float));
+        memcpy(p->t.g, (const float *)grads->data + t * start->n,
+               (size_t)start->n * sizeof(float));
         opt_step(o, ps, GROUPS_ALL, NULL);
         for (int64_t i = 0; i < start->n; i++) {
             double w = want[t * start->n + i];

@@ -130,13 +130,16 @@ START_TEST(initial_values_hang_on_seed_and_name_and_not_on_order)
     params_add(other, "b", 5, 6, 1, INIT_NORMAL, 0.5f);
     params_add(other, "a", 4, 6, 1, INIT_NORMAL, 0.5f);
     params_init(other, 1);
-    ck_assert_mem_eq(params_find(other, "a")->t.x, params_find(ps, "a")->t.x, 24 * sizeof(float));
-    ck_assert_mem_eq(params_find(other, "b")->t.x, params_find(ps, "b")->t.x, 30 * sizeof(float));
+    ck_assert_mem_eq(params_find(other, "a")->t.x, params_find(ps, "a")->t.x,
+                     24 * sizeof(float));
+    ck_assert_mem_eq(params_find(other, "b")->t.x, params_find(ps, "b")->t.x,
+                     30 * sizeof(float));
     ck_assert_ptr_null(params_find(other, "c"));
     ck_assert_ptr_null(params_find(other, "a")->t.g);
     ck_assert_int_eq(params_size(other), 54);
     params_init(other, 2);
-    ck_assert_mem_ne(params_find(other, "a")->t.x, params_find(ps, "a")->t.x, 24 * sizeof(float));
+    ck_assert_mem_ne(params_find(other, "a")->t.x, params_find(ps, "a")->t.x,
+                     24 * sizeof(float));
     params_free(other);
 }
 END_TEST

@@ -25,10 +25,7 @@ static float grid(void)
     return (float)((int)(state >> 24) % 17 - 8) / 8;
 }
 
-static void forget_errors(void)
-{
-    e = (struct err){ 0 };
-}
+static void forget_errors(void) { e = (struct err){ 0 }; }
 
 static void setup(void)
 {
@@ -36,10 +33,8 @@ static void setup(void)
     state = 7;
     rows = xmalloc(sizeof *rows * V * D);
     queries = xmalloc(sizeof *queries * NQ * D);
-    for (int i = 0; i < V * D; i++)
-        rows[i] = grid();
-    for (int i = 0; i < NQ * D; i++)
-        queries[i] = grid();
+    for (int i = 0; i < V * D; i++) rows[i] = grid();
+    for (int i = 0; i < NQ * D; i++) queries[i] = grid();
     ck_assert_int_eq(ann_build_flat(&flat, rows, V, D, &e), 0);
     ck_assert_int_eq(ann_build_hnsw(&hnsw, rows, V, D, 0, 0, 0, &e), 0);
 }
@@ -71,8 +66,7 @@ static int32_t brute(struct hit *hit, const float *query, const uint8_t *exclude
     for (int32_t v = 0; v < V; v++) {
         if (excluded && excluded[v]) continue;
         float s = 0;
-        for (int d = 0; d < D; d++)
-            s += query[d] * rows[v * D + d];
+        for (int d = 0; d < D; d++) s += query[d] * rows[v * D + d];
         hit[n++] = (struct hit){ s, v };
     }
     qsort(hit, (size_t)n, sizeof *hit, by_score_then_row);
@@ -163,8 +157,7 @@ static void choose(uint8_t *excluded, int32_t *list, int n)
     static struct hit hit[V];
     brute(hit, queries, NULL);
     memset(excluded, 0, V);
-    for (int i = 0; i < n; i++)
-        excluded[list[i] = hit[i].row] = 1;
+    for (int i = 0; i < n; i++) excluded[list[i] = hit[i].row] = 1;
 }
 
 START_TEST(excluded_rows_never_come_back)
@@ -254,8 +247,7 @@ START_TEST(a_zero_query_returns_the_first_rows_that_are_allowed)
     ck_assert_int_eq(ann_search(ids, scores, both[_i], q, 3, K, &p, &e), 0);
     const int32_t expected[] = { 1, 2, 4, 5, 6 };
     ck_assert_mem_eq(ids + K, expected, sizeof expected);
-    for (int i = K; i < 2 * K; i++)
-        ck_assert_float_eq(scores[i], 0);
+    for (int i = K; i < 2 * K; i++) ck_assert_float_eq(scores[i], 0);
     static uint8_t excluded[V];
     excluded[0] = excluded[3] = 1;
     assert_ranking(ids, scores, K, q, excluded);
@@ -435,8 +427,7 @@ START_TEST(a_damaged_file_is_refused_or_harmless)
                 int32_t ids[SV];
                 float scores[SV];
                 ck_assert_int_eq(ann_search(ids, scores, a, queries, 1, SV, NULL, NULL), 0);
-                for (int i = 0; i < SV; i++)
-                    ck_assert(ids[i] >= -1 && ids[i] < SV);
+                for (int i = 0; i < SV; i++) ck_assert(ids[i] >= -1 && ids[i] < SV);
                 ann_free(a);
             } else {
                 n_refused++;
@@ -497,8 +488,7 @@ static void job(void *ctx, int block, int worker)
     int32_t list[8];
     float scores[JOB_K];
     int q = block % 4;
-    for (int i = 0; i < 8; i++)
-        list[i] = q * 11 + i;
+    for (int i = 0; i < 8; i++) list[i] = q * 11 + i;
     struct ann_params p = { .exclude = list, .n_exclude = 8, .ef_search = 64 * (1 + q) };
     struct err mine = { 0 };
     if (ann_search(job_ids[block], scores, block % 8 < 4 ? flat : hnsw, queries + q * D, 1,

@@ -12,10 +12,7 @@
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #    include <sanitizer/asan_interface.h>
-static int poisoned(const void *p)
-{
-    return __asan_address_is_poisoned(p);
-}
+static int poisoned(const void *p) { return __asan_address_is_poisoned(p); }
 enum { WATCHED = 1 };
 #else
 static int poisoned(const void *p)
@@ -39,8 +36,7 @@ START_TEST(pieces_are_aligned_and_do_not_overlap)
         memset(p[i], i + 1, sizes[i]);
     }
     for (int i = 0; i < N_SIZES; i++)
-        for (size_t j = 0; j < sizes[i]; j++)
-            ck_assert_uint_eq(p[i][j], i + 1);
+        for (size_t j = 0; j < sizes[i]; j++) ck_assert_uint_eq(p[i][j], i + 1);
     arena_free(a);
 }
 END_TEST
@@ -61,8 +57,7 @@ START_TEST(zalloc_zeroes_what_was_used_before)
     memset(arena_alloc(a, 1000), 0xff, 1000);
     arena_reset(a);
     const unsigned char *p = arena_zalloc(a, 1000);
-    for (int i = 0; i < 1000; i++)
-        ck_assert_uint_eq(p[i], 0);
+    for (int i = 0; i < 1000; i++) ck_assert_uint_eq(p[i], 0);
     arena_free(a);
 }
 END_TEST
@@ -90,8 +85,7 @@ START_TEST(release_gives_the_same_bytes_again)
     arena_release(a, m);
     ck_assert_uint_eq(arena_used(a), used);
     ck_assert_ptr_eq(arena_alloc(a, 100), p);
-    for (int i = 0; i < 100; i++)
-        ck_assert_int_eq(kept[i], 'k');
+    for (int i = 0; i < 100; i++) ck_assert_int_eq(kept[i], 'k');
     arena_free(a);
 }
 END_TEST
@@ -117,8 +111,7 @@ END_TEST
 START_TEST(reset_after_growth_leaves_one_block_for_the_same_need)
 {
     struct arena *a = arena_new("t", 256, 0);
-    for (int i = 0; i < 50; i++)
-        arena_alloc(a, 320);
+    for (int i = 0; i < 50; i++) arena_alloc(a, 320);
     size_t need = arena_used(a);
     arena_reset(a);
     ck_assert_uint_eq(arena_used(a), 0);
@@ -143,8 +136,7 @@ START_TEST(the_cap_holds_and_the_arena_stays_usable)
     ck_assert_ptr_null(arena_try(a, SIZE_MAX));
     ck_assert_ptr_null(arena_try(a, SIZE_MAX - 63));
     int n = 0;
-    while (arena_try(a, 400))
-        n++;
+    while (arena_try(a, 400)) n++;
     ck_assert_int_ge(n, 19); /* 400 takes 512 bytes with the gap */
     ck_assert_int_le(n, 25);
     ck_assert_uint_le(arena_used(a), 10000);
@@ -163,10 +155,7 @@ START_TEST(without_a_cap_sizes_that_overflow_are_refused)
 }
 END_TEST
 
-static void pass_the_cap(void *ctx)
-{
-    arena_alloc(ctx, 5000);
-}
+static void pass_the_cap(void *ctx) { arena_alloc(ctx, 5000); }
 
 static void release_a_foreign_mark(void *ctx)
 {
@@ -211,10 +200,7 @@ START_TEST(bytes_that_are_not_handed_out_are_poisoned)
 }
 END_TEST
 
-START_TEST(freeing_nothing_is_fine)
-{
-    arena_free(NULL);
-}
+START_TEST(freeing_nothing_is_fine) { arena_free(NULL); }
 END_TEST
 
 Suite *suite_arena(void);

@@ -36,8 +36,7 @@ START_TEST(it_grows_past_any_single_piece)
     char piece[1001];
     memset(piece, 'p', 1000);
     piece[1000] = '\0';
-    for (int i = 0; i < 50; i++)
-        buf_printf(&b, "%s", piece);
+    for (int i = 0; i < 50; i++) buf_printf(&b, "%s", piece);
     ck_assert_uint_eq(b.len, 50000);
     ck_assert_uint_eq(strspn(b.data, "p"), 50000);
     buf_free(&b);
@@ -116,8 +115,7 @@ START_TEST(json_strings_survive_a_parser)
     for (int i = 0; i < 500; i++) {
         char in[40];
         size_t n = rng_below(&r, sizeof in);
-        for (size_t j = 0; j < n; j++)
-            in[j] = (char)rng_below(&r, 128);
+        for (size_t j = 0; j < n; j++) in[j] = (char)rng_below(&r, 128);
         buf_clear(&b);
         buf_json_str(&b, in, n);
         json_t *s = json_loadb(b.data, b.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);

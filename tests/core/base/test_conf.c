@@ -37,10 +37,7 @@ static void set_up(void)
     e = (struct err){ 0 };
     conf_defaults(opts, &c);
 }
-static void tear_down(void)
-{
-    conf_free(opts, &c);
-}
+static void tear_down(void) { conf_free(opts, &c); }
 
 START_TEST(defaults_come_from_the_table)
 {
@@ -206,8 +203,7 @@ static int parse(const char *const *argv, char **pos, int *n_pos)
 {
     char *copy[16]; /* conf_args keeps pointers to positional arguments, but writes to none */
     int argc = 0;
-    for (; argv[argc]; argc++)
-        copy[argc] = (char *)(uintptr_t)argv[argc];
+    for (; argv[argc]; argc++) copy[argc] = (char *)(uintptr_t)argv[argc];
     return conf_args(opts, &c, argc, copy, pos, n_pos, &e);
 }
 #define ARGS(...) ((const char *const[]){ "intent", __VA_ARGS__, NULL })
@@ -227,8 +223,7 @@ START_TEST(flags_have_four_forms_and_the_rest_is_positional)
     ck_assert_ptr_null(c.out);
     static const char *const want[] = { "a", "b", "-", "--out", "-x" };
     ck_assert_int_eq(n, 5);
-    for (int i = 0; i < n; i++)
-        ck_assert_str_eq(pos[i], want[i]);
+    for (int i = 0; i < n; i++) ck_assert_str_eq(pos[i], want[i]);
     ck_assert_int_eq(parse(ARGS("--no-quiet", "--batch_size=9"), pos, &n), 0);
     ck_assert(!c.quiet && c.batch_size == 9 && n == 0);
     ck_assert_int_eq(parse(ARGS("--quiet=on", "--out="), pos, &n), 0);
@@ -330,10 +325,7 @@ static int read_ini(const char *text, size_t nb)
     free(path);
     return rc;
 }
-static int read_text(const char *text)
-{
-    return read_ini(text, strlen(text));
-}
+static int read_text(const char *text) { return read_ini(text, strlen(text)); }
 
 START_TEST(an_ini_file_gives_sections_keys_values_and_lines)
 {

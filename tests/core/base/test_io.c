@@ -38,8 +38,7 @@ static int entries(const char *path)
     DIR *d = opendir(path);
     ck_assert_ptr_nonnull(d);
     int n = 0;
-    while (readdir(d))
-        n++;
+    while (readdir(d)) n++;
     closedir(d);
     return n - 2;
 }
@@ -49,8 +48,7 @@ START_TEST(what_is_written_is_read_and_mapped)
     char *text, data[5000];
     size_t nb;
     struct io_map m;
-    for (size_t i = 0; i < sizeof data; i++)
-        data[i] = (char)(i * 7);
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (char)(i * 7);
     ck_assert_int_eq(io_write_atomic(in("f"), data, sizeof data, &e), 0);
     ck_assert_int_eq(io_read_all(&text, &nb, in("f"), sizeof data, &e), 0);
     ck_assert_uint_eq(nb, sizeof data);

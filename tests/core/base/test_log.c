@@ -24,8 +24,7 @@ static int matches(const char *pattern, const char *text)
 static int lines_of(const char *text)
 {
     int n = 0;
-    for (; *text; text++)
-        n += *text == '\n';
+    for (; *text; text++) n += *text == '\n';
     return n;
 }
 
@@ -91,16 +90,14 @@ END_TEST
 static void await_second(void)
 {
     time_t from = time(NULL);
-    while (time(NULL) == from)
-        usleep(1000);
+    while (time(NULL) == from) usleep(1000);
 }
 
 static void flood(void *ctx)
 {
     (void)ctx;
     await_second();
-    for (int i = 0; i < 500; i++)
-        log_warn("req.slow", "i=%d", i);
+    for (int i = 0; i < 500; i++) log_warn("req.slow", "i=%d", i);
     log_warn("other", "x=1");
     await_second();
     log_warn("req.slow", "i=last");
@@ -173,8 +170,7 @@ static void short_work(void *ctx)
 {
     (void)ctx;
     struct prog p = prog_begin("epoch 3", 10);
-    for (int i = 1; i <= 10; i++)
-        prog_step(&p, i, "loss %.4f", 1.0 / i);
+    for (int i = 1; i <= 10; i++) prog_step(&p, i, "loss %.4f", 1.0 / i);
     prog_end(&p, "valid ndcg@10 %.4f", .0484);
 }
 

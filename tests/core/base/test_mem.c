@@ -18,11 +18,9 @@ END_TEST
 START_TEST(realloc_keeps_what_was_there)
 {
     int32_t *x = xrealloc(NULL, 3, sizeof *x);
-    for (int i = 0; i < 3; i++)
-        x[i] = i;
+    for (int i = 0; i < 3; i++) x[i] = i;
     x = xrealloc(x, 3000, sizeof *x);
-    for (int i = 0; i < 3; i++)
-        ck_assert_int_eq(x[i], i);
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(x[i], i);
     free(x);
 }
 END_TEST
@@ -54,18 +52,9 @@ END_TEST
 static volatile size_t huge =
     SIZE_MAX / 4; /* volatile: the compiler would warn of the constant */
 
-static void overflow_realloc(void *ctx)
-{
-    *(void **)ctx = xrealloc(NULL, huge, 8);
-}
-static void overflow_calloc(void *ctx)
-{
-    *(void **)ctx = xcalloc(huge, 8);
-}
-static void overflow_aligned(void *ctx)
-{
-    *(void **)ctx = xaligned(huge * 4);
-}
+static void overflow_realloc(void *ctx) { *(void **)ctx = xrealloc(NULL, huge, 8); }
+static void overflow_calloc(void *ctx) { *(void **)ctx = xcalloc(huge, 8); }
+static void overflow_aligned(void *ctx) { *(void **)ctx = xaligned(huge * 4); }
 
 START_TEST(sizes_that_overflow_die_and_say_so)
 {

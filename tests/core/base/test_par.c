@@ -67,8 +67,7 @@ static void add(void *ctx, int block, int worker)
     (void)worker;
     struct sum *s = ctx;
     s->part[block] = 0;
-    for (int i = 0; i < 10; i++)
-        s->part[block] += s->x[block * 10 + i];
+    for (int i = 0; i < 10; i++) s->part[block] += s->x[block * 10 + i];
 }
 
 /* Each round's context is on the stack and its data changes: a worker that came late would read
@@ -80,8 +79,7 @@ START_TEST(ten_thousand_loops_give_the_right_sums)
     for (int round = 0; round < 10000; round++) {
         struct sum s = { .x = x };
         int n = 2 + round % 63;
-        for (int i = 0; i < n * 10; i++)
-            x[i] = round + i;
+        for (int i = 0; i < n * 10; i++) x[i] = round + i;
         par_for(p, n, add, &s);
         for (int b = 0; b < n; b++) {
             long want = 10L * (round + b * 10) + 45;
@@ -106,15 +104,11 @@ END_TEST
 
 START_TEST(a_pool_can_end_unused)
 {
-    for (int i = 0; i < 50; i++)
-        par_free(par_new(1 + i % 4));
+    for (int i = 0; i < 50; i++) par_free(par_new(1 + i % 4));
 }
 END_TEST
 
-static void nothing(void *ctx, int block, int worker)
-{
-    (void)ctx, (void)block, (void)worker;
-}
+static void nothing(void *ctx, int block, int worker) { (void)ctx, (void)block, (void)worker; }
 
 static void inner(void *ctx, int block, int worker)
 {
@@ -163,8 +157,7 @@ START_TEST(workers_take_no_signals_and_the_caller_still_does)
     par_for(p, 64, look_at_mask, &m);
     par_free(p);
     ck_assert_int_eq(m.open[0], 2);
-    for (int w = 1; w < 4; w++)
-        ck_assert_int_eq(m.open[w], 0);
+    for (int w = 1; w < 4; w++) ck_assert_int_eq(m.open[w], 0);
 }
 END_TEST
 

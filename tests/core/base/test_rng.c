@@ -10,10 +10,8 @@ START_TEST(values_are_splitmix64_s)
                                      0x06c45d188009454fu, 0xf88bb8a8724c81ecu };
     static const uint64_t other[] = { 6457827717110365317u, 3203168211198807973u,
                                       9817491932198370423u };
-    for (uint64_t i = 0; i < 4; i++)
-        ck_assert_uint_eq(rng_hash(0, i), zero[i]);
-    for (uint64_t i = 0; i < 3; i++)
-        ck_assert_uint_eq(rng_hash(1234567, i), other[i]);
+    for (uint64_t i = 0; i < 4; i++) ck_assert_uint_eq(rng_hash(0, i), zero[i]);
+    for (uint64_t i = 0; i < 3; i++) ck_assert_uint_eq(rng_hash(1234567, i), other[i]);
 }
 END_TEST
 
@@ -21,8 +19,7 @@ START_TEST(a_stream_is_a_function_of_its_counter)
 {
     struct rng a = rng_make(7, RNG_DROPOUT), b = a;
     uint64_t first[10];
-    for (int i = 0; i < 10; i++)
-        first[i] = rng_u64(&a);
+    for (int i = 0; i < 10; i++) first[i] = rng_u64(&a);
     for (int i = 9; i >= 0; i--) {
         b.ctr = (uint64_t)i;
         ck_assert_uint_eq(rng_u64(&b), first[i]);
@@ -48,16 +45,12 @@ END_TEST
 static double chi_square(const int *count, int n, int total)
 {
     double want = (double)total / n, sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (count[i] - want) * (count[i] - want) / want;
+    for (int i = 0; i < n; i++) sum += (count[i] - want) * (count[i] - want) / want;
     return sum;
 }
 
 /* Mean n-1, standard deviation sqrt(2(n-1)); five of those are never seen by chance. */
-static double unlikely(int n)
-{
-    return n - 1 + 5 * sqrt(2.0 * (n - 1));
-}
+static double unlikely(int n) { return n - 1 + 5 * sqrt(2.0 * (n - 1)); }
 
 START_TEST(integers_below_n_are_uniform)
 {
@@ -117,15 +110,13 @@ START_TEST(a_shuffle_is_a_permutation)
     struct rng r = rng_make(14, RNG_TEST);
     for (int32_t n = 0; n < 200; n += n < 4 ? 1 : 49) {
         int32_t x[200], seen[200] = { 0 };
-        for (int32_t i = 0; i < n; i++)
-            x[i] = i;
+        for (int32_t i = 0; i < n; i++) x[i] = i;
         rng_shuffle(&r, x, n);
         for (int32_t i = 0; i < n; i++) {
             ck_assert(x[i] >= 0 && x[i] < n);
             seen[x[i]]++;
         }
-        for (int32_t i = 0; i < n; i++)
-            ck_assert_int_eq(seen[i], 1);
+        for (int32_t i = 0; i < n; i++) ck_assert_int_eq(seen[i], 1);
     }
 }
 END_TEST

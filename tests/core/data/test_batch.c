@@ -9,10 +9,7 @@
 static char *dir;
 static struct dataset d;
 
-static void set_up(void)
-{
-    dir = fixture_tmpdir();
-}
+static void set_up(void) { dir = fixture_tmpdir(); }
 
 static void tear_down(void)
 {
@@ -48,8 +45,7 @@ START_TEST(layout_b_has_a_row_for_every_training_event_but_the_first)
     };
     for (int32_t r = 0; r < 4; r++) {
         const int32_t *w = want[0];
-        while (*w != b->target[r])
-            w += 5;
+        while (*w != b->target[r]) w += 5;
         int32_t n = w[2] < 0 ? 1 : 2, n_fut = w[4] < 0 ? 1 : 2;
         ck_assert_int_eq(b->seq.cu[r + 1] - b->seq.cu[r], n);
         ck_assert_mem_eq(b->ids + b->seq.cu[r], w + 1, (size_t)n * sizeof *w);
@@ -110,16 +106,14 @@ START_TEST(layout_a_makes_every_event_but_the_first_a_target_once)
     ck_assert_int_eq(batcher_rows(bt), rows);
     batcher_epoch(bt, 3);
     for (const struct batch *b; (b = batcher_next(bt));) {
-        for (int32_t i = 0; i < b->seq.N; i++)
-            pair[b->ids[i] * V + b->target[i]]--;
+        for (int32_t i = 0; i < b->seq.N; i++) pair[b->ids[i] * V + b->target[i]]--;
         for (int32_t r = 0; r < b->seq.B; r++) {
             ck_assert_int_le(b->seq.cu[r + 1] - b->seq.cu[r], L);
             for (int32_t i = b->seq.cu[r] + 1; i < b->seq.cu[r + 1]; i++)
                 ck_assert_int_eq(b->ids[i], b->target[i - 1]);
         }
     }
-    for (int32_t i = 0; i < V * V; i++)
-        ck_assert_int_eq(pair[i], 0);
+    for (int32_t i = 0; i < V * V; i++) ck_assert_int_eq(pair[i], 0);
     free(pair);
     batcher_free(bt);
 }
@@ -174,8 +168,7 @@ START_TEST(an_epoch_may_be_left_at_any_batch)
     for (int leave = 0; leave < 12; leave++) {
         for (int again = 0; again < 3; again++) {
             batcher_epoch(bt, leave + again);
-            for (int i = 0; i < leave; i++)
-                ck_assert_ptr_nonnull(batcher_next(bt));
+            for (int i = 0; i < leave; i++) ck_assert_ptr_nonnull(batcher_next(bt));
         }
         ck_assert_uint_eq(epoch_hash(bt, 5, &n), want);
     }

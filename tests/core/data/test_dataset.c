@@ -126,8 +126,7 @@ static int n_entries(const char *path)
     DIR *x = opendir(path);
     ck_assert_ptr_nonnull(x);
     int n = 0;
-    while (readdir(x))
-        n++;
+    while (readdir(x)) n++;
     closedir(x);
     return n - 2;
 }

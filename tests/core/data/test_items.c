@@ -65,8 +65,7 @@ START_TEST(a_catalogue_reads_back_as_it_was_written)
     is_str(items_title(it, 2), "Title of c");
     is_str(items_title(it, 3), "");
     ck_assert_int_eq(items_popularity(it, 4), 9);
-    for (int i = 0; i < 6; i++)
-        ck_assert_int_eq(items_find(it, items_id(it, i).p, 1), i);
+    for (int i = 0; i < 6; i++) ck_assert_int_eq(items_find(it, items_id(it, i).p, 1), i);
     items_close(it);
 }
 END_TEST
@@ -134,8 +133,7 @@ START_TEST(a_long_title_is_cut_between_characters)
 {
     struct items_builder *b = items_builder_new();
     char *title = xmalloc(LIMIT_TITLE_BYTES + 10);
-    for (int i = 0; i < LIMIT_TITLE_BYTES + 10; i++)
-        title[i] = i % 2 ? '\xa9' : '\xc3';
+    for (int i = 0; i < LIMIT_TITLE_BYTES + 10; i++) title[i] = i % 2 ? '\xa9' : '\xc3';
     items_add(b, "x", 1);
     items_set_title(b, 0, title, LIMIT_TITLE_BYTES + 9);
     ck_assert_int_eq(items_builder_title(b, 0).len, LIMIT_TITLE_BYTES);
@@ -170,171 +168,69 @@ END_TEST
 static struct items_section *section(char *f, uint32_t tag)
 {
     struct items_section *s = (struct items_section *)(f + sizeof(struct items_header));
-    while (s->tag != tag)
-        s++;
+    while (s->tag != tag) s++;
     return s;
 }
 
-static void *content(char *f, uint32_t tag)
-{
-    return f + section(f, tag)->off;
-}
+static void *content(char *f, uint32_t tag) { return f + section(f, tag)->off; }
 
 #define TAG(a, b, c, d) ITEMS_TAG(a, b, c, d)
 #define HEADER(f)       ((struct items_header *)(f))
 
-static void magic(char *f)
-{
-    f[3] = 'x';
-}
-static void version(char *f)
-{
-    HEADER(f)->version = 2;
-}
-static void size_more(char *f)
-{
-    HEADER(f)->nb_file += 64;
-}
-static void no_rows(char *f)
-{
-    HEADER(f)->n_items = 0;
-}
-static void many_rows(char *f)
-{
-    HEADER(f)->n_items = UINT32_MAX;
-}
-static void more_rows(char *f)
-{
-    HEADER(f)->n_items = 7;
-}
-static void many_sections(char *f)
-{
-    HEADER(f)->n_sections = 65;
-}
-static void fewer_sections(char *f)
-{
-    HEADER(f)->n_sections = SEC_COUNT - 1;
-}
-static void section_outside(char *f)
-{
-    section(f, TAG('P', 'O', 'P', ' '))->off = 1 << 30;
-}
+static void magic(char *f) { f[3] = 'x'; }
+static void version(char *f) { HEADER(f)->version = 2; }
+static void size_more(char *f) { HEADER(f)->nb_file += 64; }
+static void no_rows(char *f) { HEADER(f)->n_items = 0; }
+static void many_rows(char *f) { HEADER(f)->n_items = UINT32_MAX; }
+static void more_rows(char *f) { HEADER(f)->n_items = 7; }
+static void many_sections(char *f) { HEADER(f)->n_sections = 65; }
+static void fewer_sections(char *f) { HEADER(f)->n_sections = SEC_COUNT - 1; }
+static void section_outside(char *f) { section(f, TAG('P', 'O', 'P', ' '))->off = 1 << 30; }
 static void section_wraps(char *f)
 {
     section(f, TAG('P', 'O', 'P', ' '))->off = UINT64_MAX - 63;
 }
-static void section_long(char *f)
-{
-    section(f, TAG('I', 'D', 'S', ' '))->nb = UINT64_MAX - 64;
-}
-static void section_shifted(char *f)
-{
-    section(f, TAG('P', 'O', 'P', ' '))->off += 8;
-}
+static void section_long(char *f) { section(f, TAG('I', 'D', 'S', ' '))->nb = UINT64_MAX - 64; }
+static void section_shifted(char *f) { section(f, TAG('P', 'O', 'P', ' '))->off += 8; }
 static void section_twice(char *f)
 {
     section(f, TAG('P', 'O', 'P', ' '))->tag = TAG('O', 'R', 'D', ' ');
 }
-static void section_short(char *f)
-{
-    section(f, TAG('P', 'O', 'P', ' '))->nb -= 8;
-}
-static void id_start(char *f)
-{
-    ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[0] = 1;
-}
-static void id_end(char *f)
-{
-    ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[6]++;
-}
-static void id_back(char *f)
-{
-    ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[3] = 1;
-}
+static void section_short(char *f) { section(f, TAG('P', 'O', 'P', ' '))->nb -= 8; }
+static void id_start(char *f) { ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[0] = 1; }
+static void id_end(char *f) { ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[6]++; }
+static void id_back(char *f) { ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[3] = 1; }
 static void id_far(char *f)
 {
     ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[3] = UINT64_MAX;
 }
-static void id_empty(char *f)
-{
-    ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[3] = 2;
-}
-static void id_bytes(char *f)
-{
-    ((char *)content(f, TAG('I', 'D', 'S', ' ')))[1] = '\xff';
-}
-static void id_double(char *f)
-{
-    ((char *)content(f, TAG('I', 'D', 'S', ' ')))[1] = 'a';
-}
-static void title_back(char *f)
-{
-    ((uint64_t *)content(f, TAG('T', 'T', 'X', ' ')))[2] = 99;
-}
-static void title_bytes(char *f)
-{
-    ((char *)content(f, TAG('T', 'T', 'L', ' ')))[0] = '\xc3';
-}
-static void pop_negative(char *f)
-{
-    ((int64_t *)content(f, TAG('P', 'O', 'P', ' ')))[3] = -1;
-}
-static void pop_other(char *f)
-{
-    ((int64_t *)content(f, TAG('P', 'O', 'P', ' ')))[3] = 4;
-}
-static void order_range(char *f)
-{
-    ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[2] = 6;
-}
-static void order_minus(char *f)
-{
-    ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[2] = -1;
-}
-static void order_twice(char *f)
-{
-    ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[1] = 1;
-}
-static void hash_not_power(char *f)
-{
-    section(f, TAG('H', 'S', 'H', ' '))->nb = 4 * 15;
-}
-static void hash_small(char *f)
-{
-    section(f, TAG('H', 'S', 'H', ' '))->nb = 4 * 8;
-}
-static void hash_odd(char *f)
-{
-    section(f, TAG('H', 'S', 'H', ' '))->nb -= 1;
-}
+static void id_empty(char *f) { ((uint64_t *)content(f, TAG('I', 'D', 'X', ' ')))[3] = 2; }
+static void id_bytes(char *f) { ((char *)content(f, TAG('I', 'D', 'S', ' ')))[1] = '\xff'; }
+static void id_double(char *f) { ((char *)content(f, TAG('I', 'D', 'S', ' ')))[1] = 'a'; }
+static void title_back(char *f) { ((uint64_t *)content(f, TAG('T', 'T', 'X', ' ')))[2] = 99; }
+static void title_bytes(char *f) { ((char *)content(f, TAG('T', 'T', 'L', ' ')))[0] = '\xc3'; }
+static void pop_negative(char *f) { ((int64_t *)content(f, TAG('P', 'O', 'P', ' ')))[3] = -1; }
+static void pop_other(char *f) { ((int64_t *)content(f, TAG('P', 'O', 'P', ' ')))[3] = 4; }
+static void order_range(char *f) { ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[2] = 6; }
+static void order_minus(char *f) { ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[2] = -1; }
+static void order_twice(char *f) { ((int32_t *)content(f, TAG('O', 'R', 'D', ' ')))[1] = 1; }
+static void hash_not_power(char *f) { section(f, TAG('H', 'S', 'H', ' '))->nb = 4 * 15; }
+static void hash_small(char *f) { section(f, TAG('H', 'S', 'H', ' '))->nb = 4 * 8; }
+static void hash_odd(char *f) { section(f, TAG('H', 'S', 'H', ' '))->nb -= 1; }
 
 static void set_slot(char *f, int32_t from, int32_t to)
 {
     int32_t *slot = content(f, TAG('H', 'S', 'H', ' '));
-    while (*slot != from)
-        slot++;
+    while (*slot != from) slot++;
     *slot = to;
 }
-static void hash_range(char *f)
-{
-    set_slot(f, 3, 6);
-}
-static void hash_minus(char *f)
-{
-    set_slot(f, 3, -2);
-}
-static void hash_lost(char *f)
-{
-    set_slot(f, 3, -1);
-}
-static void hash_twice(char *f)
-{
-    set_slot(f, 3, 4);
-}
+static void hash_range(char *f) { set_slot(f, 3, 6); }
+static void hash_minus(char *f) { set_slot(f, 3, -2); }
+static void hash_lost(char *f) { set_slot(f, 3, -1); }
+static void hash_twice(char *f) { set_slot(f, 3, 4); }
 static void hash_full(char *f)
 {
-    for (int i = 0; i < 10; i++)
-        set_slot(f, -1, 0);
+    for (int i = 0; i < 10; i++) set_slot(f, -1, 0);
 }
 
 static const struct {

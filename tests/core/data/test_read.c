@@ -46,16 +46,12 @@ static int read_n(const char *text, size_t nb, enum read_format f)
     int rc = read_events_mem(x, p, nb, "input", f, &st, &e);
     guard_free(p, nb);
     int64_t dropped = 0;
-    for (int k = 0; k < DROP_KINDS; k++)
-        dropped += st.dropped[k];
+    for (int k = 0; k < DROP_KINDS; k++) dropped += st.dropped[k];
     ck_assert_int_eq(st.events, st.kept + dropped);
     return rc;
 }
 
-static int read_text(const char *text)
-{
-    return read_n(text, strlen(text), READ_AUTO);
-}
+static int read_text(const char *text) { return read_n(text, strlen(text), READ_AUTO); }
 
 /* All sequences as "user:item item;user:..." after writing and opening. */
 static char *written(int min_events)
@@ -197,8 +193,7 @@ START_TEST(popularity_counts_the_training_part_only)
     ck_assert_int_eq(interactions_write(x, in("set"), 1, &st, &e), 0);
     ck_assert_int_eq(dataset_open(&d, in("set"), &e), 0);
     static const int64_t want[] = { 2, 2, 0, 1 }; /* u2 and u3 have no test event */
-    for (int32_t i = 0; i < 4; i++)
-        ck_assert_int_eq(items_popularity(d.items, i), want[i]);
+    for (int32_t i = 0; i < 4; i++) ck_assert_int_eq(items_popularity(d.items, i), want[i]);
     ck_assert_int_eq(items_popularity(d.users, 0), 4);
     dataset_close(&d);
 }
@@ -469,8 +464,7 @@ START_TEST(a_header_may_have_any_number_of_columns)
 {
     struct buf text = { 0 };
     buf_puts(&text, "user,item");
-    for (int i = 0; i < FIELDS_MAX; i++)
-        buf_puts(&text, ",x");
+    for (int i = 0; i < FIELDS_MAX; i++) buf_puts(&text, ",x");
     buf_puts(&text, "\n");
     ck_assert_int_eq(read_n(text.data, text.len, READ_MOVIELENS), ERR_FORMAT);
     buf_free(&text);
@@ -500,8 +494,7 @@ START_TEST(movielens_latest_small_has_its_documented_counts)
     struct str s = items_title(d.items, row);
     ck_assert_int_eq(s.len, (int)strlen("American President, The (1995)"));
     ck_assert_mem_eq(s.p, "American President, The (1995)", (size_t)s.len);
-    for (int64_t i = d.cu[0] + 1; i < d.cu[1]; i++)
-        ck_assert_int_le(d.time[i - 1], d.time[i]);
+    for (int64_t i = d.cu[0] + 1; i < d.cu[1]; i++) ck_assert_int_le(d.time[i - 1], d.time[i]);
     dataset_close(&d);
 }
 END_TEST

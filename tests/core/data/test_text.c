@@ -5,10 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct span span(const char *s)
-{
-    return (struct span){ s, strlen(s) };
-}
+static struct span span(const char *s) { return (struct span){ s, strlen(s) }; }
 
 static void is_text(struct span s, const char *want)
 {

@@ -24,10 +24,7 @@ static void tear_down(void)
     free(dir);
 }
 
-static int32_t row(const char *id)
-{
-    return items_find(d.items, id, strlen(id));
-}
+static int32_t row(const char *id) { return items_find(d.items, id, strlen(id)); }
 
 static double weight(const struct links *l, const char *a, const char *b)
 {
@@ -70,8 +67,7 @@ END_TEST
 START_TEST(itemcf_looks_at_the_last_50_events_only)
 {
     char text[1024] = "u1 old";
-    for (int i = 0; i < 50; i++)
-        snprintf(text + strlen(text), 16, " i%d", i);
+    for (int i = 0; i < 50; i++) snprintf(text + strlen(text), 16, " i%d", i);
     snprintf(text + strlen(text), 16, " x y\n");
     data_from_text(&d, dir, text);
     struct links l = links_itemcf(&d, NULL);

@@ -56,8 +56,7 @@ static int count_entries(void)
     DIR *d = opendir(model);
     ck_assert_ptr_nonnull(d);
     int n = -2;
-    while (readdir(d))
-        n++;
+    while (readdir(d)) n++;
     closedir(d);
     return n;
 }

@@ -15,10 +15,8 @@ static uint8_t *make_file(size_t *nb, const char *header, size_t n_data)
 {
     size_t len = strlen(header);
     uint8_t *p = xcalloc(1, 8 + len + n_data);
-    for (int i = 0; i < 8; i++)
-        p[i] = (uint8_t)(len >> (8 * i));
-    for (size_t i = 0; i < len; i++)
-        p[8 + i] = (uint8_t)header[i];
+    for (int i = 0; i < 8; i++) p[i] = (uint8_t)(len >> (8 * i));
+    for (size_t i = 0; i < len; i++) p[8 + i] = (uint8_t)header[i];
     *nb = 8 + len + n_data;
     return p;
 }

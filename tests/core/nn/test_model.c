@@ -21,10 +21,7 @@ static void set_up(void)
     cfg.n_items = 23;
 }
 
-static bool same_bits(const void *a, const void *b, size_t nb)
-{
-    return memcmp(a, b, nb) == 0;
-}
+static bool same_bits(const void *a, const void *b, size_t nb) { return memcmp(a, b, nb) == 0; }
 
 /* ---- configuration ---- */
 
@@ -160,13 +157,10 @@ struct encoding {
 static void pack(struct encoding *x, int first, int n)
 {
     int32_t all = 0;
-    for (int b = 0; b < first; b++)
-        all += lens[b];
+    for (int b = 0; b < first; b++) all += lens[b];
     x->cu[0] = 0;
-    for (int b = 0; b < n; b++)
-        x->cu[b + 1] = x->cu[b] + lens[first + b];
-    for (int32_t i = 0; i < x->cu[n]; i++)
-        x->ids[i] = (all + i) * 7 % 23;
+    for (int b = 0; b < n; b++) x->cu[b + 1] = x->cu[b] + lens[first + b];
+    for (int32_t i = 0; i < x->cu[n]; i++) x->ids[i] = (all + i) * 7 % 23;
     seqpack_positions(x->pos, x->cu, n, cfg.max_len, (enum pos_from)cfg.positions);
     x->sp = (struct seqpack){ .B = n, .N = x->cu[n], .cu = x->cu, .pos = x->pos };
 }
@@ -205,13 +199,11 @@ START_TEST(interests_are_weighted_parts_of_the_history)
         double weights = 0, shares = 0;
         for (int32_t i = x->cu[b]; i < x->cu[b + 1]; i++) {
             double of_k = 0;
-            for (int32_t k = 0; k < K; k++)
-                of_k += (double)x->e.assign->x[i * K + k];
+            for (int32_t k = 0; k < K; k++) of_k += (double)x->e.assign->x[i * K + k];
             ck_assert_double_eq_tol(of_k, 1, 1e-6);
             weights += (double)x->e.weight->x[i];
         }
-        for (int32_t k = 0; k < K; k++)
-            shares += (double)share[b * K + k];
+        for (int32_t k = 0; k < K; k++) shares += (double)share[b * K + k];
         ck_assert_double_eq_tol(weights, 1, 1e-6);
         ck_assert_double_eq_tol(shares, 1, 1e-6);
     }
@@ -231,8 +223,7 @@ START_TEST(a_single_vector_is_the_last_state)
                             (size_t)cfg.width * sizeof(float)));
     float share[LENS];
     model_shares(share, x->m, &x->e, &x->sp);
-    for (int b = 0; b < LENS; b++)
-        ck_assert(share[b] == 1);
+    for (int b = 0; b < LENS; b++) ck_assert(share[b] == 1);
     done(x);
 }
 END_TEST

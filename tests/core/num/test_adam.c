@@ -32,7 +32,8 @@ START_TEST(a_step_is_that_of_the_paper)
             double gj = (double)g[j] + (double)c.decay * (double)x[j];
             double mj = (double)c.beta1 * (double)m[j] + (1 - (double)c.beta1) * gj;
             double vj = (double)c.beta2 * (double)v[j] + (1 - (double)c.beta2) * gj * gj;
-            want[j][0] = (double)x[j] - (double)c.size * mj / ((double)c.root * sqrt(vj) + (double)c.eps);
+            want[j][0] = (double)x[j] -
+                         (double)c.size * mj / ((double)c.root * sqrt(vj) + (double)c.eps);
             want[j][1] = mj;
             want[j][2] = vj;
         }

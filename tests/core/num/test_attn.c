@@ -21,10 +21,12 @@ static const struct shape {
     bool causal, mask;
     float p;
 } shapes[] = {
-    { 1, 4, 2, true, false, 0 },      { 2, 6, 2, true, false, .5f },   { 10, 64, 2, true, false, 0 },
-    { 50, 64, 2, true, false, .5f },  { 50, 64, 2, false, true, 0 },   { 17, 38, 2, true, true, .2f },
-    { 33, 3, 3, false, false, .3f },  { 64, 16, 1, true, false, 0 },   { 65, 16, 1, true, false, .5f },
-    { 130, 8, 2, false, true, .5f },  { 200, 8, 1, true, true, .1f },  { 5, 256, 2, true, false, 0 },
+    { 1, 4, 2, true, false, 0 },       { 2, 6, 2, true, false, .5f },
+    { 10, 64, 2, true, false, 0 },     { 50, 64, 2, true, false, .5f },
+    { 50, 64, 2, false, true, 0 },     { 17, 38, 2, true, true, .2f },
+    { 33, 3, 3, false, false, .3f },   { 64, 16, 1, true, false, 0 },
+    { 65, 16, 1, true, false, .5f },   { 130, 8, 2, false, true, .5f },
+    { 200, 8, 1, true, true, .1f },    { 5, 256, 2, true, false, 0 },
     { 20, 128, 2, false, false, .9f }, { 3, 65, 1, false, true, 0 },
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
@@ -109,7 +111,7 @@ static void problem_make(struct problem *p, struct shape s)
     *p = (struct problem){ .s = s };
     p->cfg = (struct k_attn_cfg){ .D = s.D,
                                   .H = s.H,
-                                  .scale = 1 / sqrtf((float)(s.D / s.H)),
+                                  .scale = 1 / sqrtf((float)s.D / (float)s.H),
                                   .causal = s.causal,
                                   .drop = s.p > 0 ? drop_make(41, s.p) : drop_none() };
     p->qkv = normals((int64_t)(n * 3 * D));
@@ -145,9 +147,10 @@ static void near(const float *got, const double *want, int64_t n, const char *wh
     for (int64_t i = 0; i < n; i++)
         if (isfinite(want[i])) top = fmax(top, fabs(want[i]));
     for (int64_t i = 0; i < n; i++)
-        ck_assert_msg(want[i] == (double)got[i] || fabs((double)got[i] - want[i]) <= 3e-6 * (top + 1),
-                      "%s, n=%d D=%d H=%d: %s[%lld] = %.9g, not %.9g", name, p->s.n, p->s.D, p->s.H,
-                      what, (long long)i, (double)got[i], want[i]);
+        ck_assert_msg(want[i] == (double)got[i] ||
+                          fabs((double)got[i] - want[i]) <= 3e-6 * (top + 1),
+                      "%s, n=%d D=%d H=%d: %s[%lld] = %.9g, not %.9g", name, p->s.n, p->s.D,
+                      p->s.H, what, (long long)i, (double)got[i], want[i]);
 }
 
 static void check(struct problem *p, const struct num_ops *v)

@@ -7,7 +7,8 @@ enum { MAX_N = 600, MAX_K = 5, MAX_B = 7, MAX_D = 70 };
 
 static const struct num_ops *isa[3];
 static int n_isa;
-static const int32_t sizes[] = { 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127, 129, 255, 600 };
+static const int32_t sizes[] = { 1,  2,  3,  4,  7,   8,   15,  16, 17,
+                                 31, 33, 64, 65, 127, 129, 255, 600 };
 static const int32_t widths[] = { 1, 5, 16, 19, 32, 64, 70 };
 enum { N_SIZES = sizeof sizes / sizeof *sizes, N_WIDTHS = sizeof widths / sizeof *widths };
 
@@ -96,7 +97,8 @@ START_TEST(products_with_winners_are_those_of_the_definition)
     fill(q, (int64_t)MAX_B * MAX_K * D, &r);
     for (int i = 0; i < n_isa; i++)
         for (int32_t K = 1; K <= MAX_K; K += 2) {
-            for (int32_t j = 0; j < MAX_B * ld; j++) win[j] = (int32_t)rng_below(&r, (uint32_t)K);
+            for (int32_t j = 0; j < MAX_B * ld; j++)
+                win[j] = (int32_t)rng_below(&r, (uint32_t)K);
 
             for (int32_t t = 0; t < K * D; t++) want[t] = (double)(got[t] = q[t]);
             for (int32_t j = 0; j < n; j++)
@@ -146,7 +148,8 @@ Suite *suite_loss(void)
     Suite *s = suite_create("loss");
     TCase *t = tcase_create("kernels");
     tcase_add_checked_fixture(t, set_up, NULL);
-    tcase_add_loop_test(t, exponentials_sums_and_winners_are_those_of_the_definition, 0, N_SIZES);
+    tcase_add_loop_test(t, exponentials_sums_and_winners_are_those_of_the_definition, 0,
+                        N_SIZES);
     tcase_add_test(t, exp_row_takes_minus_infinity_for_nothing);
     tcase_add_loop_test(t, products_with_winners_are_those_of_the_definition, 0,
                         N_SIZES * N_WIDTHS);

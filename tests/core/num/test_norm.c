@@ -49,7 +49,9 @@ static double factor(const struct problem *p, int32_t i, int32_t c)
 {
     if (!p->residual) return 0;
     if (!drop_active(&p->drop)) return 1;
-    return drop_keeps(&p->drop, drop_row(&p->drop, ROW0 + i), (uint32_t)c) ? (double)p->drop.scale : 0;
+    return drop_keeps(&p->drop, drop_row(&p->drop, ROW0 + i), (uint32_t)c)
+               ? (double)p->drop.scale
+               : 0;
 }
 
 static void reference(const struct problem *p, double *y)
@@ -63,7 +65,8 @@ static void reference(const struct problem *p, double *y)
         }
         for (int32_t c = 0; c < D; c++) var += (s[c] - mean) * (s[c] - mean) / D;
         for (int32_t c = 0; c < D; c++)
-            y[i * D + c] = (s[c] - mean) / sqrt(var + 1e-12) * (double)p->gain[c] + (double)p->bias[c];
+            y[i * D + c] =
+                (s[c] - mean) / sqrt(var + 1e-12) * (double)p->gain[c] + (double)p->bias[c];
     }
 }
 
@@ -87,13 +90,14 @@ static double slope(struct problem *p, float *v, int32_t i)
     return (hi - lo) / (up - down);
 }
 
-static void check_slopes(struct problem *p, float *v, const float *got, int32_t n, const char *what,
-                         const char *name)
+static void check_slopes(struct problem *p, float *v, const float *got, int32_t n,
+                         const char *what, const char *name)
 {
     for (int32_t i = 0; i < n; i++) {
         double want = slope(p, v, i);
         ck_assert_msg(fabs((double)got[i] - 1 - want) <= 2e-3 + 2e-3 * fabs(want),
-                      "%s, D=%d: %s[%d] is %g, not %g", name, p->D, what, i, (double)got[i] - 1, want);
+                      "%s, D=%d: %s[%d] is %g, not %g", name, p->D, what, i, (double)got[i] - 1,
+                      want);
     }
 }
 
@@ -102,21 +106,22 @@ static void check(struct problem *p, const struct num_ops *v)
     const int32_t D = p->D;
     const float *r = p->residual ? p->r : NULL;
     float y[R * MAX_D], xhat[R * MAX_D], rstd[R], plain[R * MAX_D];
-    double want[R * MAX_D];
+    double want[R * MAX_D] = { 0 };
     v->norm->fwd(y, xhat, rstd, p->x, r, p->gain, p->bias, R, D, ROW0, &p->drop);
     v->norm->fwd(plain, NULL, NULL, p->x, r, p->gain, p->bias, R, D, ROW0, &p->drop);
     ck_assert_int_eq(memcmp(plain, y, (size_t)(R * D) * sizeof *y), 0);
     reference(p, want);
     for (int32_t i = 0; i < R * D; i++)
-        ck_assert_msg(fabs((double)y[i] - want[i]) <= 1e-5, "%s, D=%d: y[%d] = %g, not %g", v->isa,
-                      D, i, (double)y[i], want[i]);
+        ck_assert_msg(fabs((double)y[i] - want[i]) <= 1e-5, "%s, D=%d: y[%d] = %g, not %g",
+                      v->isa, D, i, (double)y[i], want[i]);
 
     float dx[R * MAX_D], dr[R * MAX_D], dgain[MAX_D], dbias[MAX_D];
     v->vec->fill(dx, 1, R * D); /* gradients are added to what is there */
     v->vec->fill(dr, 1, R * D);
     v->vec->fill(dgain, 1, D);
     v->vec->fill(dbias, 1, D);
-    v->norm->bwd(dx, r ? dr : NULL, dgain, dbias, p->dy, xhat, rstd, p->gain, R, D, ROW0, &p->drop);
+    v->norm->bwd(dx, r ? dr : NULL, dgain, dbias, p->dy, xhat, rstd, p->gain, R, D, ROW0,
+                 &p->drop);
     check_slopes(p, p->x, dx, R * D, "dx", v->isa);
     if (r) check_slopes(p, p->r, dr, R * D, "dr", v->isa);
     check_slopes(p, p->gain, dgain, D, "dgain", v->isa);

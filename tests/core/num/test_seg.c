@@ -11,7 +11,9 @@ static const struct num_ops *isa[3];
 static int n_isa;
 static const struct {
     int32_t n, K, D;
-} shape[] = { { 1, 1, 1 }, { 2, 4, 64 }, { 50, 4, 64 }, { 7, 3, 19 }, { 33, 2, 70 }, { 0, 2, 8 } };
+} shape[] = {
+    { 1, 1, 1 }, { 2, 4, 64 }, { 50, 4, 64 }, { 7, 3, 19 }, { 33, 2, 70 }, { 0, 2, 8 }
+};
 enum { N_SHAPES = sizeof shape / sizeof *shape };
 
 static void set_up(void)
@@ -98,11 +100,9 @@ START_TEST(softmax_of_large_scores_stays_finite_and_masks_are_exact_zeros)
             mask[j] = j % 2 != 0; /* the large ones do not count */
         }
         isa[i]->seg->softmax(y, x, mask, 20);
-        for (int j = 0; j < 20; j++)
-            ck_assert(j % 2 ? fabsf(y[j] - 0.1f) < 1e-6f : y[j] == 0);
+        for (int j = 0; j < 20; j++) ck_assert(j % 2 ? fabsf(y[j] - 0.1f) < 1e-6f : y[j] == 0);
         isa[i]->seg->softmax(y, x, NULL, 20);
-        for (int j = 0; j < 20; j++)
-            ck_assert(j % 2 ? y[j] == 0 : fabsf(y[j] - 0.1f) < 1e-6f);
+        for (int j = 0; j < 20; j++) ck_assert(j % 2 ? y[j] == 0 : fabsf(y[j] - 0.1f) < 1e-6f);
     }
 }
 END_TEST

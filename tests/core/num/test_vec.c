@@ -20,14 +20,16 @@ static void set_up(void)
 }
 
 /* Lengths around every vector width and its multiples. */
-static const int32_t lengths[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 257 };
+static const int32_t lengths[] = { 0,  1,  2,  3,  4,  5,  7,  8,   9,  15,
+                                   16, 17, 31, 33, 63, 64, 65, 100, 257 };
 enum { N_LENGTHS = sizeof lengths / sizeof *lengths, PAD = 8 };
 
 /* n normal numbers with PAD sentinels behind, so that a write past the end shows. */
 static float *vec_new(int64_t n, float deviation)
 {
     float *x = xmalloc((size_t)(n + PAD) * sizeof *x);
-    for (int64_t i = 0; i < n + PAD; i++) x[i] = i < n ? deviation * rng_normal(&rng) : 12345.0f;
+    for (int64_t i = 0; i < n + PAD; i++)
+        x[i] = i < n ? deviation * rng_normal(&rng) : 12345.0f;
     return x;
 }
 
@@ -38,7 +40,7 @@ static void vec_free(float *x, int64_t n)
 }
 
 #define NEAR(got, want, tol)                                                                   \
-    ck_assert_msg(fabs((double)(got) - (want)) <= (tol), "%s, n=%d: %.9g instead of %.9g",      \
+    ck_assert_msg(fabs((double)(got) - (want)) <= (tol), "%s, n=%d: %.9g instead of %.9g",     \
                   v->isa, n, (double)(got), (double)(want))
 
 START_TEST(vectors_match_plain_loops)
@@ -133,7 +135,8 @@ END_TEST
 
 START_TEST(transpose_and_row_sums_match_plain_loops)
 {
-    static const int32_t shape[][2] = { { 1, 1 }, { 3, 5 }, { 16, 16 }, { 17, 40 }, { 64, 33 }, { 7, 64 } };
+    static const int32_t shape[][2] = { { 1, 1 },   { 3, 5 },   { 16, 16 },
+                                        { 17, 40 }, { 64, 33 }, { 7, 64 } };
     const int32_t R = shape[_i][0], C = shape[_i][1], n = R * C;
     for (int k = 0; k < n_isa; k++) {
         const struct num_ops *v = isa[k];
@@ -177,8 +180,8 @@ END_TEST
 
 static const struct {
     int32_t M, N, K;
-} products[] = { { 1, 1, 1 },    { 1, 64, 64 },  { 12, 32, 8 },  { 13, 33, 17 }, { 50, 192, 64 },
-                 { 5, 7, 600 },  { 25, 16, 257 }, { 3, 100, 1 }, { 64, 65, 5 },  { 11, 31, 0 } };
+} products[] = { { 1, 1, 1 },   { 1, 64, 64 },   { 12, 32, 8 }, { 13, 33, 17 }, { 50, 192, 64 },
+                 { 5, 7, 600 }, { 25, 16, 257 }, { 3, 100, 1 }, { 64, 65, 5 },  { 11, 31, 0 } };
 enum { N_PRODUCTS = sizeof products / sizeof *products };
 
 START_TEST(products_match_double)
@@ -188,8 +191,10 @@ START_TEST(products_match_double)
     const double tol = 3e-7 * (K + 4);
     for (int k = 0; k < n_isa; k++) {
         const struct num_ops *v = isa[k];
-        float *a = vec_new(M * lda, 1), *at = vec_new((int64_t)K * ldt, 1), *bias = vec_new(N, 1);
-        float *b = vec_new((int64_t)K * ldb, 1), *c = vec_new(M * N, 1), *c0 = vec_new(M * N, 1);
+        float *a = vec_new(M * lda, 1), *at = vec_new((int64_t)K * ldt, 1),
+              *bias = vec_new(N, 1);
+        float *b = vec_new((int64_t)K * ldb, 1), *c = vec_new(M * N, 1),
+              *c0 = vec_new(M * N, 1);
         float *bt = vec_new((int64_t)N * lda, 1);
         for (int32_t l = 0; l < K; l++)
             for (int32_t j = 0; j < N; j++) bt[j * lda + l] = b[l * ldb + j];
@@ -207,7 +212,8 @@ START_TEST(products_match_double)
                 for (int32_t j = 0; j < N; j++) {
                     double s = add ? (double)c0[i * N + j] : mode == 1 ? (double)bias[j] : 0;
                     for (int32_t l = 0; l < K; l++)
-                        s += (double)(tn ? at[l * ldt + i] : a[i * lda + l]) * (double)b[l * ldb + j];
+                        s += (double)(tn ? at[l * ldt + i] : a[i * lda + l]) *
+                             (double)b[l * ldb + j];
                     NEAR(c[i * N + j], s, tol);
                 }
         }

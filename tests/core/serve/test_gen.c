@@ -32,10 +32,7 @@ static void teardown(void)
     free(dir);
 }
 
-static char *path_of(const char *file)
-{
-    return xasprintf("%s/%s", at, file);
-}
+static char *path_of(const char *file) { return xasprintf("%s/%s", at, file); }
 
 static char *read_file(const char *file, size_t *nb)
 {
@@ -402,8 +399,7 @@ END_TEST
 static void *hold_and_release(void *arg)
 {
     struct gen *g = arg;
-    for (int i = 0; i < 1000; i++)
-        gen_unref(gen_ref(g));
+    for (int i = 0; i < 1000; i++) gen_unref(gen_ref(g));
     gen_unref(g);
     return NULL;
 }
@@ -416,8 +412,7 @@ START_TEST(gen_is_freed_with_its_last_user)
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&thread[i], NULL, hold_and_release, gen_ref(g)), 0);
     gen_unref(g);
-    for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
 }
 END_TEST
 

@@ -13,10 +13,7 @@ static void setup(void)
     mem = arena_new("merge", 1 << 12, 0);
 }
 
-static void teardown(void)
-{
-    arena_free(mem);
-}
+static void teardown(void) { arena_free(mem); }
 
 START_TEST(merge_union_keeps_first_appearances_and_counts_lists)
 {
@@ -25,8 +22,7 @@ START_TEST(merge_union_keeps_first_appearances_and_counts_lists)
     struct cand *c;
     int32_t fetched[3];
     ck_assert_int_eq(merge_union(&c, fetched, mem, ids, 3, 4), 5);
-    for (int i = 0; i < 5; i++)
-        ck_assert_int_eq(c[i].row, want[i]);
+    for (int i = 0; i < 5; i++) ck_assert_int_eq(c[i].row, want[i]);
     ck_assert_int_eq(fetched[0], 3);
     ck_assert_int_eq(fetched[1], 4);
     ck_assert_int_eq(fetched[2], 0);
@@ -62,16 +58,14 @@ START_TEST(merge_top_equals_a_sort)
     int32_t m = merge_top(a, n, limit);
     qsort(b, (size_t)n, sizeof b[0], by_order);
     ck_assert_int_eq(m, n < limit ? n : limit);
-    for (int32_t i = 0; i < m; i++)
-        ck_assert_int_eq(a[i].row, b[i].row);
+    for (int32_t i = 0; i < m; i++) ck_assert_int_eq(a[i].row, b[i].row);
 }
 END_TEST
 
 START_TEST(rowset_holds_what_was_added)
 {
     struct rowset s = rowset_new(mem, 1000);
-    for (int32_t i = 0; i < 1000; i++)
-        ck_assert(rowset_add(&s, i * 65536));
+    for (int32_t i = 0; i < 1000; i++) ck_assert(rowset_add(&s, i * 65536));
     for (int32_t i = 0; i < 1000; i++) {
         ck_assert(!rowset_add(&s, i * 65536));
         ck_assert(rowset_has(&s, i * 65536));

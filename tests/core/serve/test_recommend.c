@@ -54,8 +54,7 @@ static struct str *ids_of(const int32_t *row, int32_t n)
 
 static void free_ids(struct str *s, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++)
-        free((char *)(uintptr_t)s[i].p);
+    for (int32_t i = 0; i < n; i++) free((char *)(uintptr_t)s[i].p);
     free(s);
 }
 
@@ -100,8 +99,7 @@ static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *
             if (v->share[k] >= threshold && s > score[r]) score[r] = s;
         }
     }
-    for (int32_t i = 0; i < n_hist; i++)
-        score[hist[i]] = -INFINITY;
+    for (int32_t i = 0; i < n_hist; i++) score[hist[i]] = -INFINITY;
     sort_score = score;
     qsort(rank, (size_t)V, sizeof *rank, by_score);
 }
@@ -135,8 +133,7 @@ START_TEST(recommend_equals_the_exact_ranking)
     struct rec_worker *other = rec_worker_new();
     for (int trial = 0; trial < 50; trial++) {
         int32_t n = 1 + (int32_t)rng_below(&rng, (uint32_t)fx.L);
-        for (int32_t i = 0; i < n; i++)
-            hist[i] = (int32_t)rng_below(&rng, (uint32_t)fx.V);
+        for (int32_t i = 0; i < n; i++) hist[i] = (int32_t)rng_below(&rng, (uint32_t)fx.V);
         struct str *s = ids_of(hist, n);
         struct rec_vectors v;
         req.history = s;
@@ -150,8 +147,7 @@ START_TEST(recommend_equals_the_exact_ranking)
         ck_assert_int_eq(ans.received, n);
         ck_assert_int_eq(ans.used, n);
         int32_t want = 0;
-        while (want < fx.V && want < req.limit && score[rank[want]] > -INFINITY)
-            want++;
+        while (want < fx.V && want < req.limit && score[rank[want]] > -INFINITY) want++;
         ck_assert_int_eq(ans.n_items, want);
         for (int32_t i = 0; i < want; i++) {
             ck_assert_int_eq(ans.item[i].row, rank[i]);
@@ -199,8 +195,7 @@ START_TEST(recommend_interest_is_the_argmax_and_explain_adds_up)
     ck_assert_int_le(ans.after_dedup, fetched);
     for (int32_t i = 0; i < ans.n_items; i++) {
         const struct rec_item *it = &ans.item[i];
-        for (int32_t k = 0; k < 4; k++)
-            ck_assert(it->by_interest[k] <= it->score);
+        for (int32_t k = 0; k < 4; k++) ck_assert(it->by_interest[k] <= it->score);
         ck_assert(it->by_interest[it->interest] == it->score);
         ck_assert_int_ge(it->rank_in_interest, 1);
     }
@@ -217,8 +212,7 @@ START_TEST(recommend_does_not_depend_on_explain_or_on_what_was_asked_before)
     struct rec_item first[20];
     ask_rows(hist, 3);
     ck_assert_int_eq(ans.n_items, 20);
-    for (int32_t i = 0; i < 20; i++)
-        first[i] = ans.item[i];
+    for (int32_t i = 0; i < 20; i++) first[i] = ans.item[i];
     ask_rows(other, 8);
     req.explain = true;
     ask_rows(hist, 3);
@@ -235,15 +229,13 @@ START_TEST(recommend_uses_the_newest_events_and_excludes_all)
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
     int32_t hist[20];
-    for (int32_t i = 0; i < 20; i++)
-        hist[i] = i;
+    for (int32_t i = 0; i < 20; i++) hist[i] = i;
     req.limit = 40;
     ask_rows(hist, 20);
     ck_assert_int_eq(ans.used, 8);
     ck_assert_int_eq(ans.truncated, 12);
     ck_assert_int_eq(ans.n_items, 20);
-    for (int32_t i = 0; i < ans.n_items; i++)
-        ck_assert_int_ge(ans.item[i].row, 20);
+    for (int32_t i = 0; i < ans.n_items; i++) ck_assert_int_ge(ans.item[i].row, 20);
     float best = ans.item[0].score;
     ask_rows(hist + 12, 8);
     ck_assert_int_eq(ans.n_items, 32);
@@ -291,8 +283,7 @@ START_TEST(recommend_keeps_the_newest_of_an_endless_history)
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
     int32_t n = LIMIT_HISTORY + 5, *hist = xcalloc((size_t)n, sizeof *hist);
-    for (int32_t i = 0; i < n; i++)
-        hist[i] = i < 5 ? 39 : i % 7;
+    for (int32_t i = 0; i < n; i++) hist[i] = i < 5 ? 39 : i % 7;
     req.limit = 40;
     ask_rows(hist, n);
     ck_assert_int_eq(ans.received, n);
@@ -425,8 +416,7 @@ START_TEST(recommend_takes_the_largest_request)
     fx.L = 50;
     open_fixture(&fx);
     int32_t hist[LIMIT_HISTORY];
-    for (int32_t i = 0; i < LIMIT_HISTORY; i++)
-        hist[i] = i;
+    for (int32_t i = 0; i < LIMIT_HISTORY; i++) hist[i] = i;
     req.limit = LIMIT_RESULTS;
     req.candidates = LIMIT_CANDIDATES;
     req.explain = true;
@@ -452,8 +442,7 @@ START_TEST(rec_encode_gives_vectors_or_null)
     ck_assert_int_eq(v.used, 1);
     ck_assert_int_eq(v.unknown, 1);
     ck_assert_int_eq(v.D, 16);
-    for (int32_t i = 0; i < v.K * v.D; i++)
-        ck_assert(isfinite(v.phi[i]));
+    for (int32_t i = 0; i < v.K * v.D; i++) ck_assert(isfinite(v.phi[i]));
 }
 END_TEST
 

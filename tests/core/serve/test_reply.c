@@ -14,14 +14,8 @@
 
 static struct buf b;
 
-static void buf_setup(void)
-{
-    b = (struct buf){ .cap_max = LIMIT_REPLY_BYTES };
-}
-static void buf_teardown(void)
-{
-    buf_free(&b);
-}
+static void buf_setup(void) { b = (struct buf){ .cap_max = LIMIT_REPLY_BYTES }; }
+static void buf_teardown(void) { buf_free(&b); }
 
 static const char *num_text(double x, int digits)
 {
