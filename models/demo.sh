@@ -12,9 +12,14 @@ mkdir -p "$var"
 
 say() { printf '\n== %s\n' "$*"; }
 
+# The daemon of this demo, if it runs: the pid may have gone to somebody else since.
 stop_daemon() {
-    [ -s "$var/intentd.pid" ] || return 0
-    kill "$(cat "$var/intentd.pid")" 2>/dev/null || true
+    local pid
+    pid=$(cat "$var/intentd.pid" 2>/dev/null) || return 0
+    if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = intentd ]; then
+        kill "$pid"
+        for _ in $(seq 100); do [ -d "/proc/$pid" ] && sleep 0.1 || break; done
+    fi
     rm -f "$var/intentd.pid"
 }
 
@@ -41,11 +46,13 @@ url=http://127.0.0.1:$port
 setsid nohup $intentd --models "$models" --listen "127.0.0.1:$port" --drain-delay 0 \
     </dev/null >"$var/intentd.log" 2>&1 &
 echo $! >"$var/intentd.pid"
+ready=
 for _ in $(seq 100); do
-    curl -fs -o "$var/ready.json" "$url/readyz" && break
-    kill -0 "$(cat "$var/intentd.pid")" 2>/dev/null || { cat "$var/intentd.log" >&2; exit 1; }
+    curl -fs -o /dev/null "$url/readyz" && ready=yes && break
+    kill -0 "$(cat "$var/intentd.pid")" 2>/dev/null || break
     sleep 0.1
 done
+[ "$ready" ] || { echo "demo: the daemon did not start:" >&2; cat "$var/intentd.log" >&2; exit 1; }
 echo "$url is ready (log: $var/intentd.log)"
 
 say "Somebody watched, oldest first"

@@ -32,6 +32,14 @@ static void help(FILE *f)
           f);
 }
 
+/* A full disk or a closed pipe behind standard output is a failure too. */
+static int written(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    fprintf(stderr, "intent: could not write to standard output\n");
+    return status ? status : 1;
+}
+
 int main(int argc, char **argv)
 {
     num_init();
@@ -41,7 +49,8 @@ int main(int argc, char **argv)
         return 0;
     }
     for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(commands[i].name, name) == 0)
+            return written(commands[i].run(argc - 1, argv + 1));
     if (*name) fprintf(stderr, "intent: unknown command '%s'\n\n", name);
     help(stderr);
     return 2;

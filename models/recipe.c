@@ -18,7 +18,7 @@ const struct opt train_opts[] = {
     OPT_FLOAT(struct train_cfg, beta1, "0.9", 0, 0.99999, "of Adam"),
     OPT_FLOAT(struct train_cfg, beta2, "0.999", 0, 0.99999, "of Adam"),
     OPT_FLOAT(struct train_cfg, weight_decay, "0", 0, 10,
-              "L2 on weights, not biases and norms"),
+              "L2 on what starts random: not biases, norms, the head's positions"),
     OPT_I64(struct train_cfg, seed, "1", 0, 1e15, "initial weights, order and dropout"),
     OPT_END
 };

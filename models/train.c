@@ -7,6 +7,7 @@
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
 #include "models/evaluate.h"
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -189,13 +190,16 @@ static int epochs(struct trainer *t, struct err *e)
     for (int64_t epoch = 1; epoch <= c->epochs && !stop_asked; epoch++) {
         double loss, start = clock_s();
         TRY(train_epoch(t, epoch, &loss, e));
-        if (stop_asked && t->best_epoch) break; /* an unfinished epoch is not validated */
+        /* an unfinished epoch is validated only when there is nothing else to keep */
+        if (stop_asked && (t->best_epoch || t->step == 0)) break;
         TRY(validate(t, epoch, loss, clock_s() - start, e));
         if (epoch - t->best_epoch >= c->patience) {
             fprintf(stderr, "no better validation for %d epochs: stopping\n", c->patience);
             break;
         }
     }
+    if (!t->best_epoch)
+        return err_set(e, ERR_EMPTY, "stopped before the first step: nothing was trained or saved");
     return 0;
 }
 
@@ -227,16 +231,28 @@ static int finish(struct trainer *t, struct err *e)
     return rc;
 }
 
+/* The log reserves the version: two trainings into one model directory never share a number. */
 static int open_log(struct trainer *t, struct err *e)
 {
     TRY(io_mkdirs(t->a->out, e));
     TRY(bundle_latest(t->a->out, &t->version, e));
-    t->version++;
-    char *path = xasprintf("%s/%lld.train.jsonl", t->a->out, (long long)t->version);
-    t->log = fopen(path, "w");
-    int rc = t->log ? 0 : err_sys(e, ERR_IO, "%s", path);
-    free(path);
+    int rc = 0;
+    while (rc == 0 && !t->log) {
+        char *path = xasprintf("%s/%lld.train.jsonl", t->a->out, (long long)++t->version);
+        t->log = fopen(path, "wx");
+        if (!t->log && errno != EEXIST) rc = err_sys(e, ERR_IO, "%s", path);
+        free(path);
+    }
     return rc;
+}
+
+/* The name goes into JSON, which is UTF-8. */
+static int check_name(const struct dataset *d, const char *dir, struct err *e)
+{
+    json_t *name = json_string(d->name);
+    if (!name) return err_set(e, ERR_INVALID, "%s: rename it, its name is not UTF-8", dir);
+    json_decref(name);
+    return 0;
 }
 
 static bool can_validate(const struct dataset *d)
@@ -254,11 +270,11 @@ static int begin(struct trainer *t, struct err *e)
     TRY(dataset_open(&t->ds, t->a->data, e));
     r->model.n_items = t->ds.n_items;
     TRY(recipe_check(r, e));
+    TRY(check_name(&t->ds, t->a->data, e));
     if (!can_validate(&t->ds))
         return err_set(e, ERR_EMPTY,
                        "%s: no user has the 3 events that validation and test need",
                        t->a->data);
-    TRY(open_log(t, e));
     t->model = model_new(&r->model, true);
     t->best_model = model_new(&r->model, false);
     t->best = model_params(t->best_model);
@@ -275,6 +291,7 @@ static int begin(struct trainer *t, struct err *e)
         return err_set(e, ERR_EMPTY,
                        "%s has no training rows: every user has fewer than 4 events",
                        t->a->data);
+    TRY(open_log(t, e));
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
     t->opt = opt_new(model_params(t->model),
