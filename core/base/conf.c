@@ -243,7 +243,8 @@ int conf_env(const struct opt *o, void *cfg, const char *prefix, struct err *e)
         int n = snprintf(name, sizeof name, "%s_%s", prefix, x->key);
         for (int i = 0; i < n && name[i]; i++) name[i] = (char)toupper((unsigned char)name[i]);
         const char *v = getenv(name);
-        if (v && conf_set(o, cfg, x->key, v, e) < 0) return err_ctx(e, "environment %s", name);
+        if (v && *v && conf_set(o, cfg, x->key, v, e) < 0)
+            return err_ctx(e, "environment %s", name);
     }
     return 0;
 }

@@ -61,7 +61,7 @@ const char *conf_nearest(const struct opt *o, const char *key); /* by edit dista
  * order in pos[0..*n_pos).  Stops with ERR_USAGE on an unknown flag.  --help returns 1. */
 NODISCARD int conf_args(const struct opt *o, void *cfg, int argc, char **argv, char **pos,
                         int *n_pos, struct err *e);
-/* PREFIX_KEY in upper case for every key. */
+/* PREFIX_KEY in upper case for every key; a variable that is empty counts as not set, whatever the type. */
 NODISCARD int conf_env(const struct opt *o, void *cfg, const char *prefix, struct err *e);
 /* INI file through inih: fn gets every section, key, value, line, and each [section] line by itself, with key and
  * value NULL; its error is given file:line. */

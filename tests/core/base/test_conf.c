@@ -276,12 +276,16 @@ START_TEST(the_environment_sets_keys_in_upper_case)
     setenv("TEST_CONF_BATCH_SIZE", "12", 1);
     setenv("TEST_CONF_OUT", "here", 1);
     int rc = conf_env(opts, &c, "TEST_CONF", &e);
+    setenv("TEST_CONF_BATCH_SIZE", "", 1); /* as if not set */
+    setenv("TEST_CONF_OUT", "", 1);
+    int rc1 = conf_env(opts, &c, "TEST_CONF", &e);
     setenv("TEST_CONF_LR", "fast", 1);
     int rc2 = conf_env(opts, &c, "TEST_CONF", &e);
     unsetenv("TEST_CONF_BATCH_SIZE");
     unsetenv("TEST_CONF_OUT");
     unsetenv("TEST_CONF_LR");
     ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(rc1, 0);
     ck_assert_int_eq(c.batch_size, 12);
     ck_assert_str_eq(c.out, "here");
     ck_assert_int_eq(rc2, ERR_CONFIG);
