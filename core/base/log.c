@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -54,6 +55,45 @@ static long admit(const char *ev, time_t now)
     return before;
 }
 
+const char *log_value(char *out, size_t n, const char *text)
+{
+    bool plain = text[0] != '\0';
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p <= ' ' || strchr("=\"\\", *p)) plain = false;
+    if (plain) {
+        snprintf(out, n, "%s", text);
+        return out;
+    }
+    size_t at = 0;
+    out[at++] = '"';
+    for (; *text && at + 4 <= n; text++) { /* room for two, the quote and the end */
+        if (*text == '"' || *text == '\\') out[at++] = '\\';
+        out[at++] = *text;
+    }
+    out[at++] = '"';
+    out[at] = '\0';
+    return out;
+}
+
+/* Control characters escaped; what does not fit is cut.  Returns the length. */
+static size_t put_line(char *out, size_t n, const char *text)
+{
+    size_t at = 0;
+    for (; *text && at + 5 <= n; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '\n' || c == '\t' || c == '\r')
+            at += (size_t)snprintf(out + at, 3, "\\%c",
+                                   c == '\n'   ? 'n'
+                                   : c == '\t' ? 't'
+                                               : 'r');
+        else if (c < ' ' || c == 0x7f)
+            at += (size_t)snprintf(out + at, 5, "\\x%02x", c);
+        else
+            out[at++] = (char)c;
+    }
+    return at;
+}
+
 void log_event(enum log_level l, const char *ev, const char *fmt, ...)
 {
     if ((int)l < atomic_load_explicit(&level, memory_order_relaxed)) return;
@@ -61,7 +101,7 @@ void log_event(enum log_level l, const char *ev, const char *fmt, ...)
     clock_gettime(CLOCK_REALTIME, &t);
     long dropped = admit(ev, t.tv_sec);
     if (dropped < 0) return;
-    char line[2048], when[32];
+    char line[2048], text[2048], when[32];
     struct tm tm;
     gmtime_r(&t.tv_sec, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -70,10 +110,9 @@ void log_event(enum log_level l, const char *ev, const char *fmt, ...)
     size_t at = n > 0 ? (size_t)n : 0;
     va_list ap;
     va_start(ap, fmt);
-    n = vsnprintf(line + at, sizeof line - at, fmt, ap);
+    if (vsnprintf(text, sizeof text, fmt, ap) < 0) text[0] = '\0';
     va_end(ap);
-    at += n > 0 ? (size_t)n : 0;
-    if (at > sizeof line - 40) at = sizeof line - 40;
+    at += put_line(line + at, sizeof line - 40 - at, text);
     if (dropped)
         at += (size_t)snprintf(line + at, sizeof line - at, " dropped=%ld\n", dropped);
     else

@@ -140,6 +140,34 @@ static void log_block(void *ctx, int block, int worker)
     log_info(name[block % 8], "first=%d middle=%d last=%d", block, block, block);
 }
 
+static void hostile(void *ctx)
+{
+    (void)ctx;
+    char value[64], cut[12];
+    log_info("a", "text=%s", "x\ny\tz\x1b[0m");
+    log_info("b", "reason=%s", log_value(value, sizeof value, "no \"a\\b\"\nlvl=info"));
+    log_info("c", "model=%s", log_value(value, sizeof value, "films"));
+    log_info("d", "model=%s", log_value(value, sizeof value, ""));
+    log_info("e", "model=%s", log_value(value, sizeof value, "a=b"));
+    log_info("f", "reason=%s", log_value(cut, sizeof cut, "quotes: \"\"\"\"\"\""));
+}
+
+START_TEST(a_value_cannot_break_its_line)
+{
+    char *s = written_by(hostile);
+    ck_assert_int_eq(lines_of(s), 6);
+    static const char *const want[] = { "ev=a text=x\\ny\\tz\\x1b[0m\n",
+                                        "ev=b reason=\"no \\\"a\\\\b\\\"\\nlvl=info\"\n",
+                                        "ev=c model=films\n",
+                                        "ev=d model=\"\"\n",
+                                        "ev=e model=\"a=b\"\n",
+                                        "ev=f reason=\"quotes: \"\n" };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        ck_assert_msg(strstr(s, want[i]), "%s not in\n%s", want[i], s);
+    free(s);
+}
+END_TEST
+
 static void from_threads(void *ctx)
 {
     (void)ctx;
@@ -266,6 +294,7 @@ Suite *suite_log(void)
     tcase_add_test(t, level_names_are_read_in_any_case);
     tcase_add_test(t, one_event_cannot_flood_the_log);
     tcase_add_test(t, a_long_line_is_cut_and_ended);
+    tcase_add_test(t, a_value_cannot_break_its_line);
     tcase_add_test(t, lines_of_several_threads_do_not_mix);
     suite_add_tcase(s, t);
     TCase *p = tcase_create("progress");
