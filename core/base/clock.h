@@ -9,4 +9,8 @@ static inline uint64_t clock_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+static inline double clock_ms_since(uint64_t start_ns)
+{
+    return (double)(clock_ns() - start_ns) * 1e-6;
+}
 static inline double clock_s(void) { return (double)clock_ns() * 1e-9; }

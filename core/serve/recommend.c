@@ -41,8 +41,6 @@ void rec_request_defaults(struct rec_request *r)
     *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
 }
 
-static double ms_since(uint64_t start) { return (double)(clock_ns() - start) * 1e-6; }
-
 /* ---- history ---- */
 
 struct history {
@@ -251,6 +249,37 @@ static void gather_queries(struct run *x)
     x->query = q;
 }
 
+/* Places of the returned items of active interest a among all candidates.  out is in order (score
+ * descending, then row), so a candidate that comes before one of them comes before all that follow. */
+static void rank_items(struct run *x, struct rec_item *out, int32_t n, int32_t a,
+                       const struct cand *c, int32_t n_cand)
+{
+    const float *item = model_items(gen_model(x->g))->t.x;
+    int32_t D = x->v.D, n_own = 0;
+    int32_t *own = ARENA_NEW(x->w->req, int32_t, n + 1); /* places in out */
+    int32_t *first = ARENA_NEW0(x->w->req, int32_t, n + 1);
+    for (int32_t i = 0; i < n; i++)
+        if (out[i].interest == x->active[a]) own[n_own++] = i;
+    for (int32_t j = 0; j < n_cand && n_own > 0; j++) {
+        float s = num->vec->dot(x->query + (size_t)a * (size_t)D,
+                                item + (size_t)c[j].row * (size_t)D, D);
+        int32_t lo = 0, hi = n_own; /* the first of own that c[j] comes before */
+        while (lo < hi) {
+            int32_t mid = lo + (hi - lo) / 2;
+            const struct rec_item *o = &out[own[mid]];
+            if (s > o->score || (s == o->score && c[j].row < o->row))
+                hi = mid;
+            else
+                lo = mid + 1;
+        }
+        first[lo]++;
+    }
+    for (int32_t i = 0, before = 0; i < n_own; i++) {
+        before += first[i];
+        out[own[i]].rank_in_interest = before + 1;
+    }
+}
+
 /* Exact scores of the returned items against every interest, and their place in their own. */
 static void explain_items(struct run *x, struct rec_item *out, int32_t n, const struct cand *c,
                           int32_t n_cand)
@@ -263,17 +292,8 @@ static void explain_items(struct run *x, struct rec_item *out, int32_t n, const 
             by[k] = num->vec->dot(x->v.phi + (size_t)k * (size_t)D,
                                   item + (size_t)out[i].row * (size_t)D, D);
         out[i].by_interest = by;
-        out[i].rank_in_interest = 1;
     }
-    for (int32_t a = 0; a < x->n_active; a++)
-        for (int32_t j = 0; j < n_cand; j++) {
-            float s = num->vec->dot(x->query + (size_t)a * (size_t)D,
-                                    item + (size_t)c[j].row * (size_t)D, D);
-            for (int32_t i = 0; i < n; i++)
-                if (out[i].interest == x->active[a])
-                    out[i].rank_in_interest +=
-                        s > out[i].score || (s == out[i].score && c[j].row < out[i].row);
-        }
+    for (int32_t a = 0; a < x->n_active; a++) rank_items(x, out, n, a, c, n_cand);
     for (int32_t k = 0; k < K && x->v.enc.assign; k++)
         top_events(&x->interest[k], x->w->req, &x->v, k);
 }
@@ -288,7 +308,7 @@ static int search(int32_t **ids, struct run *x, int32_t depth, struct err *e)
     *ids = ARENA_NEW(x->w->req, int32_t, n);
     gather_queries(x);
     TRY(ann_search(*ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
-    x->a->search_ms = ms_since(start);
+    x->a->search_ms = clock_ms_since(start);
     return 0;
 }
 
@@ -313,7 +333,7 @@ static void merge(struct run *x, const int32_t *ids, int32_t depth)
                                     .interest = x->active[c[i].best] };
     if (x->r->explain) explain_items(x, out, ans->n_items, c, n);
     ans->item = out;
-    ans->merge_ms = ms_since(start);
+    ans->merge_ms = clock_ms_since(start);
 }
 
 static int answer_search(struct run *x, struct err *e)
@@ -349,7 +369,7 @@ static int encode_interests(struct run *x, const struct history *h, struct err *
     x->interest = describe_interests(x->w->req, &x->v, x->active, x->n_active);
     x->a->interest = x->interest;
     x->a->n_interests = x->v.K;
-    x->a->encode_ms = ms_since(start);
+    x->a->encode_ms = clock_ms_since(start);
     return 0;
 }
 

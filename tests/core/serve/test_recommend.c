@@ -203,6 +203,32 @@ START_TEST(recommend_interest_is_the_argmax_and_explain_adds_up)
 }
 END_TEST
 
+START_TEST(recommend_explains_the_place_of_an_item_in_its_interest)
+{
+    struct fixture fx = fixture_defaults();
+    fx.V = 60;
+    fx.scale = 4;
+    open_fixture(&fx);
+    static const int32_t hist[] = { 3, 9, 27, 40 };
+    req.explain = true;
+    req.exclude_seen = false;
+    req.limit = 60;
+    req.candidates = 60; /* every item is a candidate, and returned */
+    ask_rows(hist, 4);
+    ck_assert_int_eq(ans.n_items, 60);
+    for (int32_t i = 0; i < 60; i++) {
+        const struct rec_item *it = &ans.item[i], *other;
+        int32_t rank = 1, k = it->interest;
+        for (int32_t j = 0; j < 60; j++) {
+            other = &ans.item[j];
+            rank += other->by_interest[k] > it->score ||
+                    (other->by_interest[k] == it->score && other->row < it->row);
+        }
+        ck_assert_int_eq(it->rank_in_interest, rank);
+    }
+}
+END_TEST
+
 START_TEST(recommend_does_not_depend_on_explain_or_on_what_was_asked_before)
 {
     struct fixture fx = fixture_defaults();
@@ -456,6 +482,7 @@ Suite *suite_recommend(void)
     tcase_add_loop_test(t, recommend_equals_the_exact_ranking, 0,
                         (int)(sizeof worlds / sizeof worlds[0]));
     tcase_add_test(t, recommend_interest_is_the_argmax_and_explain_adds_up);
+    tcase_add_test(t, recommend_explains_the_place_of_an_item_in_its_interest);
     tcase_add_test(t, recommend_does_not_depend_on_explain_or_on_what_was_asked_before);
     tcase_add_test(t, recommend_uses_the_newest_events_and_excludes_all);
     tcase_add_test(t, recommend_skips_unknown_items_and_counts_them);
