@@ -55,7 +55,7 @@ static int64_t version_of(const char *name)
     return strtoll(name, NULL, 10);
 }
 
-int bundle_latest(const char *model_dir, int64_t *version, struct err *e)
+int bundle_before(const char *model_dir, int64_t below, int64_t *version, struct err *e)
 {
     DIR *d = opendir(model_dir);
     if (!d) return err_sys(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", model_dir);
@@ -63,11 +63,17 @@ int bundle_latest(const char *model_dir, int64_t *version, struct err *e)
     for (struct dirent *x; (x = readdir(d));) {
         int64_t v = version_of(x->d_name);
         struct stat st;
-        if (v > *version && fstatat(dirfd(d), x->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode))
+        if (v > *version && v < below && fstatat(dirfd(d), x->d_name, &st, 0) == 0 &&
+            S_ISDIR(st.st_mode))
             *version = v;
     }
     closedir(d);
     return 0;
+}
+
+int bundle_latest(const char *model_dir, int64_t *version, struct err *e)
+{
+    return bundle_before(model_dir, INT64_MAX, version, e);
 }
 
 /* path itself when it holds a manifest, else its highest version. */

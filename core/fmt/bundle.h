@@ -36,8 +36,10 @@ void bundle_close(struct bundle *b);
  * since bundle_open may be a mix of two. */
 bool bundle_is_current(const struct bundle *b);
 char *bundle_path(const struct bundle *b, const char *file); /* malloc'd */
-/* Highest version under a model directory; 0: none. */
+/* Highest version under a model directory, and the highest below another one; 0: none. */
 NODISCARD int bundle_latest(const char *model_dir, int64_t *version, struct err *e);
+NODISCARD int bundle_before(const char *model_dir, int64_t below, int64_t *version,
+                            struct err *e);
 
 /* Writing: begin makes a temporary directory next to the target; the caller writes files into
  * tmp_dir; commit hashes them into the manifest, syncs, and puts the directory in place in one
