@@ -32,8 +32,6 @@ static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse
     return true;
 }
 
-static double ms_since(uint64_t start_ns) { return (double)(clock_ns() - start_ns) * 1e-6; }
-
 /* 16 characters of Crockford's base 32: 10 of milliseconds since 1970, so that ids sort by time as ULIDs
  * do, and 6 of the call's own number. */
 static void recommendation_id(struct app *app, char out[17])
@@ -51,7 +49,7 @@ static void recommendation_id(struct app *app, char out[17])
     out[16] = '\0';
 }
 
-static void count_answer(struct metrics *m, const struct rec_answer *a, double parse_ms)
+static void count_answer(struct server_metrics *m, const struct rec_answer *a, double parse_ms)
 {
     metrics_stage(m, STAGE_HISTORY, parse_ms);
     metrics_history(m, a->used, a->unknown, a->truncated);
@@ -83,16 +81,17 @@ static void answer(struct call *c, const struct req_recommend *r, struct gen *g,
     reply_recommend(&c->out, &a, g,
                     &(struct reply_opts){ .explain = r->rec.explain,
                                           .recommendation_id = id,
-                                          .took_ms = ms_since(c->start_ns) });
+                                          .took_ms = clock_ms_since(c->start_ns) });
     buf_putc(&c->out, '\n');
-    double write_ms = ms_since(write_ns);
+    double write_ms = clock_ms_since(write_ns);
     metrics_stage(&c->app->metrics, STAGE_SERIALIZE, write_ms);
     count_answer(&c->app->metrics, &a, parse_ms);
     snprintf(c->timing, sizeof c->timing,
              "history;dur=%.3f, encode;dur=%.3f, search;dur=%.3f, merge;dur=%.3f, "
              "serialize;dur=%.3f, "
              "total;dur=%.3f",
-             parse_ms, a.encode_ms, a.search_ms, a.merge_ms, write_ms, ms_since(c->start_ns));
+             parse_ms, a.encode_ms, a.search_ms, a.merge_ms, write_ms,
+             clock_ms_since(c->start_ns));
 }
 
 void api_recommend(struct call *c)
@@ -101,7 +100,7 @@ void api_recommend(struct call *c)
     struct gen *g;
     uint64_t parse_ns = clock_ns();
     if (!begin(c, &r, &g, req_parse_recommend)) return;
-    double parse_ms = ms_since(parse_ns);
+    double parse_ms = clock_ms_since(parse_ns);
     struct rec_worker *w = app_worker_take(c->app);
     answer(c, &r, g, w, parse_ms);
     app_worker_give(c->app, w);
@@ -172,16 +171,16 @@ static void encode(struct call *c, const struct req_recommend *r, struct gen *g,
         call_fail(c, e.code, "%s", e.msg);
         return;
     }
-    double encode_ms = ms_since(encode_ns);
+    double encode_ms = clock_ms_since(encode_ns);
     write_vectors(&c->out, &v, g, r->format);
     buf_puts(&c->out, ",\"took_ms\":");
-    reply_num(&c->out, ms_since(c->start_ns), 4);
+    reply_num(&c->out, clock_ms_since(c->start_ns), 4);
     buf_puts(&c->out, "}\n");
     metrics_stage(&c->app->metrics, STAGE_HISTORY, parse_ms);
     metrics_stage(&c->app->metrics, STAGE_ENCODE, encode_ms);
     metrics_history(&c->app->metrics, v.used, v.unknown, v.truncated);
     snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, encode;dur=%.3f, total;dur=%.3f",
-             parse_ms, encode_ms, ms_since(c->start_ns));
+             parse_ms, encode_ms, clock_ms_since(c->start_ns));
 }
 
 void api_encode(struct call *c)
@@ -190,7 +189,7 @@ void api_encode(struct call *c)
     struct gen *g;
     uint64_t parse_ns = clock_ns();
     if (!begin(c, &r, &g, req_parse_encode)) return;
-    double parse_ms = ms_since(parse_ns);
+    double parse_ms = clock_ms_since(parse_ns);
     struct rec_worker *w = app_worker_take(c->app);
     encode(c, &r, g, w, parse_ms);
     app_worker_give(c->app, w);
@@ -244,6 +243,7 @@ void api_models(struct call *c)
     for (int i = 0; i < catalog_failed(cat); i++) {
         buf_puts(b, i ? ",{\"name\":" : "{\"name\":");
         buf_json_str(b, catalog_failed_name(cat, i), strlen(catalog_failed_name(cat, i)));
+        buf_printf(b, ",\"version\":\"%" PRId64 "\"", catalog_failed_version(cat, i));
         text_member(b, "reason", catalog_failed_reason(cat, i));
         buf_putc(b, '}');
     }

@@ -18,7 +18,7 @@ struct app {
     struct catalog *_Atomic catalog; /* NULL while starting; set once */
     atomic_int_fast64_t loaded_s;    /* when: seconds since 1970 */
     atomic_size_t body_bytes;        /* of the bodies that are held */
-    struct metrics metrics;          /* atomic, relaxed: counters */
+    struct server_metrics metrics;   /* atomic, relaxed: counters */
     struct conns *conns;
     struct calls *calls;
     uint64_t id_key; /* immutable: of request ids */

@@ -154,7 +154,7 @@ static void check_body_headers(struct call *c, const struct call_head *h)
 static void check_api(struct call *c, const struct call_head *h)
 {
     if (conn_over(c->conn)) {
-        atomic_fetch_add_explicit(&c->app->metrics.shed, 1, memory_order_relaxed);
+        metrics_shed(&c->app->metrics, SHED_CONNECTIONS);
         call_fail(c, ERR_OVERLOADED, "more than %d connections", c->app->cfg.max_connections);
     }
     if (!header_accepts_json(h->accept))
@@ -204,8 +204,10 @@ bool call_body(struct call *c, const char *data, size_t n)
         call_fail(c, ERR_LIMIT, "the body has more than %d bytes", LIMIT_BODY_BYTES);
     if (!c->fail.code) {
         c->nb_counted += n;
-        if (atomic_fetch_add(&c->app->body_bytes, n) + n > BODIES_BYTES)
+        if (atomic_fetch_add(&c->app->body_bytes, n) + n > BODIES_BYTES) {
+            metrics_shed(&c->app->metrics, SHED_BODIES);
             call_fail(c, ERR_OVERLOADED, "too many large requests at once");
+        }
     }
     if (c->fail.code)
         buf_free(&c->body);
@@ -245,10 +247,11 @@ void call_run(struct call *c)
     if (!c->fail.code) c->route->run(c);
     if (!c->fail.code && c->out.failed) call_fail(c, ERR_INTERNAL, "the reply is too large");
     if (!c->fail.code) return;
+    char why[LOG_VALUE];
     write_problem(c);
     if (c->status >= 500 && c->fail.code != ERR_OVERLOADED && c->fail.code != ERR_NOT_READY)
-        log_error("http.failed", "id=%s route=%s status=%d reason=\"%s\"", c->id,
-                  c->route->name, c->status, c->fail.msg);
+        log_error("http.failed", "id=%s route=%s status=%d reason=%s", c->id, c->route->name,
+                  c->status, log_value(why, sizeof why, c->fail.msg));
 }
 
 void call_write_late(struct buf *out, void *arg)

@@ -12,6 +12,7 @@
 
 struct failed {
     char *name, *reason;
+    int64_t version; /* 0: none was reached */
 };
 struct catalog {
     struct gen **gen;
@@ -21,36 +22,86 @@ struct catalog {
     const char *default_name; /* a generation's name, or NULL */
 };
 
-static void add_failed(struct catalog *c, const char *name, const struct err *e)
+/* msg without the models directory in front of its paths: clients read it, and where things lie on this
+ * machine is none of their business. */
+static char *without_dir(const char *msg, const char *dir)
 {
-    log_error("model.refused", "model=%s reason=\"%s\"", name, e->msg);
-    c->failed = xrealloc(c->failed, (size_t)c->n_failed + 1, sizeof *c->failed);
-    c->failed[c->n_failed++] = (struct failed){ xstrdup(name), xstrdup(e->msg) };
+    size_t n = strlen(dir);
+    char *out = xstrdup(msg), *at = out;
+    while (n && dir[n - 1] == '/') n--;
+    for (; n && *at; at++) {
+        bool starts = at == out || strchr(" \"'`(:=", at[-1]);
+        if (!starts || strncmp(at, dir, n) != 0 || at[n] != '/') continue;
+        size_t cut = n + strspn(at + n, "/");
+        memmove(at, at + cut, strlen(at + cut) + 1);
+    }
+    return out;
 }
 
+static void add_failed(struct catalog *c, const char *dir, const char *name, int64_t version,
+                       const struct err *e)
+{
+    char model[LOG_VALUE], why[LOG_VALUE];
+    log_error("model.refused", "model=%s version=%" PRId64 " reason=%s",
+              log_value(model, sizeof model, name), version,
+              log_value(why, sizeof why, e->msg));
+    c->failed = xrealloc(c->failed, (size_t)c->n_failed + 1, sizeof *c->failed);
+    c->failed[c->n_failed++] =
+        (struct failed){ xstrdup(name), without_dir(e->msg, dir), version };
+}
+
+/* Requests, metrics and the listing know a model by its name: two directories must not carry one. */
+static int open_version(struct gen **g, const char *path, const char *name, struct err *e)
+{
+    TRY(gen_open(g, path, e));
+    const char *said = gen_info(*g)->name;
+    if (strcmp(said, name) == 0) return 0;
+    err_set(e, ERR_BAD_BUNDLE,
+            "bundle %s: the manifest's name is \"%s\", the directory's \"%s\"", path, said,
+            name);
+    gen_unref(*g);
+    *g = NULL;
+    return e->code;
+}
+
+static void add_loaded(struct catalog *c, struct gen *g)
+{
+    const struct gen_info *i = gen_info(g);
+    char name[LOG_VALUE];
+    c->gen = xrealloc(c->gen, (size_t)c->n + 1, sizeof *c->gen);
+    c->gen[c->n++] = g;
+    log_info("model.loaded",
+             "model=%s version=%" PRId64
+             " items=%d interests=%d dim=%d index=%s recall=%.4f ms=%.0f",
+             log_value(name, sizeof name, i->name), i->version, i->n_items, i->K, i->D,
+             i->index_type, i->recall, i->load_ms);
+}
+
+/* The highest version that can be served: a trainer may be writing one, and a broken one must not take a
+ * good older one down with it. */
 static void load_model_dir(struct catalog *c, const char *dir, const char *name)
 {
-    struct err e = { 0 };
-    int64_t version = 0;
+    char *model = xasprintf("%s/%s", dir, name), where[LOG_VALUE];
+    int64_t version = INT64_MAX;
     struct gen *g = NULL;
-    char *model = xasprintf("%s/%s", dir, name), *path = NULL;
-    if (bundle_latest(model, &version, &e) == 0 && version > 0) {
-        path = xasprintf("%s/%" PRId64, model, version);
-        if (gen_open(&g, path, &e) == 0) {
-            const struct gen_info *i = gen_info(g);
-            c->gen = xrealloc(c->gen, (size_t)c->n + 1, sizeof *c->gen);
-            c->gen[c->n++] = g;
-            log_info("model.loaded",
-                     "model=%s version=%" PRId64
-                     " items=%d interests=%d dim=%d index=%s recall=%.4f ms=%.0f",
-                     name, i->version, i->n_items, i->K, i->D, i->index_type, i->recall,
-                     i->load_ms);
+    int n_failed = c->n_failed;
+    while (!g) {
+        struct err e = { 0 };
+        if (bundle_before(model, version, &version, &e) < 0) {
+            add_failed(c, dir, name, 0, &e);
+            break;
         }
-    } else if (!e.code) {
-        log_info("model.skipped", "path=%s reason=\"no version directory\"", model);
+        if (version == 0) break;
+        char *path = xasprintf("%s/%" PRId64, model, version);
+        if (open_version(&g, path, name, &e) == 0)
+            add_loaded(c, g);
+        else
+            add_failed(c, dir, name, version, &e);
+        free(path);
     }
-    if (e.code) add_failed(c, name, &e);
-    free(path);
+    if (!g && c->n_failed == n_failed)
+        log_info("model.skipped", "path=%s reason=\"no version directory\"",
+                 log_value(where, sizeof where, model));
     free(model);
 }
 
@@ -173,6 +224,7 @@ struct gen *catalog_at(const struct catalog *c, int i) { return c->gen[i]; }
 const char *catalog_default(const struct catalog *c) { return c->default_name; }
 int catalog_failed(const struct catalog *c) { return c->n_failed; }
 const char *catalog_failed_name(const struct catalog *c, int i) { return c->failed[i].name; }
+int64_t catalog_failed_version(const struct catalog *c, int i) { return c->failed[i].version; }
 const char *catalog_failed_reason(const struct catalog *c, int i)
 {
     return c->failed[i].reason;

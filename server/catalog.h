@@ -1,4 +1,4 @@
-/* catalog.h — the models a daemon serves: the highest version of every bundle below one directory.
+/* catalog.h — the models a daemon serves: of every model below one directory the highest version that loads.
  *   struct catalog *c = NULL;  TRY(catalog_load(&c, "var/models", NULL, &e));
  *   struct gen *g = catalog_take(c, "default", 7, &e);  ...  gen_unref(g);  catalog_free(c);
  * Immutable after load.  Thread: any. */
@@ -7,8 +7,9 @@
 
 struct catalog;
 
-/* default_name NULL: the model called "default", or the only one.  A bundle that does not load is logged
- * and remembered; an error when none loads, or not the one that default_name asks for. */
+/* default_name NULL: the model called "default", or the only one.  A version that does not load, or whose
+ * manifest carries another name than its directory, is logged and remembered, and the next lower one is
+ * tried; an error when none loads, or not the one that default_name asks for. */
 NODISCARD int catalog_load(struct catalog **out, const char *dir, const char *default_name,
                            struct err *e);
 void catalog_free(struct catalog *c); /* NULL is fine */
@@ -22,4 +23,6 @@ struct gen *catalog_at(const struct catalog *c, int i); /* borrowed; by name */
 const char *catalog_default(const struct catalog *c);   /* NULL: requests must name one */
 int catalog_failed(const struct catalog *c);
 const char *catalog_failed_name(const struct catalog *c, int i);
+int64_t catalog_failed_version(const struct catalog *c, int i); /* 0: of no version */
+/* Without the models directory: fit for clients. */
 const char *catalog_failed_reason(const struct catalog *c, int i);

@@ -35,10 +35,12 @@ void cfg_help(FILE *f)
           "       intentd --health-check [URL]\n\n"
           "Answers POST /v1/recommend: a history of item ids in, candidates out.\n\n"
           "options (also INTENTD_<NAME> in the environment and `name = value` in the file;\n"
-          "a flag wins over the environment, the environment over the file):\n",
+          "a flag wins over the environment, the environment over the file; an empty variable\n"
+          "counts as not set):\n",
           f);
     conf_help(cfg_opts, f);
-    fputs("  --health-check [URL]               ask URL, or /readyz of the listen address; "
+    fputs("\non the command line only, instead of serving:\n"
+          "  --health-check [URL]               ask URL, or /readyz of the listen address; "
           "exit 0 "
           "when ready, else 1\n"
           "  --version                          print the version\n"

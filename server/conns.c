@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static const uint64_t LINGER_NS = 2000000000;
-enum { LINGER_BYTES = 32 << 20, LATE_BYTES = 8192 };
+enum { LINGER_BYTES = 32 << 20, LINGER_READS = 8, LATE_BYTES = 8192 };
 
 struct conn {
     struct conns *t;          /* immutable */
@@ -105,16 +105,18 @@ void conns_linger(struct conn *c)
     pthread_mutex_unlock(&t->mu);
 }
 
-/* True when there is nothing more to wait for. */
+/* True when there is nothing more to wait for.  Few reads at a time: every request waits for the mutex. */
 static bool read_away(struct lingering *l, uint64_t now_ns)
 {
     char bin[16384];
-    for (;;) {
+    if (now_ns > l->until_ns) return true;
+    for (int i = 0; i < LINGER_READS; i++) {
         ssize_t n = recv(l->fd, bin, sizeof bin, MSG_DONTWAIT);
-        if (n <= 0) return n == 0 || now_ns > l->until_ns;
+        if (n <= 0) return n == 0;
         if ((size_t)n >= l->left) return true;
         l->left -= (size_t)n;
     }
+    return false;
 }
 
 static void end_late(struct conns *t, struct conn *c)

@@ -18,6 +18,7 @@ struct http {
     struct app *app;
     struct MHD_Daemon *mhd;
     int listen_fd;
+    bool quiet; /* the library has let go of listen_fd */
 };
 
 static const char *header(struct MHD_Connection *mc, const char *name)
@@ -153,10 +154,10 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
 __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *fmt, va_list ap)
 {
     (void)cls;
-    char text[512];
+    char text[512], value[LOG_VALUE];
     vsnprintf(text, sizeof text, fmt, ap);
     text[strcspn(text, "\n")] = '\0';
-    log_debug("http.library", "text=\"%s\"", text);
+    log_debug("http.library", "text=%s", log_value(value, sizeof value, text));
 }
 
 /* Beyond max_connections there is room for those who are told to come back, and for health checks. */
@@ -233,6 +234,7 @@ void http_quiesce(struct http *h)
             log_warn("http.refused", "reason=\"%s\"", strerror(errno));
         len = sizeof ss;
     }
+    h->quiet = true;
     /* Not close: a thread of the library may still hold the number. */
     shutdown(h->listen_fd, SHUT_RDWR);
 }
@@ -240,7 +242,7 @@ void http_quiesce(struct http *h)
 void http_stop(struct http *h)
 {
     if (!h) return;
-    MHD_stop_daemon(h->mhd);
-    close(h->listen_fd);
+    MHD_stop_daemon(h->mhd); /* closes the listening socket unless it was quiesced */
+    if (h->quiet) close(h->listen_fd);
     free(h);
 }

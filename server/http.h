@@ -7,6 +7,8 @@
 #include "server/app.h"
 
 struct http;
+/* Takes listen_fd.  After a failure it is open or closed, as the library left it, and no longer the caller's:
+ * closing it again could hit a descriptor of somebody else. */
 NODISCARD int http_start(struct http **out, struct app *app, int listen_fd, struct err *e);
 /* Takes no new connections from here on: what arrives is left unanswered, and refused once http_quiesce
  * closes the port.  Those whose handshake has begun get through meanwhile. */

@@ -97,11 +97,11 @@ static int serve(struct app *app, struct err *e)
     int fd = addr_listen(&a, e);
     if (fd < 0) return fd;
     int rc = addr_of_socket(&a, fd, e);
-    if (rc == 0) rc = http_start(&h, app, fd, e);
     if (rc < 0) {
         close(fd);
         return rc;
     }
+    TRY(http_start(&h, app, fd, e));
     addr_text(where, sizeof where, &a);
     log_info("listening", "addr=%s threads=%d version=" INTENT_VERSION " isa=%s", where,
              app->threads, num->isa);

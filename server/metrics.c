@@ -15,6 +15,7 @@ static const char *const history_names[N_HISTORY] = { "used", "unknown", "trunca
 static const char *const candidate_names[N_CANDIDATES] = { "fetched", "merged", "returned" };
 static const char *const fallback_names[N_FALLBACK] = { "empty_history", "all_items_unknown",
                                                         "no_active_interest", "other" };
+static const char *const shed_names[N_SHED] = { "connections", "bodies" };
 
 /* Seconds.  Dense where a recommendation falls: 50 us to a few ms. */
 static const double time_bounds[HIST_BUCKETS] = {
@@ -43,8 +44,8 @@ static void observe(struct hist *h, const double *bounds, double x, uint64_t uni
     add(&h->sum, units);
 }
 
-void metrics_request(struct metrics *m, int route, enum metrics_method method, int status,
-                     bool timed, uint64_t ns)
+void metrics_request(struct server_metrics *m, int route, enum metrics_method method,
+                     int status, bool timed, uint64_t ns)
 {
     int code = 0;
     while (code < METRICS_CODES - 1 && codes[code] != status) code++;
@@ -52,28 +53,33 @@ void metrics_request(struct metrics *m, int route, enum metrics_method method, i
     if (timed) observe(&m->duration[route], time_bounds, (double)ns * 1e-9, ns);
 }
 
-void metrics_stage(struct metrics *m, enum metrics_stage stage, double ms)
+void metrics_stage(struct server_metrics *m, enum metrics_stage stage, double ms)
 {
     observe(&m->stage[stage], time_bounds, ms * 1e-3, (uint64_t)(ms > 0 ? ms * 1e6 : 0));
 }
 
-void metrics_candidates(struct metrics *m, enum metrics_candidates kind, int32_t n)
+void metrics_candidates(struct server_metrics *m, enum metrics_candidates kind, int32_t n)
 {
     observe(&m->candidates[kind], count_bounds, (double)n, (uint64_t)(n > 0 ? n : 0));
 }
 
-void metrics_history(struct metrics *m, int32_t used, int32_t unknown, int32_t truncated)
+void metrics_history(struct server_metrics *m, int32_t used, int32_t unknown, int32_t truncated)
 {
     add(&m->history[HISTORY_USED], (uint64_t)used);
     add(&m->history[HISTORY_UNKNOWN], (uint64_t)unknown);
     add(&m->history[HISTORY_TRUNCATED], (uint64_t)truncated);
 }
 
-void metrics_fallback(struct metrics *m, const char *reason)
+void metrics_fallback(struct server_metrics *m, const char *reason)
 {
     int i = 0;
     while (i < FALLBACK_OTHER && strcmp(fallback_names[i], reason) != 0) i++;
     add(&m->fallback[i], 1);
+}
+
+void metrics_shed(struct server_metrics *m, enum metrics_shed reason)
+{
+    add(&m->shed[reason], 1);
 }
 
 /* ---- text ------------------------------------------------------------------------------------ */
@@ -113,7 +119,8 @@ static void write_hist(struct buf *b, struct hist *h, const double *bounds, doub
     buf_printf(b, "%s_count{%s=\"%s\"} %lu\n", name, label, value, (unsigned long)n);
 }
 
-static void write_requests(struct buf *b, struct metrics *m, const char *const *route_names)
+static void write_requests(struct buf *b, struct server_metrics *m,
+                           const char *const *route_names)
 {
     static const char name[] = "intentd_http_requests_total";
     metrics_head(b, name, "counter", "Requests answered.");
@@ -139,12 +146,11 @@ static void write_counters(struct buf *b, atomic_uint_fast64_t *x, int n, const 
         buf_printf(b, "%s{%s=\"%s\"} %lu\n", name, label, values[i], (unsigned long)get(&x[i]));
 }
 
-void metrics_write(struct buf *b, struct metrics *m, const char *const *route_names)
+void metrics_write(struct buf *b, struct server_metrics *m, const char *const *route_names)
 {
     static const char duration[] = "intentd_http_request_duration_seconds";
     static const char stage[] = "intentd_stage_duration_seconds";
     static const char candidates[] = "intentd_candidates";
-    static const char *const connections[] = { "connections" };
     write_requests(b, m, route_names);
     metrics_head(
         b, duration, "histogram",
@@ -164,7 +170,7 @@ void metrics_write(struct buf *b, struct metrics *m, const char *const *route_na
                    history_names, "Events of histories.");
     write_counters(b, m->fallback, N_FALLBACK, "intentd_fallback_total", "reason",
                    fallback_names, "Answers that no interest gave.");
-    write_counters(b, &m->shed, 1, "intentd_shed_total", "reason", connections,
+    write_counters(b, m->shed, N_SHED, "intentd_shed_total", "reason", shed_names,
                    "Requests refused because of load.");
     metrics_head(b, "intentd_inflight_rows", "gauge", "Users whose request is being answered.");
     buf_printf(b, "intentd_inflight_rows %d\n",

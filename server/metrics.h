@@ -33,6 +33,12 @@ enum metrics_fallback {
     N_FALLBACK
 };
 
+enum metrics_shed {
+    SHED_CONNECTIONS, /* over max_connections */
+    SHED_BODIES,      /* bodies held together are too large */
+    N_SHED
+};
+
 enum { METRICS_ROUTES = 16, METRICS_CODES = 18, HIST_BUCKETS = 20 };
 
 struct hist {
@@ -40,27 +46,29 @@ struct hist {
     atomic_uint_fast64_t sum;                      /* ns, or units */
 };
 
-struct metrics {
+struct server_metrics {
     atomic_uint_fast64_t requests[METRICS_ROUTES][N_METHODS][METRICS_CODES];
     struct hist duration[METRICS_ROUTES];
     struct hist stage[N_STAGES];
     struct hist candidates[N_CANDIDATES];
     atomic_uint_fast64_t history[N_HISTORY];
     atomic_uint_fast64_t fallback[N_FALLBACK];
-    atomic_uint_fast64_t shed; /* over max_connections */
-    atomic_int inflight;       /* requests being answered */
+    atomic_uint_fast64_t shed[N_SHED];
+    atomic_int inflight; /* requests being answered */
 };
 
 /* status 499: the client went away first.  timed: counts in the latency histogram too. */
-void metrics_request(struct metrics *m, int route, enum metrics_method method, int status,
-                     bool timed, uint64_t ns);
-void metrics_stage(struct metrics *m, enum metrics_stage stage, double ms);
-void metrics_candidates(struct metrics *m, enum metrics_candidates kind, int32_t n);
-void metrics_history(struct metrics *m, int32_t used, int32_t unknown, int32_t truncated);
-void metrics_fallback(struct metrics *m, const char *reason); /* rec_answer's word */
+void metrics_request(struct server_metrics *m, int route, enum metrics_method method,
+                     int status, bool timed, uint64_t ns);
+void metrics_stage(struct server_metrics *m, enum metrics_stage stage, double ms);
+void metrics_candidates(struct server_metrics *m, enum metrics_candidates kind, int32_t n);
+void metrics_history(struct server_metrics *m, int32_t used, int32_t unknown,
+                     int32_t truncated);
+void metrics_fallback(struct server_metrics *m, const char *reason); /* rec_answer's word */
+void metrics_shed(struct server_metrics *m, enum metrics_shed reason);
 
 /* What the counters hold; route_names ends with NULL. */
-void metrics_write(struct buf *b, struct metrics *m, const char *const *route_names);
+void metrics_write(struct buf *b, struct server_metrics *m, const char *const *route_names);
 /* process_*: from /proc/self. */
 void metrics_write_process(struct buf *b);
 /* "# HELP name text\n# TYPE name type\n" */

@@ -146,6 +146,9 @@ START_TEST(call_bodies_together_have_a_cap)
     }
     ck_assert(call_body(c, body, 1));
     ck_assert_int_eq(c->fail.code, ERR_OVERLOADED);
+    ck_assert(call_body(c, body, 1)); /* one request, counted once */
+    ck_assert_uint_eq(atomic_load(&app.metrics.shed[SHED_BODIES]), 1);
+    ck_assert_uint_eq(atomic_load(&app.metrics.shed[SHED_CONNECTIONS]), 0);
     for (int i = 0; i < FIT; i++) call_drop(held[i]);
     call_drop(c);
     c = call_take(&app, conn);

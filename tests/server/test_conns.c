@@ -3,6 +3,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -138,6 +139,30 @@ START_TEST(conns_linger_ends_in_time)
 }
 END_TEST
 
+START_TEST(conns_linger_reads_little_at_a_time)
+{
+    enum { PIECE = 4096 };
+    static char piece[PIECE];
+    struct conn *c = conns_open(t, pair[1]);
+    struct pollfd fds[4];
+    conns_linger(c);
+    conns_close(c);
+    int n = 0, before, left;
+    while (send(pair[0], piece, PIECE, MSG_DONTWAIT | MSG_NOSIGNAL) == PIECE) n++;
+    ck_assert_int_gt(n, 8);
+    ck_assert_int_eq(ioctl(pair[1], FIONREAD, &before), 0);
+    conns_tick(t, clock_ns());
+    ck_assert_int_eq(ioctl(pair[1], FIONREAD, &left), 0);
+    int nb_most = 8 * 16384;
+    ck_assert_int_eq(before - left, before < nb_most ? before : nb_most);
+    ck_assert_int_eq(conns_pollfds(t, fds, 4), 1);
+    conns_tick(t, clock_ns() + 3 * S); /* late: what is left is not read */
+    ck_assert_int_eq(conns_pollfds(t, fds, 4), 0);
+    ck_assert_int_eq(ioctl(pair[1], FIONREAD, &before), 0);
+    ck_assert_int_eq(before, left);
+}
+END_TEST
+
 Suite *suite_conns(void)
 {
     Suite *s = suite_create("conns");
@@ -150,6 +175,7 @@ Suite *suite_conns(void)
     tcase_add_test(tc, conns_busy_counts_requests_and_the_recently_silent);
     tcase_add_test(tc, conns_linger_reads_on_after_the_descriptor_is_closed);
     tcase_add_test(tc, conns_linger_ends_in_time);
+    tcase_add_test(tc, conns_linger_reads_little_at_a_time);
     suite_add_tcase(s, tc);
     return s;
 }
