@@ -93,7 +93,29 @@ class Start(unittest.TestCase):
             self.assertEqual([m["name"] for m in reply["models"]], ["toy"])
             self.assertEqual([r["name"] for r in reply["refused"]], ["broken"])
             self.assertIn("items.bin", reply["refused"][0]["reason"])
+            self.assertNotIn(self.dir, reply["refused"][0]["reason"])
             self.assertIn('intentd_model_loads_total{result="refused"} 1', d.ask("GET", "/metrics")[2])
+            self.assertEqual(d.post("/v1/recommend", {"history": ["i1"]})[0], 200)
+        finally:
+            d.stop()
+
+    def test_an_older_version_is_served_while_the_newest_cannot_be(self):
+        self.copy("toy")
+        shutil.copytree(os.path.join(self.dir, "toy", "1"), os.path.join(self.dir, "toy", "3"))  # says version 1
+        os.makedirs(os.path.join(self.dir, "toy", "4"))  # reserved by a trainer
+        d = Daemon(self.dir)
+        try:
+            _, _, reply = d.ask("GET", "/v1/models")
+            self.assertEqual([(m["name"], m["version"]) for m in reply["models"]], [("toy", "1")])
+            self.assertEqual([(r["name"], r["version"]) for r in reply["refused"]], [("toy", "4"), ("toy", "3")])
+            self.assertEqual(sum("ev=model.refused model=toy" in line for line in d.log), 2)
+            self.assertEqual(d.post("/v1/recommend", {"history": ["i1"]})[0], 200)
+        finally:
+            d.stop()
+
+    def test_an_empty_variable_is_as_good_as_none(self):
+        d = Daemon(self.models, env={"INTENTD_MODEL": "", "INTENTD_IDLE_TIMEOUT": ""})
+        try:
             self.assertEqual(d.post("/v1/recommend", {"history": ["i1"]})[0], 200)
         finally:
             d.stop()
