@@ -33,7 +33,8 @@ static int status_line(int fd, const char *host, const char *path, struct err *e
     size_t have = 0;
     while (have < 12) {
         ssize_t got = recv(fd, line + have, sizeof line - 1 - have, 0);
-        if (got <= 0) return err_sys(e, ERR_IO, "no answer from %s", host);
+        if (got < 0) return err_sys(e, ERR_IO, "no answer from %s", host);
+        if (got == 0) return err_set(e, ERR_IO, "%s: the answer ended early", host);
         have += (size_t)got;
     }
     line[have] = '\0';

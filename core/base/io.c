@@ -57,16 +57,18 @@ void io_map_close(struct io_map *m)
     *m = (struct io_map){ 0 };
 }
 
-static int read_full(int fd, char *p, size_t n)
+/* Bytes read: fewer than n at the end of the file; -1 with errno. */
+static ssize_t read_full(int fd, char *p, size_t n)
 {
-    while (n > 0) {
-        ssize_t got = read(fd, p, n);
+    size_t have = 0;
+    while (have < n) {
+        ssize_t got = read(fd, p + have, n - have);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return -1;
-        p += got;
-        n -= (size_t)got;
+        if (got < 0) return -1;
+        if (got == 0) break;
+        have += (size_t)got;
     }
-    return 0;
+    return (ssize_t)have;
 }
 
 int io_read_all(char **out, size_t *nb, const char *path, size_t nb_max, struct err *e)
@@ -78,9 +80,13 @@ int io_read_all(char **out, size_t *nb, const char *path, size_t nb_max, struct 
         rc = err_set(e, ERR_LIMIT, "%s: %zu bytes, at most %zu are read", path, n, nb_max);
     } else {
         char *p = xmalloc(n + 1);
-        if (read_full(fd, p, n) < 0) {
+        ssize_t have = read_full(fd, p, n);
+        if (have < 0) rc = err_sys(e, ERR_IO, "reading %s", path);
+        if (have >= 0 && (size_t)have < n)
+            rc = err_set(e, ERR_IO, "reading %s: ended early, after %zd of %zu bytes", path,
+                         have, n);
+        if (rc < 0) {
             free(p);
-            rc = err_sys(e, ERR_IO, "reading %s", path);
         } else {
             p[n] = '\0';
             *out = p;
@@ -112,7 +118,7 @@ static int sync_path(const char *path, int flags, struct err *e)
     return rc;
 }
 
-static int sync_parent(const char *path, struct err *e)
+int io_sync_parent(const char *path, struct err *e)
 {
     char *dir = xstrdup(path), *slash = strrchr(dir, '/');
     if (slash == dir)
@@ -126,6 +132,11 @@ static int sync_parent(const char *path, struct err *e)
 
 int io_write_atomic(const char *path, const void *data, size_t nb, struct err *e)
 {
+    return io_write_pieces(path, &(struct io_piece){ data, nb }, 1, e);
+}
+
+int io_write_pieces(const char *path, const struct io_piece *piece, int32_t n, struct err *e)
+{
     char *tmp = xasprintf("%s.tmp.%ld", path, (long)getpid());
     int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) {
@@ -133,16 +144,47 @@ int io_write_atomic(const char *path, const void *data, size_t nb, struct err *e
         free(tmp);
         return rc;
     }
-    if (write_full(fd, data, nb) < 0 || fsync(fd) < 0)
-        rc = err_sys(e, ERR_IO, "writing %s", tmp);
+    for (int32_t i = 0; i < n && rc == 0; i++)
+        if (write_full(fd, piece[i].data, piece[i].nb) < 0)
+            rc = err_sys(e, ERR_IO, "writing %s", tmp);
+    if (rc == 0 && fsync(fd) < 0) rc = err_sys(e, ERR_IO, "syncing %s", tmp);
     if (close(fd) < 0 && rc == 0) rc = err_sys(e, ERR_IO, "closing %s", tmp);
     if (rc == 0 && rename(tmp, path) < 0) rc = err_sys(e, ERR_IO, "renaming to %s", path);
     if (rc == 0)
-        rc = sync_parent(path, e);
+        rc = io_sync_parent(path, e);
     else
         unlink(tmp);
     free(tmp);
     return rc;
+}
+
+int io_copy_file(const char *to, const char *from, struct err *e)
+{
+    struct io_map map;
+    TRY(io_map_open(&map, from, e));
+    int rc = io_write_atomic(to, map.data, map.nb, e);
+    io_map_close(&map);
+    return rc;
+}
+
+int io_exchange_aside(const char *fresh, const char *dir, const char *aside, struct err *e)
+{
+    if (rename(dir, aside) < 0) return err_sys(e, ERR_IO, "setting %s aside", dir);
+    if (rename(fresh, dir) < 0) {
+        int rc = err_sys(e, ERR_IO, "replacing %s", dir);
+        if (rename(aside, dir) < 0) err_ctx(e, "what was there is at %s", aside);
+        return rc;
+    }
+    if (rename(aside, fresh) < 0)
+        return err_sys(e, ERR_IO, "%s is replaced; what was there is at %s", dir, aside);
+    return 0;
+}
+
+int io_exchange_dir(const char *fresh, const char *dir, const char *aside, struct err *e)
+{
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, dir, RENAME_EXCHANGE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return err_sys(e, ERR_IO, "replacing %s", dir);
+    return io_exchange_aside(fresh, dir, aside, e);
 }
 
 static int make_dir(const char *path, struct err *e)

@@ -3,7 +3,6 @@
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -11,8 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 /* seqs.bin: this header, cu, item padded to 8 bytes, time. */
 struct seqs_header {
@@ -82,7 +79,6 @@ int dataset_view_seqs(struct dataset *d, const void *data, size_t nb, struct err
         if (d->item[i] < 0 || d->item[i] >= d->n_items)
             return err_set(e, ERR_FORMAT, "event %lld: row %d of %d items", (long long)i,
                            d->item[i], d->n_items);
-    d->fingerprint = XXH3_64bits(data, nb);
     return 0;
 }
 
@@ -240,31 +236,13 @@ static int what_is_there(const char *dir, struct err *e)
     return err_set(e, ERR_CONFIG, "%s exists and is not a data set: it is left as it is", dir);
 }
 
-/* Puts tmp in dir's place; what was there ends up under tmp's name and is removed. */
-static int exchange(const char *tmp, const char *dir, struct err *e)
+/* Puts tmp in the data set dir's place; what was there is removed. */
+static int replace(const char *tmp, const char *dir, struct err *e)
 {
-    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0)
-        return io_remove_tree(tmp, e);
-    /* A file system that cannot exchange: there is an instant without dir, never one with half of it. */
-    char *old = xasprintf("%s.old", tmp);
-    int rc = 0;
-    if (rename(dir, old) < 0 || rename(tmp, dir) < 0)
-        rc = err_sys(e, ERR_IO, "replacing %s", dir);
-    else
-        rc = io_remove_tree(old, e);
-    free(old);
-    return rc;
-}
-
-static int sync_parent(const char *dir, struct err *e)
-{
-    char *copy = xstrdup(dir);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(copy);
-    int rc =
-        fd < 0 || fsync(fd) < 0 ? err_sys(e, ERR_IO, "syncing the directory of %s", dir) : 0;
-    if (fd >= 0) close(fd);
-    return rc;
+    char *aside = xasprintf("%s.old", tmp);
+    int rc = io_exchange_dir(tmp, dir, aside, e);
+    free(aside);
+    return rc < 0 ? rc : io_remove_tree(tmp, e);
 }
 
 static int put_in_place(const char *tmp, const char *dir, struct err *e)
@@ -273,11 +251,11 @@ static int put_in_place(const char *tmp, const char *dir, struct err *e)
     TRY(there);
     TRY(io_sync_tree(tmp, e));
     if (there) {
-        TRY(exchange(tmp, dir, e));
+        TRY(replace(tmp, dir, e));
     } else if (rename(tmp, dir) < 0) {
         return err_sys(e, ERR_IO, "renaming to %s", dir);
     }
-    return sync_parent(dir, e);
+    return io_sync_parent(dir, e);
 }
 
 int dataset_write(const char *dir, const struct dataset_parts *p, struct err *e)

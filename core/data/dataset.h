@@ -15,12 +15,11 @@ struct dataset {
     struct items *items, *users;
     int32_t n_users, n_items;
     int64_t n_events;
-    const int64_t *cu;    /* [n_users+1] */
-    const int32_t *item;  /* [n_events] */
-    const int64_t *time;  /* [n_events] seconds, or NULL */
-    char *name;           /* directory's own name: "beauty" */
-    uint64_t fingerprint; /* XXH3 of seqs.bin: names the data in checkpoints */
-    void *map_;           /* owned */
+    const int64_t *cu;   /* [n_users+1] */
+    const int32_t *item; /* [n_events] */
+    const int64_t *time; /* [n_events] seconds, or NULL */
+    char *name;          /* directory's own name: "beauty" */
+    void *map_;          /* owned */
 };
 
 NODISCARD int dataset_open(struct dataset *d, const char *dir, struct err *e);

@@ -139,20 +139,11 @@ void bundle_abort(struct bundle_writer *w)
     release(w);
 }
 
-static int copy_file(const char *from, const char *to, struct err *e)
-{
-    struct io_map map;
-    TRY(io_map_open(&map, from, e));
-    int rc = io_write_atomic(to, map.data, map.nb, e);
-    io_map_close(&map);
-    return rc;
-}
-
 int bundle_reuse(const struct bundle_writer *w, const struct bundle *b, const char *file,
                  struct err *e)
 {
     char *from = bundle_path(b, file), *to = xasprintf("%s/%s", w->tmp_dir, file);
-    int rc = link(from, to) == 0 ? 0 : copy_file(from, to, e);
+    int rc = link(from, to) == 0 ? 0 : io_copy_file(to, from, e);
     free(from);
     free(to);
     return rc;
@@ -225,42 +216,23 @@ static int write_manifest(const struct bundle_writer *w, const json_t *given, st
     return rc;
 }
 
-/* Without an exchange: aside, then into place. */
-static int replace_aside(const struct bundle_writer *w, struct err *e)
+static int replace(const struct bundle_writer *w, struct err *e)
 {
-    char *old = xasprintf("%s/.old-%" PRId64 "-%ld", w->model_dir, w->version, (long)getpid());
-    int rc = rename(w->dir, old) < 0 ? err_sys(e, ERR_IO, "replacing %s", w->dir) : 0;
-    if (rc == 0 && rename(w->tmp_dir, w->dir) < 0) {
-        rc = err_sys(e, ERR_IO, "replacing %s", w->dir);
-        if (rename(old, w->dir) < 0) err_ctx(e, "the old version is at %s", old);
-    } else if (rc == 0) {
-        clean_tmp(old);
-    }
-    free(old);
-    return rc;
-}
-
-static int sync_dir(const char *dir, struct err *e)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) < 0 ? err_sys(e, ERR_IO, "syncing %s", dir) : 0;
-    if (fd >= 0) close(fd);
+    char *aside =
+        xasprintf("%s/.old-%" PRId64 "-%ld", w->model_dir, w->version, (long)getpid());
+    int rc = io_exchange_dir(w->tmp_dir, w->dir, aside, e);
+    free(aside);
+    if (rc == 0) rc = io_sync_parent(w->dir, e);
+    if (rc == 0) clean_tmp(w->tmp_dir); /* now the old version, held by nobody */
     return rc;
 }
 
 static int put_in_place(const struct bundle_writer *w, struct err *e)
 {
-    if (rename(w->tmp_dir, w->dir) == 0) return sync_dir(w->model_dir, e);
+    if (rename(w->tmp_dir, w->dir) == 0) return io_sync_parent(w->dir, e);
     if (errno != EEXIST && errno != ENOTEMPTY)
         return err_sys(e, ERR_IO, "renaming to %s", w->dir);
-    if (renameat2(AT_FDCWD, w->tmp_dir, AT_FDCWD, w->dir, RENAME_EXCHANGE) == 0) {
-        int rc = sync_dir(w->model_dir, e);
-        if (rc == 0) clean_tmp(w->tmp_dir); /* now the old version, held by nobody */
-        return rc;
-    }
-    if (errno != EINVAL && errno != ENOSYS) return err_sys(e, ERR_IO, "exchanging %s", w->dir);
-    TRY(replace_aside(w, e));
-    return sync_dir(w->model_dir, e);
+    return replace(w, e);
 }
 
 int bundle_commit(struct bundle_writer *w, const json_t *manifest, struct err *e)

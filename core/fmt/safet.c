@@ -7,13 +7,10 @@
 #include "core/base/io.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { HEAD_BYTES = 8, DATA_ALIGN = 8, MAX_RANK = 4 };
 
@@ -340,29 +337,20 @@ static void make_header(struct buf *b, const struct safet_tensor *t, const int32
     while (b->len % DATA_ALIGN) buf_putc(b, ' ');
 }
 
-static int write_all(int fd, const void *p, size_t nb, struct err *e)
-{
-    for (const char *at = p; nb > 0;) {
-        ssize_t got = write(fd, at, nb);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return err_sys(e, ERR_IO, "write");
-        at += got;
-        nb -= (size_t)got;
-    }
-    return 0;
-}
-
-static int write_parts(int fd, const struct buf *header, const struct safet_tensor *t,
-                       const int32_t *order, int32_t n, struct err *e)
+/* The file's pieces: the header's length, the header, then the data in order. */
+static int write_file(const char *path, const struct buf *header, const struct safet_tensor *t,
+                      const int32_t *order, int32_t n, struct err *e)
 {
     uint8_t head[HEAD_BYTES];
     for (int i = 0; i < HEAD_BYTES; i++) head[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
-    TRY(write_all(fd, head, sizeof head, e));
-    TRY(write_all(fd, header->data, header->len, e));
+    struct io_piece *piece = xcalloc((size_t)n + 2, sizeof *piece);
+    piece[0] = (struct io_piece){ head, sizeof head };
+    piece[1] = (struct io_piece){ header->data, header->len };
     for (int32_t i = 0; i < n; i++)
-        TRY(write_all(fd, t[order[i]].data, tensor_bytes(&t[order[i]]), e));
-    if (fsync(fd) < 0) return err_sys(e, ERR_IO, "fsync");
-    return 0;
+        piece[i + 2] = (struct io_piece){ t[order[i]].data, tensor_bytes(&t[order[i]]) };
+    int rc = io_write_pieces(path, piece, n + 2, e);
+    free(piece);
+    return rc;
 }
 
 int safet_write(const char *path, const struct safet_tensor *t, int32_t n,
@@ -370,29 +358,11 @@ int safet_write(const char *path, const struct safet_tensor *t, int32_t n,
 {
     struct buf header = { .cap_max = LIMIT_JSON_FILE_BYTES };
     int32_t *order = xcalloc((size_t)n + 1, sizeof *order);
-    char *tmp = xasprintf("%s.tmp.%d", path, (int)getpid());
-    int rc = 0, fd = -1;
     make_layout(order, t, n);
     make_header(&header, t, order, n, meta);
-    if (header.failed) {
-        rc = err_set(e, ERR_LIMIT, "%s: the header passes %d bytes", path,
-                     LIMIT_JSON_FILE_BYTES);
-        goto out;
-    }
-    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        rc = err_sys(e, ERR_IO, "%s", tmp);
-        goto out;
-    }
-    rc = write_parts(fd, &header, t, order, n, e);
-    if (close(fd) < 0 && rc == 0) rc = err_sys(e, ERR_IO, "close");
-    if (rc == 0 && rename(tmp, path) < 0) rc = err_sys(e, ERR_IO, "rename");
-    if (rc < 0) {
-        unlink(tmp);
-        err_ctx(e, "writing %s", path);
-    }
-out:
-    free(tmp);
+    int rc = header.failed ? err_set(e, ERR_LIMIT, "%s: the header passes %d bytes", path,
+                                     LIMIT_JSON_FILE_BYTES)
+                           : write_file(path, &header, t, order, n, e);
     free(order);
     buf_free(&header);
     return rc;

@@ -1,4 +1,5 @@
 #include "core/base/io.h"
+#include "core/base/mem.h"
 #include "tests/fixture_bundle.h"
 #include <check.h>
 #include <dirent.h>
@@ -205,6 +206,77 @@ START_TEST(a_tree_is_synced_and_removed)
 }
 END_TEST
 
+static void put(const char *path, const char *text)
+{
+    ck_assert_int_eq(io_write_atomic(path, text, strlen(text), &e), 0);
+}
+
+static void holds(const char *path, const char *text)
+{
+    char *found;
+    size_t nb;
+    ck_assert_msg(io_read_all(&found, &nb, path, 100, &e) == 0, "%s", e.msg);
+    ck_assert_str_eq(found, text);
+    free(found);
+}
+
+START_TEST(a_copy_has_the_bytes_and_is_another_file)
+{
+    put(in("a"), "one");
+    ck_assert_int_eq(io_copy_file(in("b"), in("a"), &e), 0);
+    put(in("a"), "two");
+    holds(in("b"), "one");
+    ck_assert_int_eq(io_copy_file(in("c"), in("none"), &e), ERR_NOT_FOUND);
+    ck_assert(!io_exists(in("c")));
+}
+END_TEST
+
+/* Both ways; the second is what a file system gets that can't exchange two names. */
+typedef int exchange_fn(const char *fresh, const char *dir, const char *aside, struct err *e);
+static exchange_fn *const exchanges[] = { io_exchange_dir, io_exchange_aside };
+
+START_TEST(directories_change_places)
+{
+    char *fresh = xasprintf("%s/fresh", dir), *old = xasprintf("%s/old", dir);
+    ck_assert_int_eq(io_mkdirs(fresh, &e), 0);
+    ck_assert_int_eq(io_mkdirs(old, &e), 0);
+    put(in("fresh/f"), "new");
+    put(in("old/f"), "old");
+    ck_assert_msg(exchanges[_i](fresh, old, in("aside"), &e) == 0, "%s", e.msg);
+    holds(in("old/f"), "new");
+    holds(in("fresh/f"), "old");
+    ck_assert_int_eq(entries(dir), 2);
+    free(fresh);
+    free(old);
+}
+END_TEST
+
+START_TEST(a_directory_stays_where_it_is_when_nothing_can_replace_it)
+{
+    char *old = xasprintf("%s/old", dir);
+    ck_assert_int_eq(io_mkdirs(old, &e), 0);
+    put(in("old/f"), "old");
+    ck_assert_int_eq(exchanges[_i](in("none"), old, in("aside"), &e), ERR_IO);
+    ck_assert_ptr_nonnull(strstr(e.msg, "replacing "));
+    e = (struct err){ 0 };
+    holds(in("old/f"), "old");
+    ck_assert_int_eq(entries(dir), 1);
+    free(old);
+}
+END_TEST
+
+START_TEST(a_file_that_is_shorter_than_it_says_ended_early)
+{
+    /* sysfs says a page for every file, whatever it holds */
+    static const char path[] = "/sys/kernel/mm/transparent_hugepage/enabled";
+    char *text;
+    size_t nb;
+    if (!io_exists(path)) return;
+    ck_assert_int_eq(io_read_all(&text, &nb, path, 1 << 20, &e), ERR_IO);
+    ck_assert_ptr_nonnull(strstr(e.msg, "ended early"));
+}
+END_TEST
+
 Suite *suite_io(void);
 Suite *suite_io(void)
 {
@@ -223,6 +295,10 @@ Suite *suite_io(void)
     tcase_add_test(t, directories_are_made_with_their_parents);
     tcase_add_test(t, a_file_in_the_way_of_a_directory_is_named);
     tcase_add_test(t, a_tree_is_synced_and_removed);
+    tcase_add_test(t, a_copy_has_the_bytes_and_is_another_file);
+    tcase_add_loop_test(t, directories_change_places, 0, 2);
+    tcase_add_loop_test(t, a_directory_stays_where_it_is_when_nothing_can_replace_it, 0, 2);
+    tcase_add_test(t, a_file_that_is_shorter_than_it_says_ended_early);
     suite_add_tcase(s, t);
     return s;
 }
