@@ -86,7 +86,9 @@ static int prep_directory(struct interactions *x, const char *dir, const struct 
     if (!io_exists(ratings))
         rc = err_set(e, ERR_NOT_FOUND, "%s: a directory without ratings.csv", dir);
     if (rc == 0) rc = prep_read(x, ratings, cfg->format, e);
-    if (rc == 0 && !cfg->titles && io_exists(movies)) rc = prep_titles(x, movies, e);
+    struct err why = { 0 };
+    if (rc == 0 && !cfg->titles && io_exists(movies) && prep_titles(x, movies, &why) < 0)
+        say_error(&why); /* nobody asked for these titles: the events are good without */
     free(ratings);
     free(movies);
     return rc;

@@ -94,6 +94,21 @@ START_TEST(a_movielens_directory_stands_for_its_files)
 }
 END_TEST
 
+START_TEST(odd_titles_beside_good_ratings_are_said_and_gone_past)
+{
+    static const char *const odd[] = { "", "7,Seven\n9,Nine\n", "\xff\xfe\n" };
+    ck_assert_int_eq(mkdir(in("ml"), 0755), 0);
+    put("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,20\n1,8,4,10\n");
+    put("ml/movies.csv", odd[_i]);
+    ck_assert_int_eq(prep(in("ml"), out, in("set"), NULL, NULL, NULL), 0);
+    says("intent prep: ");
+    says("movies.csv");
+    says("1 users, 2 items (0 with titles), 2 events");
+    /* asked for by name they are needed */
+    ck_assert_int_eq(prep(in("ml"), titles, in("ml/movies.csv"), out, in("set"), NULL), 1);
+}
+END_TEST
+
 START_TEST(titles_may_come_from_a_tsv)
 {
     put("log.txt", "u1 1 2\n");
@@ -175,6 +190,7 @@ Suite *suite_cmd_prep(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, a_file_becomes_a_data_set);
     tcase_add_test(t, a_movielens_directory_stands_for_its_files);
+    tcase_add_loop_test(t, odd_titles_beside_good_ratings_are_said_and_gone_past, 0, 3);
     tcase_add_test(t, titles_may_come_from_a_tsv);
     tcase_add_test(t, an_input_of_unknown_format_does_not_stop_the_others);
     tcase_add_test(t, nothing_usable_fails_and_says_why);
