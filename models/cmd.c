@@ -2,6 +2,12 @@
 #include "models/cmd.h"
 #include <stdio.h>
 
+int cmd_usage(int rc, struct err *e)
+{
+    if (rc == ERR_CONFIG) rc = e->code = ERR_USAGE;
+    return rc;
+}
+
 int cmd_fail(const char *name, const struct err *e)
 {
     fprintf(stderr, "intent %s: %s\n", name, e->msg);

@@ -11,3 +11,5 @@ int cmd_recommend(int argc, char **argv);
 
 /* Prints "intent NAME: message" on standard error; the exit status that goes with the error. */
 int cmd_fail(const char *name, const struct err *e);
+/* For a value that the command line gave: what conf_set calls a bad configuration is wrong usage. */
+int cmd_usage(int rc, struct err *e);

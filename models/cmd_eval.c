@@ -81,7 +81,7 @@ static int eval_baseline(struct what *w, const struct args *a, const struct data
     const struct opt one[] = {
         { "baseline", OPT_T_CHOICE, 0, "pop", 0, 0, "pop|markov|itemcf|history", "" }, OPT_END
     };
-    TRY(conf_set(one, &b, "baseline", a->baseline, e));
+    TRY(cmd_usage(conf_set(one, &b, "baseline", a->baseline, e), e));
     snprintf(w->label, sizeof w->label, "%s", a->baseline);
     w->v = (struct evaluation){ .K = 1 };
     return baseline_eval(&w->v.metrics, d, (enum baseline)b.which,

@@ -15,7 +15,7 @@ static const struct opt opts[] = {
             "bundle to index: a version, or a model directory's newest"),
     OPT_CHOICE(struct args, type, "auto", "auto|flat|hnsw",
                "exact scan, graph, or what is faster at the recall wanted"),
-    OPT_FLOAT(struct args, recall, "0.99", 0, 1,
+    OPT_FLOAT(struct args, recall, "0.99", 0.01, 1,
               "least share of the exact best 100 to be found"),
     OPT_END
 };

@@ -1,4 +1,5 @@
-/* cmd_recommend.c — `intent recommend`: the daemon's code path, offline. */
+/* cmd_recommend.c — `intent recommend`: the daemon's code path, offline.  Commas separate ids, so an
+ * id that has one can only be asked of the daemon. */
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/serve/recommend.h"
@@ -29,7 +30,8 @@ static const struct opt opts[] = {
     OPT_BOOL(struct args, keep_seen, "false", "history items may be recommended"),
     OPT_BOOL(struct args, explain, "false",
              "say which interest found what, and what it listened to"),
-    OPT_BOOL(struct args, json, "false", "the body that POST /v1/recommend answers with"),
+    OPT_BOOL(struct args, json, "false",
+             "what POST /v1/recommend answers, less recommendation_id and took_ms"),
     OPT_END
 };
 
@@ -210,7 +212,9 @@ static void help(void)
     puts("usage: intent recommend --bundle BUNDLE --history ID,ID,... [-n N] [OPTION]...\n\n"
          "Prints what the daemon would answer.  Ids that the catalogue lacks are skipped; "
          "without a\n"
-         "known one the popular items are the answer.\n");
+         "known one the popular items are the answer.  Only the daemon can be asked for an id "
+         "with a\n"
+         "comma in it.\n");
     conf_help(opts, stdout);
 }
 

@@ -68,7 +68,7 @@ static int run(const struct args *a, char **set, int n_set, struct err *e)
     struct recipe r;
     recipe_defaults(&r);
     int rc = recipe_load(&r, a->recipe, e);
-    for (int i = 0; rc == 0 && i < n_set; i++) rc = recipe_set(&r, set[i], e);
+    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(&r, set[i], e), e);
     if (rc == 0) {
         struct par *pool = par_new(a->threads ? a->threads : par_cores());
         struct index_cfg index = { .type = (enum index_type)a->index, .recall = 0.99f };

@@ -105,13 +105,13 @@ START_TEST(a_recipe_with_an_error_fails_before_anything_is_written)
 }
 END_TEST
 
-START_TEST(a_wrong_set_fails)
+START_TEST(a_wrong_set_is_wrong_usage)
 {
     struct job j = job_new(dir, data, "[next_item]\n");
     expect(cmd_train,
            WORDS("train", "--data", data, "--recipe", j.recipe, "--out", j.out, "--set",
                  "train.lr=x"),
-           1, "--set train.lr=x: [train]: lr = x: expected a number");
+           2, "--set train.lr=x: [train]: lr = x: expected a number");
     expect(cmd_train,
            WORDS("train", "--data", data, "--recipe", j.recipe, "--out", j.out, "--set=width"),
            2, "--set width: expected key=value");
@@ -197,7 +197,7 @@ START_TEST(baselines_are_measured_the_same_way)
         ck_assert(json_is_null(json_object_get(o, "interests")));
         json_decref(o);
     }
-    expect(cmd_eval, WORDS("eval", "--data", data, "--baseline", "random"), 1,
+    expect(cmd_eval, WORDS("eval", "--data", data, "--baseline", "random"), 2,
            "baseline = random: must be one of pop|markov|itemcf|history");
 }
 END_TEST
@@ -233,6 +233,12 @@ START_TEST(a_bundle_of_other_items_is_refused)
 }
 END_TEST
 
+START_TEST(an_index_without_any_recall_is_wrong_usage)
+{
+    expect(cmd_index, WORDS("index", "--bundle", "x", "--recall", "0"), 2, "recall = 0");
+}
+END_TEST
+
 Suite *suite_cmd_train(void);
 Suite *suite_cmd_train(void)
 {
@@ -243,11 +249,12 @@ Suite *suite_cmd_train(void)
     tcase_add_test(t, train_says_what_it_needs);
     tcase_add_test(t, train_help_lists_options_keys_and_objectives);
     tcase_add_test(t, a_recipe_with_an_error_fails_before_anything_is_written);
-    tcase_add_test(t, a_wrong_set_fails);
+    tcase_add_test(t, a_wrong_set_is_wrong_usage);
     tcase_add_test(t, what_is_trained_can_be_measured);
     tcase_add_test(t, baselines_are_measured_the_same_way);
     tcase_add_test(t, eval_says_what_it_needs);
     tcase_add_test(t, a_bundle_of_other_items_is_refused);
+    tcase_add_test(t, an_index_without_any_recall_is_wrong_usage);
     suite_add_tcase(s, t);
     return s;
 }
