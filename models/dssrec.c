@@ -1,4 +1,4 @@
-/* dssrec.c — Disentangled self-supervision (Ma et al., KDD 2020; models.md 4).  With phi^k(x) the
+/* dssrec.c — Disentangled self-supervision (Ma et al., KDD 2020; models/README.md, Objectives).  With phi^k(x) the
  * interests of the input, phi^k(y) those of the reversed future (its own default vectors beta'),
  * s(a,b) = a.b / sqrt D, and the batch's B rows:
  *   seq2seq   l(b,k) = -log( exp s(phi^k(x_b), phi^k(y_b)) / sum_{b',k'} exp s(phi^k(x_b), phi^k'(y_b')) )

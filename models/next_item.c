@@ -1,5 +1,5 @@
 /* next_item.c — softmax cross-entropy of the next item over the whole catalogue, the item table
- * tied to the input embedding, no bias (models.md 0 and 1, "SASRec-CE"; RecBole's SASRec computes the same, with its padding
+ * tied to the input embedding, no bias (models/README.md, Objectives; RecBole's SASRec computes the same, with its padding
  * row as one more candidate):
  *   L = mean_b ( log sum_v exp s(b,v) - s(b, x_{t+1}) ),  s(b,v) = max_k phi_k . e_v
  * Layout A trains every position of a single-vector causal encoder, layout B the last position or

@@ -1,5 +1,5 @@
 /* op_trimmed_sum.c — the sum of the smallest losses of a batch: DSSRec trusts only those
- * (Ma et al. 2020, section 3.3; models.md 4.3).  Thread: the tape's owner. */
+ * (Ma et al. 2020, section 3.3; models/README.md, dssrec).  Thread: the tape's owner. */
 #include "core/ad/ops.h"
 #include <stdlib.h>
 #include <string.h>

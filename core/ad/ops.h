@@ -23,7 +23,6 @@ struct ten *ad_add_norm(struct tape *tp, struct ten *x, struct ten *r, float p_d
                         struct ten *gain, struct ten *bias);
 /* y = x * keep / (1 - p); the identity (returns x) when not training or p = 0 */
 struct ten *ad_dropout(struct tape *tp, struct ten *x, float p);
-struct ten *ad_act(struct tape *tp, struct ten *x, enum act act);
 struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b); /* same shape */
 struct ten *ad_add_rows(struct tape *tp, struct ten *x, struct ten *table, const int32_t *row);
 /* y[i] = x[i] + table[row[i]] */
@@ -63,6 +62,6 @@ struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target);
 /* y[b] = log sum_{k,c} exp x[b*K+k,c] - max_k x[b*K+k,target[b]]     x [B*K,C], y [B,1] */
 struct ten *ad_xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K);
 /* y = sum of the x[r] that are <= the keep-th smallest (1 <= keep <= R); no gradient through the
- * threshold.  x [R,1], y [1,1].  DSSRec's confidence (models.md 4.3). */
+ * threshold.  x [R,1], y [1,1].  DSSRec's confidence (models/README.md, dssrec). */
 struct ten *ad_trimmed_sum(struct tape *tp, struct ten *x, int32_t keep);
 struct ten *ad_sum(struct tape *tp, struct ten *x, float scale); /* y [1,1] = scale sum x */

@@ -17,7 +17,6 @@ struct opt_adam {
     struct opt_cfg cfg;
     struct moments *mo; /* in the order of the parameters */
     int32_t n;
-    int64_t steps;
 };
 
 static int64_t size_of(const struct param *p) { return (int64_t)p->t.rows * p->t.cols; }
@@ -83,7 +82,6 @@ void opt_step(struct opt_adam *o, struct params *ps, uint32_t groups, struct par
 {
     REQUIRE(o->n == params_count(ps), "optimiser of %d parameters, %d given", o->n,
             params_count(ps));
-    o->steps++;
     for (int32_t i = 0; i < o->n; i++) {
         struct update u = { .p = params_at(ps, i), .mo = &o->mo[i] };
         REQUIRE(size_of(u.p) == u.mo->n, "%s has another size than at opt_new", u.p->name);
@@ -92,5 +90,3 @@ void opt_step(struct opt_adam *o, struct params *ps, uint32_t groups, struct par
         par_for(pool, (int)((u.mo->n + RUN - 1) / RUN), update_block, &u);
     }
 }
-
-int64_t opt_steps(const struct opt_adam *o) { return o->steps; }

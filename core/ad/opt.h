@@ -18,4 +18,3 @@ void opt_free(struct opt_adam *o); /* NULL is fine */
 /* theta -= lr mhat / (sqrt(vhat) + eps) for the parameters of the named groups, gradients zeroed in
  * the same pass; the other groups' gradients stay.  ps as at opt_new.  pool may be NULL. */
 void opt_step(struct opt_adam *o, struct params *ps, uint32_t groups, struct par *pool);
-int64_t opt_steps(const struct opt_adam *o); /* calls of opt_step */

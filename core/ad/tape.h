@@ -1,9 +1,9 @@
 /* tape.h — eager reverse-mode differentiation over 2-D row-major float32 matrices.
  *   struct tape *tp = tape_new(arena, pool);
- *   tape_begin(tp, GROUPS_ALL, step_key);              arena reset, which groups learn
+ *   tape_begin(tp, GROUPS_ALL, step_key, true);        arena reset, which groups learn
  *   struct ten *loss = ...ad_xent(tp, ...);            forward runs now, nodes are recorded
  *   tape_backward(tp, loss);                           d loss / d p is added to every p->g
- *   opt_step(...); params_zero_grad(ps);
+ *   opt_step(o, ps, GROUPS_ALL, pool);                 the parameters move, their g is zero again
  * A tensor whose g is NULL is a constant: what depends on constants only records nothing, so
  * serving is tape_begin(tp, 0, 0).  Everything of a step lives in the arena until the next begin.
  * Same inputs, same step_key: same bits, for any number of threads.
@@ -18,7 +18,7 @@
 
 struct ten {
     float *x; /* [rows, cols] */
-    float *g; /* gradient, same shape, zeroed when made; NULL: constant */
+    float *g; /* gradient, same shape, zero before anything is added to it; NULL: constant */
     int32_t rows, cols;
 };
 

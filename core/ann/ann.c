@@ -273,7 +273,6 @@ int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *qu
         q.exact = p->exact;
         q.exclude = p->exclude;
         q.n_exclude = p->n_exclude;
-        q.exclude_bits = p->exclude_bits;
     }
     char msg[256];
     if (annf_search(ids, scores, a->index, &q, msg, sizeof msg) != 0)
@@ -311,8 +310,6 @@ int ann_recall(double *recall, const struct ann *a, const float *queries, int32_
 const char *ann_type(const struct ann *a) { return a->type; }
 
 int32_t ann_count(const struct ann *a) { return a->V; }
-
-int32_t ann_dim(const struct ann *a) { return a->D; }
 
 int32_t ann_ef(const struct ann *a) { return a->ef; }
 

@@ -18,7 +18,6 @@ struct ann_params {    /* zeroed is a good default */
     bool exact;        /* scan every row, whatever the type */
     const int32_t *exclude; /* rows never to return, any order; out of range is ignored */
     int32_t n_exclude;
-    const uint8_t *exclude_bits; /* the same as ceil(V/8) bytes, bit i%8 of byte i/8; or NULL */
 };
 
 struct ann_auto {            /* zeroed members take the defaults in brackets */
@@ -73,6 +72,5 @@ NODISCARD int ann_recall(double *recall, const struct ann *a, const float *queri
 
 const char *ann_type(const struct ann *a);  /* "flat", "hnsw32" */
 int32_t ann_count(const struct ann *a);     /* V */
-int32_t ann_dim(const struct ann *a);       /* D */
 int32_t ann_ef(const struct ann *a);        /* the index's own ef_search; 0 for flat */
 const float *ann_rows(const struct ann *a); /* [V,D], borrowed */

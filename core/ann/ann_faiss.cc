@@ -38,19 +38,10 @@ class Exclusion {
 
     Exclusion(const annf_query &q_, int64_t V_) : q(q_), V(V_)
     {
-        const bool listed = q.n_exclude > 0;
-        if (!listed && !q.exclude_bits) return;
+        if (q.n_exclude <= 0) return;
         size_t nb = (size_t)(V + 7) / 8;
         if (scratch.bits.size() < nb) scratch.bits.resize(nb, 0);
-        bits = q.exclude_bits && !listed ? q.exclude_bits : scratch.bits.data();
-        if (q.exclude_bits) {
-            if (listed) std::memcpy(scratch.bits.data(), q.exclude_bits, nb);
-            for (size_t i = 0; i < nb; i++) {
-                unsigned b = q.exclude_bits[i];
-                if (i == nb - 1 && V % 8) b &= (1U << (V % 8)) - 1;
-                n += __builtin_popcount(b);
-            }
-        }
+        bits = scratch.bits.data();
         for (int32_t i = 0; i < q.n_exclude; i++) {
             int64_t id = q.exclude[i];
             if (id < 0 || id >= V) continue;
@@ -61,8 +52,6 @@ class Exclusion {
     }
     ~Exclusion()
     {
-        if (q.n_exclude <= 0) return;
-        if (q.exclude_bits) std::fill(scratch.bits.begin(), scratch.bits.end(), (uint8_t)0);
         for (int32_t i = 0; i < q.n_exclude; i++)
             if (q.exclude[i] >= 0 && q.exclude[i] < V)
                 scratch.bits[(size_t)q.exclude[i] >> 3] = 0;

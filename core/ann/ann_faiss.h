@@ -16,7 +16,6 @@ struct annf_query {
     int exact;
     const int32_t *exclude;
     int32_t n_exclude;
-    const uint8_t *exclude_bits;
 };
 
 /* As ann_search.  0, or -1 with FAISS's words in msg. */

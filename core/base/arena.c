@@ -109,14 +109,6 @@ void *arena_zalloc(struct arena *a, size_t nb)
     return p;
 }
 
-char *arena_strndup(struct arena *a, const char *s, size_t len)
-{
-    char *p = arena_alloc(a, len + 1);
-    if (len) memcpy(p, s, len);
-    p[len] = '\0';
-    return p;
-}
-
 struct arena_mark arena_mark(const struct arena *a)
 {
     return (struct arena_mark){ a->top, a->top->used };

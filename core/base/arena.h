@@ -22,7 +22,6 @@ void *arena_alloc(struct arena *a, size_t nb) __attribute__((malloc));
 void *arena_zalloc(struct arena *a, size_t nb) __attribute__((malloc)); /* zeroed */
 /* NULL past the cap: for sizes that come from outside. */
 void *arena_try(struct arena *a, size_t nb) __attribute__((malloc));
-char *arena_strndup(struct arena *a, const char *s, size_t len);
 
 struct arena_mark arena_mark(const struct arena *a);
 void arena_release(struct arena *a, struct arena_mark m); /* frees what came after the mark */

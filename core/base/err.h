@@ -1,6 +1,6 @@
 /* err.h — world errors (I/O, input, config, limits): the first message wins.
  *   struct err e = { 0 };
- *   if (vocab_load(path, &e) < 0) { err_ctx(&e, "loading %s", path); err_print(&e); }
+ *   if (items_open(&it, path, &e) < 0) { err_ctx(&e, "loading %s", dir); fputs(e.msg, stderr); }
  * A function that can fail returns 0 or a negative ERR_* and fills *e (e may be NULL).
  * Bugs are not errors: REQUIRE aborts with the values printed, in release too.
  * Thread: any (an err belongs to its caller). */
@@ -14,7 +14,6 @@
 /* name, HTTP status, slug (the wire's `code`), title */
 #define ERR_MAP(X)                                                                             \
     X(ERR_IO, 500, "internal", "Input or output failed")                                       \
-    X(ERR_NO_MEMORY, 500, "internal", "Out of memory")                                         \
     X(ERR_INTERNAL, 500, "internal", "Internal error")                                         \
     X(ERR_ANN, 500, "internal", "Index search failed")                                         \
     X(ERR_FORMAT, 400, "bad_format", "Malformed file")                                         \
@@ -35,8 +34,7 @@
     X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                      \
     X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                \
     X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                         \
-    X(ERR_NOT_READY, 503, "not_ready", "Not ready")                                            \
-    X(ERR_DRAINING, 503, "draining", "Draining")
+    X(ERR_NOT_READY, 503, "not_ready", "Not ready")
 
 enum err_code {
     ERR_NONE = 0,

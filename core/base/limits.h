@@ -14,7 +14,6 @@ enum {
     LIMIT_JSON_FILE_BYTES = 64 << 20, /* manifest, safetensors header */
     LIMIT_TENSORS = 65536,            /* tensors of one file */
     LIMIT_TENSOR_NAME = 256,
-    LIMIT_RECIPE_BYTES = 1 << 20,
     LIMIT_BODY_BYTES = 2 << 20,    /* HTTP request body */
     LIMIT_HISTORY = 1000,          /* events of one request; the newest are kept */
     LIMIT_HISTORY_PARSED = 100000, /* elements of `history` that are read at all */

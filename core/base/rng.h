@@ -7,8 +7,8 @@
 #pragma once
 #include <stdint.h>
 
-/* Streams of one seed; each user of randomness has its own. */
-enum rng_stream { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SAMPLE, RNG_SPLIT, RNG_TEST };
+/* Streams of one seed; each user of randomness has its own.  The numbers stay: results hang on them. */
+enum rng_stream { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SAMPLE, RNG_TEST = 6 };
 
 struct rng {
     uint64_t key, ctr;
@@ -29,8 +29,6 @@ static inline struct rng rng_make(uint64_t seed, uint64_t stream)
     return (struct rng){ rng_hash(rng_hash(seed, stream), 0x243f6a88u), 0 };
 }
 static inline uint64_t rng_u64(struct rng *r) { return rng_hash(r->key, r->ctr++); }
-/* Uniform in [0,1), 24 bits. */
-static inline float rng_f32(struct rng *r) { return (float)(rng_u64(r) >> 40) * 0x1p-24f; }
 /* Uniform in [0,1), 53 bits. */
 static inline double rng_f64(struct rng *r) { return (double)(rng_u64(r) >> 11) * 0x1p-53; }
 /* Uniform in [0,n), n > 0 (multiply-shift; bias below n/2^64). */

@@ -2,7 +2,7 @@
  *   struct batcher *bt = batcher_new(&ds, &cfg);
  *   batcher_epoch(bt, epoch);                      order depends on (seed, epoch) only
  *   while ((b = batcher_next(bt))) ...             b is valid until the next call
- * Layouts of models.md 0, over the training part of each user:
+ * Layouts of models/README.md, Objectives, over the training part of each user:
  *   A (all positions): one row per user, window of <= L inputs, a target after every position; longer
  *     histories are cut into windows from the end so that every event but the first is a target once
  *   B (prefixes): a row for every event but a user's first: the <= L events before it -> the event

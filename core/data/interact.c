@@ -30,8 +30,6 @@ void interactions_free(struct interactions *x)
     free(x);
 }
 
-int64_t interactions_count(const struct interactions *x) { return x->n; }
-
 void interact_begin(struct interactions *x, const char *name)
 {
     x->src = xrealloc(x->src, (size_t)x->n_src + 1, sizeof *x->src);

@@ -46,7 +46,6 @@ struct read_stats {
 struct interactions; /* events gathered so far: users, items, order */
 struct interactions *interactions_new(void);
 void interactions_free(struct interactions *x);
-int64_t interactions_count(const struct interactions *x); /* events */
 
 /* Pure parsing of one file's bytes into x.  ERR_FORMAT: no known format, or timestamps in one file
  * and none in another; ERR_LIMIT: too many users or items.  An empty file is no error. */

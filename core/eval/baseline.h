@@ -1,4 +1,4 @@
-/* baseline.h — counting baselines of protocol.md: pop, markov, itemcf, history.
+/* baseline.h — counting baselines of models/README.md, Evaluation: pop, markov, itemcf, history.
  * Counts come from the training part only.  Each makes a list of distinct items, completed with the
  * popularity order (history is not) and cut at 100; the answer's place in it is its rank:
  *   pop       popularity order

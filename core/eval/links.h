@@ -1,4 +1,5 @@
-/* links.h — sparse item-to-item counts of the training part, for the counting baselines (protocol.md).
+/* links.h — sparse item-to-item counts of the training part, for the counting baselines
+ * (models/README.md, Evaluation).
  *   struct links l = links_itemcf(&ds, pool);  row a: l.item[l.cu[a]..], l.weight[..]   links_free(&l);
  * Built row by row in the order of users and events: the same bits for any number of threads.
  * Immutable once built.  Thread: owner; the pool works inside. */

@@ -2,7 +2,7 @@
  * One relevant item at 0-based rank r: HR@k = recall@k = [r<k], NDCG@k = [r<k]/log2(r+2),
  * MRR@k = [r<k]/(r+1); means over users.
  * Ties: the item with the lower row (first seen in the data) ranks first.
- * History at test time (protocol.md 1): masked (never a candidate), kept, or zeroed (its scores
+ * History at test time (models/README.md, Evaluation): masked (never a candidate), kept, or zeroed (its scores
  * become 0, as S3-Rec's code does).
  * Thread: owner; the pool works inside. */
 #pragma once

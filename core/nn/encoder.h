@@ -1,4 +1,4 @@
-/* encoder.h — the Transformer of models.md 0 (S3-Rec and RecBole families): post-LN blocks over
+/* encoder.h — the Transformer of models/README.md, Encoder (S3-Rec and RecBole families): post-LN blocks over
  * item + position embeddings.  Part of model.h; use that.  Thread: as model.h. */
 #pragma once
 #include "core/nn/model.h"

@@ -1,4 +1,4 @@
-/* interest.h — the K-interest head of DSSRec (models.md 4.1; Ma et al., KDD 2020).  Part of
+/* interest.h — the K-interest head of DSSRec (models/README.md, Heads; Ma et al., KDD 2020).  Part of
  * model.h; use that.  With z the encoder's states and D the width:
  *   p(k|i) = softmax_k( LN1(z_i) . LN2(c_k) / sqrt D )                       clustering
  *   kt_i = LN3(z_i + alpha_i),  k_i = kt_i + ReLU(kt_i W + b)

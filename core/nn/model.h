@@ -9,7 +9,7 @@
 #include "core/ad/ops.h"
 #include "core/base/conf.h"
 
-/* The transformer of models.md 0 and the K-interest head of 4.1. */
+/* The transformer and the K-interest head of models/README.md, Encoder and Heads. */
 struct model_cfg {
     int32_t width; /* D */
     int32_t layers, heads;

@@ -1,6 +1,6 @@
 /* k_norm.h — layer normalisation with the residual sum and its dropout in the same pass.
  *   s = x + dropout(r),  xhat = (s - mean s) / sqrt(var s + 1e-12),  y = xhat gain + bias
- * Biased variance, eps inside the root (models.md 0).  Ba, Kiros & Hinton 2016.
+ * Biased variance, eps inside the root (models/README.md, Encoder).  Ba, Kiros & Hinton 2016.
  * Thread: any (pure). */
 #pragma once
 #include "core/num/drop.h"

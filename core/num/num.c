@@ -45,9 +45,10 @@ int num_available(const struct num_ops *out[3])
 void num_init(void)
 {
     const struct num_ops *have[3];
-    int n = num_available(have), i = 0;
+    int n = num_available(have);
     const char *want = getenv("INTENTD_ISA");
-    while (want && i + 1 < n && strcmp(have[i]->isa, want) != 0) i++;
-    num = have[i];
+    num = have[0];
+    for (int i = 0; want && i < n; i++)
+        if (strcmp(have[i]->isa, want) == 0) num = have[i];
     openblas_set_num_threads(1);
 }

@@ -28,7 +28,8 @@ struct num_ops {
 };
 extern const struct num_ops *num; /* set once by num_init */
 
-/* Picks the best instruction set this CPU has; INTENTD_ISA=base|v3|v4 overrides downwards.
+/* Picks the best instruction set this CPU has, or the one that the environment variable INTENTD_ISA
+ * names: base, v3 or v4.  A word that is none of them, or a set that the CPU lacks, changes nothing.
  * OpenBLAS is held to one thread: our pool splits the work. */
 void num_init(void);
 /* The instruction sets compiled in that this CPU can run, best first; for tests and benches. */

@@ -12,7 +12,7 @@ struct seqpack {
     const uint8_t *key;
 };
 
-/* Position conventions: the two model families count from opposite ends (models.md 0). */
+/* Position conventions: the two model families count from opposite ends (models/README.md, Encoder). */
 enum pos_from {
     POS_FIRST, /* first item has position 0 (RecBole, right padded) */
     POS_LAST   /* last item has position L-1 (S3-Rec, left padded) */

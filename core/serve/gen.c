@@ -65,7 +65,7 @@ static int open_index(struct gen *g, struct err *e)
 
 enum { TEST_HISTORIES = 8, TEST_DEPTH = 100 };
 
-/* Histories of every length from 1 to L, of items drawn by a fixed seed. */
+/* Histories of lengths spread evenly from 1 to L, of items drawn by a fixed seed. */
 static void make_histories(struct seqpack *sp, int32_t **ids, struct arena *a,
                            const struct model_cfg *cfg)
 {

@@ -18,7 +18,7 @@ static void check(const struct interactions *x, const struct read_stats *st)
                 (long long)st->first_line[k]);
     }
     REQUIRE(st->events == st->kept + dropped, "%lld events", (long long)st->events);
-    for (int64_t i = 0; i < interactions_count(x); i++)
+    for (int64_t i = 0; i < x->n; i++)
         REQUIRE(x->user[i] >= 0 && x->user[i] < items_builder_count(x->users) &&
                     x->item[i] >= 0 && x->item[i] < items_builder_count(x->items),
                 "event %lld", (long long)i);
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
         (void)!read_events_mem(x, text, nb - 1, "input", (enum read_format)(data[0] % 5), &st,
                                &e);
         check(x, &st);
-        REQUIRE(interactions_count(x) == st.kept, "%lld events", (long long)st.kept);
+        REQUIRE(x->n == st.kept, "%lld events", (long long)st.kept);
         /* The same bytes as a second file. */
         (void)!read_events_mem(x, text, nb - 1, "again", READ_AUTO, &st, &e);
         check(x, &st);

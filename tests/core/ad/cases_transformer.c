@@ -1,4 +1,4 @@
-/* Rows for the encoder's ops: embed linear norm add_norm dropout act add add_rows scale attn seg_last. */
+/* Rows for the encoder's ops: embed linear norm add_norm dropout add add_rows scale attn seg_last. */
 #include "core/num/drop.h"
 #include "tests/core/ad/ops_cases.h"
 #include <math.h>
@@ -154,7 +154,7 @@ static void add_norm_ref(const struct op_run *r, double *y, double *const *in)
     norm_rows(r, y, in[2], in[3]);
 }
 
-/* ---- dropout, act, add, scale: dim = { N, D, act } ---- */
+/* ---- dropout, add, scale: dim = { N, D } ---- */
 
 static void one_setup(struct op_run *r)
 {
@@ -178,17 +178,6 @@ static void dropout_ref(const struct op_run *r, double *y, double *const *in)
     for (int32_t i = 0; i < r->rows; i++)
         for (int32_t c = 0; c < r->cols; c++)
             y[i * r->cols + c] = in[0][i * r->cols + c] * kept(r, i, c);
-}
-
-static struct ten *act_build(struct op_run *r, struct tape *tp, struct ten **in)
-{
-    return ad_act(tp, in[0], (enum act)r->c->dim[2]);
-}
-
-static void act_all_ref(const struct op_run *r, double *y, double *const *in)
-{
-    for (int64_t i = 0; i < (int64_t)r->rows * r->cols; i++)
-        y[i] = act_ref(in[0][i], (enum act)r->c->dim[2]);
 }
 
 static struct ten *add_build(struct op_run *r, struct tape *tp, struct ten **in)
@@ -338,13 +327,6 @@ static void seg_last_ref(const struct op_run *r, double *y, double *const *in)
             __VA_ARGS__                                                                        \
         }                                                                                      \
     }
-#define ACT(w, ...)                                                                            \
-    {                                                                                          \
-        .op = "act", .what = w, .setup = one_setup, .build = act_build, .ref = act_all_ref,    \
-        .dim = {                                                                               \
-            __VA_ARGS__                                                                        \
-        }                                                                                      \
-    }
 #define ATTN(w, drop, ...)                                                                     \
     {                                                                                          \
         .op = "attn", .what = w, .setup = attn_setup, .build = attn_build, .ref = attn_ref,    \
@@ -392,8 +374,6 @@ static const struct op_case cases[] = {
       .p = .5f,
       .dim = { 4, 16 },
       .eval = true },
-    ACT("gelu", 5, 33, ACT_GELU),
-    ACT("relu", 5, 33, ACT_RELU),
     { .op = "add",
       .what = "5x33",
       .setup = two_setup,

@@ -191,7 +191,7 @@ static void reference_init(struct reference *ref, const struct op_run *r)
     memset(ref, 0, sizeof *ref);
     ref->y = xcalloc(out_size(r) + 1, sizeof *ref->y);
     ref->w = xcalloc(out_size(r) + 1, sizeof *ref->w);
-    for (size_t i = 0; i < out_size(r); i++) ref->w[i] = 0.5f + rng_f32(&rng);
+    for (size_t i = 0; i < out_size(r); i++) ref->w[i] = 0.5f + (float)rng_f64(&rng);
     for (int32_t i = 0; i < r->n_in; i++) {
         ref->in[i] = xcalloc(in_size(r, i) + 1, sizeof *ref->in[i]);
         for (size_t j = 0; j < in_size(r, i); j++) ref->in[i][j] = (double)r->in[i].x[j];

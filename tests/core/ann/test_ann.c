@@ -178,26 +178,6 @@ START_TEST(excluded_rows_never_come_back)
 }
 END_TEST
 
-START_TEST(a_bitmap_excludes_as_a_list_does)
-{
-    static uint8_t excluded[V], bits[(V + 7) / 8];
-    static int32_t list[V];
-    choose(excluded, list, n_excluded[_i]);
-    memset(bits, 0, sizeof bits);
-    for (int i = n_excluded[_i] / 2; i < n_excluded[_i]; i++)
-        bits[list[i] / 8] |= (uint8_t)(1u << (list[i] % 8));
-    /* Half of it each way. */
-    struct ann_params p = { .exclude = list,
-                            .n_exclude = n_excluded[_i] / 2,
-                            .exclude_bits = bits };
-    search_and_check(flat, 5, 100, &p, excluded);
-    search_and_check(flat, 5, 20, NULL, NULL);
-    for (int i = 0; i < n_excluded[_i]; i++)
-        bits[list[i] / 8] |= (uint8_t)(1u << (list[i] % 8));
-    search_and_check(flat, 5, 100, &(struct ann_params){ .exclude_bits = bits }, excluded);
-}
-END_TEST
-
 START_TEST(a_graph_keeps_its_recall_when_the_best_rows_are_excluded)
 {
     enum { K = 100 };
@@ -326,7 +306,6 @@ START_TEST(what_is_saved_opens_as_it_was)
     ck_assert_int_eq(ann_open_mem(&a, data, nb, V, D, &e), 0);
     ck_assert_str_eq(ann_type(a), _i ? "hnsw32" : "flat");
     ck_assert_int_eq(ann_count(a), V);
-    ck_assert_int_eq(ann_dim(a), D);
     ck_assert_int_eq(ann_ef(a), _i ? 128 : 0);
     ck_assert_mem_eq(ann_rows(a), rows, sizeof *rows * V * D);
     enum { K = 50 };
@@ -521,7 +500,6 @@ Suite *suite_ann(void)
     tcase_add_test(t, a_wide_search_of_a_graph_finds_nearly_everything);
     tcase_add_test(t, the_width_of_one_search_leaves_the_next_alone);
     tcase_add_loop_test(t, excluded_rows_never_come_back, 0, LEN(n_excluded));
-    tcase_add_loop_test(t, a_bitmap_excludes_as_a_list_does, 0, LEN(n_excluded));
     tcase_add_loop_test(t, a_graph_keeps_its_recall_when_the_best_rows_are_excluded, 0,
                         LEN(n_excluded));
     tcase_add_test(t, a_graph_returns_as_many_rows_as_there_are);

@@ -62,17 +62,6 @@ START_TEST(zalloc_zeroes_what_was_used_before)
 }
 END_TEST
 
-START_TEST(strndup_copies_and_terminates)
-{
-    struct arena *a = arena_new("t", 64, 0);
-    ck_assert_str_eq(arena_strndup(a, "interest", 5), "inter");
-    ck_assert_str_eq(arena_strndup(a, NULL, 0), "");
-    const char *s = arena_strndup(a, "a\0b", 3);
-    ck_assert_int_eq(memcmp(s, "a\0b", 4), 0);
-    arena_free(a);
-}
-END_TEST
-
 START_TEST(release_gives_the_same_bytes_again)
 {
     struct arena *a = arena_new("t", 1024, 0);
@@ -211,7 +200,6 @@ Suite *suite_arena(void)
     tcase_add_test(t, pieces_are_aligned_and_do_not_overlap);
     tcase_add_test(t, zero_bytes_still_give_distinct_pieces);
     tcase_add_test(t, zalloc_zeroes_what_was_used_before);
-    tcase_add_test(t, strndup_copies_and_terminates);
     tcase_add_test(t, release_gives_the_same_bytes_again);
     tcase_add_test(t, release_drops_blocks_that_came_after_the_mark);
     tcase_add_test(t, reset_after_growth_leaves_one_block_for_the_same_need);

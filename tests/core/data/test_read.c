@@ -203,7 +203,7 @@ START_TEST(several_files_make_one_data_set)
 {
     ck_assert_int_eq(read_text("u1 a b\nu2 c\n"), 0);
     ck_assert_int_eq(read_text("user_id:token\titem_id:token\nu2\ta\nu3\td\n"), 0);
-    ck_assert_int_eq(interactions_count(x), 5);
+    ck_assert_int_eq(x->n, 5);
     becomes(1, "u1:a b;u2:c a;u3:d");
 }
 END_TEST

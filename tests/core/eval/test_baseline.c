@@ -160,7 +160,7 @@ END_TEST
 struct figures {
     const char *set;
     enum baseline base;
-    double masked[6], kept[6]; /* HR@5 NDCG@5 HR@10 NDCG@10 HR@20 NDCG@20 of protocol.md 1 */
+    double masked[6], kept[6]; /* HR@5 NDCG@5 HR@10 NDCG@10 HR@20 NDCG@20 */
 };
 static const struct figures published[] = {
     { "Beauty",

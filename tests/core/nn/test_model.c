@@ -243,7 +243,7 @@ START_TEST(serving_records_nothing_and_gives_the_same_bits)
 }
 END_TEST
 
-/* DESIGN: scores within 1e-6 whatever else is in the batch. */
+/* Scores within 1e-6 whatever else is in the batch. */
 START_TEST(a_sequence_does_not_see_the_rest_of_its_batch)
 {
     cfg.positions = _i & 1 ? POS_LAST : POS_FIRST;

@@ -27,7 +27,7 @@ START_TEST(a_step_is_that_of_the_paper)
             x[j] = rng_normal(&r);
             g[j] = rng_normal(&r);
             m[j] = rng_normal(&r);
-            v[j] = rng_f32(&r);
+            v[j] = (float)rng_f64(&r);
             if (j == n) continue;
             double gj = (double)g[j] + (double)c.decay * (double)x[j];
             double mj = (double)c.beta1 * (double)m[j] + (1 - (double)c.beta1) * gj;
