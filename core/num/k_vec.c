@@ -42,11 +42,6 @@ static void mul(float *y, const float *a, const float *b, int64_t n)
     EACH(n, vf_put(y + i, vf_get(a + i, m) * vf_get(b + i, m), m));
 }
 
-static void mul_add(float *y, const float *a, const float *b, int64_t n)
-{
-    EACH(n, vf_put(y + i, vf_get(y + i, m) + vf_get(a + i, m) * vf_get(b + i, m), m));
-}
-
 /* Four sums in flight hide the latency of the additions. */
 static float dot(const float *x, const float *y, int64_t n)
 {
@@ -189,7 +184,6 @@ const struct k_vec_ops NUM_TABLE(k_vec) = {
     .axpy = axpy,
     .add = add,
     .mul = mul,
-    .mul_add = mul_add,
     .dot = dot,
     .sum = sum,
     .max = max,

@@ -11,7 +11,6 @@ struct k_vec_ops {
     void (*axpy)(float *y, float a, const float *x, int64_t n);            /* y += a x */
     void (*add)(float *y, const float *a, const float *b, int64_t n);      /* y = a + b */
     void (*mul)(float *y, const float *a, const float *b, int64_t n);      /* y = a b */
-    void (*mul_add)(float *y, const float *a, const float *b, int64_t n);  /* y += a b */
     float (*dot)(const float *x, const float *y, int64_t n);
     float (*sum)(const float *x, int64_t n);
     float (*max)(const float *x, int64_t n); /* -inf for n = 0; NaNs may be lost */

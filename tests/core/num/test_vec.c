@@ -67,10 +67,6 @@ START_TEST(vectors_match_plain_loops)
         memcpy(y0, y, (size_t)n * sizeof *y);
         v->vec->axpy(y, 3, b, n);
         for (int32_t i = 0; i < n; i++) NEAR(y[i], (double)y0[i] + 3 * (double)b[i], 2e-6);
-        memcpy(y0, y, (size_t)n * sizeof *y);
-        v->vec->mul_add(y, a, b, n);
-        for (int32_t i = 0; i < n; i++)
-            NEAR(y[i], (double)y0[i] + (double)a[i] * (double)b[i], 5e-6);
         v->vec->fill(y, 7, n);
         for (int32_t i = 0; i < n; i++) SAME(y[i], 7);
         vec_free(a, n);
