@@ -1,4 +1,5 @@
 """The API over a real connection: answers, errors, negotiation, raw-socket abuse, load."""
+import array
 import base64
 import json
 import os
@@ -461,6 +462,18 @@ class Overload503(Overload):
     status = 503
 
 
+def item_weights(model_dir):
+    """item.weight of a model's newest version: a list of rows, read as any safetensors reader would."""
+    version = max((v for v in os.listdir(model_dir) if v.isdigit()), key=int)
+    with open(os.path.join(model_dir, version, "model.safetensors"), "rb") as f:
+        (length,) = struct.unpack("<Q", f.read(8))
+        entry = json.loads(f.read(length))["item.weight"]
+        f.seek(8 + length + entry["data_offsets"][0])
+        flat = array.array("f", f.read(entry["data_offsets"][1] - entry["data_offsets"][0]))
+    rows, width = entry["shape"]
+    return [flat[r * width:(r + 1) * width] for r in range(rows)]
+
+
 class Same(Case):
     """The daemon and `intent recommend` are one code path."""
 
@@ -478,6 +491,35 @@ class Same(Case):
                 self.assertEqual(got[key], want[key])
         c.close()
 
+    def assert_exact(self, d, bundle, histories, ids):
+        """A flat index's answer is the exact ranking: max over active interests of phi . e, seen left out.
+        ids: item ids in row order.  numpy makes it quick; without it a few users are checked."""
+        try:
+            import numpy
+        except ImportError:
+            numpy, histories = None, histories[:5]
+        weights = item_weights(bundle)
+        self.assertEqual(len(weights), len(ids))
+        rows = {item: row for row, item in enumerate(ids)}
+        table = numpy.array(weights) if numpy else None
+        c = d.connect()
+        for history in histories:
+            _, _, got = d.post("/v1/recommend", {"history": history, "limit": 20}, {}, c)
+            _, _, enc = d.post("/v1/encode", {"history": history}, {}, c)
+            phi = [i["vector"] for i in enc["interests"] if i["active"]]
+            if numpy:
+                score = (table @ numpy.array(phi).T).max(axis=1)
+            else:
+                score = [max(sum(a * b for a, b in zip(p, w)) for p in phi) for w in weights]
+            seen = {rows[item] for item in history}
+            best = sorted((-float(score[r]), r) for r in range(len(ids)) if r not in seen)[:20]
+            self.assertEqual(len(got["items"]), len(best))
+            for item, (want, _) in zip(got["items"], best):
+                # equal up to float32's rounding: neighbours that close may change places
+                self.assertAlmostEqual(item["score"], -want, delta=1e-5 * max(1, abs(want)))
+                self.assertAlmostEqual(float(score[rows[item["item_id"]]]), -want, delta=1e-5 * max(1, abs(want)))
+        c.close()
+
     def test_toy_users(self):
         self.assert_same(self.d, os.path.join(self.models, "toy"), self.histories)
 
@@ -486,17 +528,19 @@ class Same(Case):
         ratings = os.path.join(daemon.ROOT, "models/ml-latest-small/ratings.csv")
         if not os.path.isdir(os.path.join(models, "films")):
             self.skipTest("no demo bundle: `make demo` makes one")
-        users = {}
+        users, ids = {}, {}
         with open(ratings) as f:
             next(f)
             for line in f:
                 user, item, _, ts = line.split(",")
                 users.setdefault(user, []).append((int(ts), item))
+                ids.setdefault(item, None)
         histories = [[item for _, item in sorted(events, key=lambda e: e[0])] for events in users.values()]
         self.assertEqual(len(histories), 610)
         d = Daemon(models)
         try:
             self.assert_same(d, os.path.join(models, "films"), histories)
+            self.assert_exact(d, os.path.join(models, "films"), histories, list(ids))
         finally:
             d.stop()
 
