@@ -123,15 +123,6 @@ static json_t *manifest(const struct trainer *t, json_t *metrics)
                      "data", "name", t->ds.name, "epochs", (json_int_t)t->best_epoch);
 }
 
-static int copy_file(const char *from, const char *to, struct err *e)
-{
-    struct io_map m;
-    TRY(io_map_open(&m, from, e));
-    int rc = io_write_atomic(to, m.data, m.nb, e);
-    io_map_close(&m);
-    return rc;
-}
-
 /* The best parameters as version t->version, replacing what an earlier epoch wrote. */
 static int export_best(struct trainer *t, json_t *metrics, struct err *e)
 {
@@ -143,7 +134,7 @@ static int export_best(struct trainer *t, json_t *metrics, struct err *e)
         char *items = xasprintf("%s/" BUNDLE_ITEMS, w.tmp_dir);
         char *source = xasprintf("%s/" BUNDLE_ITEMS, t->a->data);
         rc = ckpt_save(weights, t->best, e);
-        if (rc == 0) rc = copy_file(source, items, e);
+        if (rc == 0) rc = io_copy_file(items, source, e);
         if (rc == 0)
             rc = bundle_commit(&w, mf, e);
         else
