@@ -72,7 +72,7 @@ jq -r '
   | .[0].interest as $k
   | "  interest \($k): \(($all[$k].history_share * 100 | round)) % of the attention",
     (.[] | "    \(.title)  \(.score * 100 | round / 100)")' "$var/answer.json"
-printf '  answered in %s ms\n' "$(jq -r .took_ms "$var/answer.json")"
+printf '  answered in %.2f ms\n' "$(jq -r .took_ms "$var/answer.json")"
 
 if [ "${DEMO_STAY:-yes}" = no ]; then
     stop_daemon

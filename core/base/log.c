@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 enum { LOG_PER_SECOND = 50, N_NAMES = 64 };
@@ -23,13 +22,6 @@ static struct {
 } seen[N_NAMES]; /* GUARDED_BY(mu) */
 
 void log_set_level(enum log_level l) { atomic_store(&level, (int)l); }
-
-int log_parse_level(const char *s)
-{
-    for (int i = 0; i <= LOG_ERROR; i++)
-        if (strcasecmp(s, level_name[i]) == 0) return i;
-    return -1;
-}
 
 /* -1: drop this line; otherwise how many of its kind were dropped before it. */
 static long admit(const char *ev, time_t now)

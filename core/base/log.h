@@ -12,7 +12,6 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 enum { LOG_VALUE = 1200 }; /* room for an err's message */
 
 void log_set_level(enum log_level l);
-int log_parse_level(const char *s); /* -1 for an unknown word */
 void log_event(enum log_level l, const char *ev, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Text as a value: as it is when it is one word, else quoted, quotes and backslashes escaped; cut at n bytes.

@@ -76,16 +76,6 @@ START_TEST(levels_below_the_set_one_are_quiet)
 }
 END_TEST
 
-START_TEST(level_names_are_read_in_any_case)
-{
-    ck_assert_int_eq(log_parse_level("debug"), LOG_DEBUG);
-    ck_assert_int_eq(log_parse_level("WARN"), LOG_WARN);
-    ck_assert_int_eq(log_parse_level("Error"), LOG_ERROR);
-    ck_assert_int_eq(log_parse_level("loud"), -1);
-    ck_assert_int_eq(log_parse_level(""), -1);
-}
-END_TEST
-
 /* The start of a second, so that a second's lines are not cut in two. */
 static void await_second(void)
 {
@@ -291,7 +281,6 @@ Suite *suite_log(void)
     TCase *t = tcase_create("log");
     tcase_add_test(t, an_event_is_a_line_of_logfmt);
     tcase_add_test(t, levels_below_the_set_one_are_quiet);
-    tcase_add_test(t, level_names_are_read_in_any_case);
     tcase_add_test(t, one_event_cannot_flood_the_log);
     tcase_add_test(t, a_long_line_is_cut_and_ended);
     tcase_add_test(t, a_value_cannot_break_its_line);
