@@ -111,18 +111,30 @@ int recipe_load(struct recipe *r, const char *path, struct err *e)
     return conf_ini(path, on_line, r, e);
 }
 
-/* Which section alone has the key; NULL when none or several do. */
-static const char *section_of(const struct recipe *r, const char *key)
+/* How many sections have the key; *section is the last of them. */
+static int sections_of(const struct recipe *r, const char *key, const char **section)
 {
-    const char *found = NULL;
     int n = 0;
-    if (conf_find(model_opts, key)) found = "model", n++;
-    if (conf_find(train_opts, key)) found = "train", n++;
+    if (conf_find(model_opts, key)) *section = "model", n++;
+    if (conf_find(train_opts, key)) *section = "train", n++;
     for (int i = 0; i < r->n_obj; i++) {
         const struct obj_ops *ops = r->obj[i].ops;
-        if (conf_find(use_opts, key) || conf_find(ops->opts, key)) found = ops->name, n++;
+        if (conf_find(use_opts, key) || conf_find(ops->opts, key)) *section = ops->name, n++;
     }
-    return n == 1 ? found : NULL;
+    return n;
+}
+
+/* key=value without a section: the one that alone has the key. */
+static int set_bare(struct recipe *r, const char *key, const char *value, struct err *e)
+{
+    const char *section = NULL, *near = conf_nearest(model_opts, key);
+    int n = sections_of(r, key, &section);
+    if (n == 1) return set(r, section, key, value, e);
+    if (!near) near = conf_nearest(train_opts, key);
+    if (n == 0 && near)
+        return err_set(e, ERR_CONFIG, "no section has '%s'; did you mean '%s'?", key, near);
+    return err_set(e, ERR_CONFIG,
+                   "'%s' is in no section, or in several; write section.key=value", key);
 }
 
 int recipe_set(struct recipe *r, const char *assignment, struct err *e)
@@ -135,11 +147,7 @@ int recipe_set(struct recipe *r, const char *assignment, struct err *e)
         *dot = '\0';
         rc = set(r, left, dot + 1, eq + 1, e);
     } else {
-        const char *section = section_of(r, left);
-        rc = section ? set(r, section, left, eq + 1, e)
-                     : err_set(e, ERR_CONFIG,
-                               "'%s' is in no section, or in several; write section.key=value",
-                               left);
+        rc = set_bare(r, left, eq + 1, e);
     }
     if (rc < 0) err_ctx(e, "--set %s", assignment);
     free(left);

@@ -138,6 +138,11 @@ static char *own_name(const char *dir)
 
 int dataset_open(struct dataset *d, const char *dir, struct err *e)
 {
+    *d = (struct dataset){ 0 };
+    if (!io_exists(dir))
+        return err_set(e, ERR_NOT_FOUND,
+                       "%s: no such data set; `intent prep INPUT --out %s` makes one", dir,
+                       dir);
     *d = (struct dataset){ .name = own_name(dir), .map_ = xcalloc(1, sizeof(struct io_map)) };
     char *path[4];
     static const char *const file[4] = { "items.bin", "users.bin", "seqs.bin", "dataset.json" };

@@ -186,7 +186,7 @@ static const struct {
     { "width", "--set width: expected key=value", ERR_USAGE },
     { "weight=2", "'weight' is in no section, or in several; write section.key=value",
       ERR_CONFIG },
-    { "widht=2", "'widht' is in no section", ERR_CONFIG },
+    { "widht=2", "no section has 'widht'; did you mean 'width'?", ERR_CONFIG },
     { "=2", "--set =2", ERR_CONFIG },
     { "", "expected key=value", ERR_USAGE },
     { "model.widht=2",
