@@ -256,7 +256,7 @@ demo: all ## from MovieLens to a recommendation, in a few minutes
 
 # ---- checks -------------------------------------------------------------------------------------------------------
 
-lint: depcheck headers clang-check tidy cppcheck ## static checks: includes, headers, clang warnings, clang-tidy, cppcheck
+lint: format-check depcheck headers clang-check tidy cppcheck ## static checks: includes, headers, clang warnings, clang-tidy, cppcheck
 
 depcheck: ## includes follow the direction of CONTRIBUTING.md
 	$(Q)awk -f deploy/depcheck.awk $(sort $(all_c) $(core_cc) $(headers))

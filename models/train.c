@@ -190,7 +190,8 @@ static int epochs(struct trainer *t, struct err *e)
         }
     }
     if (!t->best_epoch)
-        return err_set(e, ERR_EMPTY, "stopped before the first step: nothing was trained or saved");
+        return err_set(e, ERR_EMPTY,
+                       "stopped before the first step: nothing was trained or saved");
     return 0;
 }
 
