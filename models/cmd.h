@@ -9,6 +9,8 @@ int cmd_eval(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 
+/* Defaults, then argv's options into cfg, for a command that takes options only.  1: --help was asked for. */
+NODISCARD int cmd_options(const struct opt *o, void *cfg, int argc, char **argv, struct err *e);
 /* Prints "intent NAME: message" on standard error; the exit status that goes with the error. */
 int cmd_fail(const char *name, const struct err *e);
 /* For a value that the command line gave: what conf_set calls a bad configuration is wrong usage. */

@@ -1,5 +1,4 @@
 /* cmd_eval.c — `intent eval`. */
-#include "core/base/mem.h"
 #include "core/base/par.h"
 #include "core/eval/baseline.h"
 #include "core/fmt/bundle.h"
@@ -7,7 +6,6 @@
 #include "models/cmd.h"
 #include "models/evaluate.h"
 #include <stdio.h>
-#include <stdlib.h>
 
 struct args {
     char *data, *bundle, *baseline;
@@ -138,10 +136,7 @@ int cmd_eval(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **pos = xcalloc((size_t)argc + 1, sizeof *pos);
-    int n_pos = 0;
-    conf_defaults(opts, &a);
-    int rc = conf_args(opts, &a, argc, argv, pos, &n_pos, &e);
+    int rc = cmd_options(opts, &a, argc, argv, &e);
     if (rc == 1) {
         printf("usage: intent eval --data DATASET --bundle BUNDLE | --baseline NAME "
                "[OPTION]...\n\n"
@@ -149,12 +144,9 @@ int cmd_eval(int argc, char **argv)
                "20, 50\n"
                "and 100.  Equal scores rank in the order of first appearance in the data.\n\n");
         conf_help(opts, stdout);
-    } else if (rc == 0 && n_pos > 0) {
-        rc = err_set(&e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
     } else if (rc == 0) {
         rc = run(&a, &e);
     }
     conf_free(opts, &a);
-    free(pos);
     return rc < 0 ? cmd_fail("eval", &e) : 0;
 }

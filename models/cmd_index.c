@@ -1,8 +1,6 @@
 /* cmd_index.c — `intent index`. */
-#include "core/base/mem.h"
 #include "models/cmd.h"
 #include "models/index.h"
-#include <stdlib.h>
 
 struct args {
     char *bundle;
@@ -35,14 +33,9 @@ int cmd_index(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **pos = xcalloc((size_t)argc + 1, sizeof *pos);
-    int n_pos = 0;
-    conf_defaults(opts, &a);
-    int rc = conf_args(opts, &a, argc, argv, pos, &n_pos, &e);
+    int rc = cmd_options(opts, &a, argc, argv, &e);
     if (rc == 1) {
         help();
-    } else if (rc == 0 && n_pos > 0) {
-        rc = err_set(&e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
     } else if (rc == 0 && !a.bundle) {
         rc = err_set(&e, ERR_USAGE, "--bundle is needed");
     } else if (rc == 0) {
@@ -50,6 +43,5 @@ int cmd_index(int argc, char **argv)
         rc = index_bundle(a.bundle, &cfg, stderr, &e);
     }
     conf_free(opts, &a);
-    free(pos);
     return rc < 0 ? cmd_fail("index", &e) : 0;
 }

@@ -222,21 +222,15 @@ int cmd_recommend(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **pos = xcalloc((size_t)argc + 1, sizeof *pos);
     char **arg = xcalloc((size_t)argc + 1, sizeof *arg);
-    int n_pos = 0;
     static char limit[] = "--limit";
     for (int i = 0; i < argc; i++) arg[i] = strcmp(argv[i], "-n") == 0 ? limit : argv[i];
-    conf_defaults(opts, &a);
-    int rc = conf_args(opts, &a, argc, arg, pos, &n_pos, &e);
+    int rc = cmd_options(opts, &a, argc, arg, &e);
     if (rc == 1)
         help();
-    else if (rc == 0 && n_pos > 0)
-        rc = err_set(&e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
     else if (rc == 0)
         rc = run(&a, &e);
     conf_free(opts, &a);
     free(arg);
-    free(pos);
     return rc < 0 ? cmd_fail("recommend", &e) : 0;
 }

@@ -83,16 +83,12 @@ int cmd_train(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **rest = xcalloc((size_t)argc * 3 + 1, sizeof *rest), **set = rest + argc,
-         **pos = set + argc;
-    int n = 0, n_set = 0, n_pos = 0;
-    conf_defaults(opts, &a);
+    char **rest = xcalloc((size_t)argc * 2, sizeof *rest), **set = rest + argc;
+    int n = 0, n_set = 0;
     int rc = split_sets(argc, argv, rest, &n, set, &n_set, &e);
-    if (rc == 0) rc = conf_args(opts, &a, n, rest, pos, &n_pos, &e);
+    if (rc == 0) rc = cmd_options(opts, &a, n, rest, &e);
     if (rc == 1)
         help();
-    else if (rc == 0 && n_pos > 0)
-        rc = err_set(&e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
     else if (rc == 0)
         rc = run(&a, set, n_set, &e);
     conf_free(opts, &a);
