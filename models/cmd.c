@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int cmd_options(const struct opt *o, void *cfg, int argc, char **argv, struct err *e)
 {
@@ -12,6 +13,30 @@ int cmd_options(const struct opt *o, void *cfg, int argc, char **argv, struct er
     int rc = conf_args(o, cfg, argc, argv, pos, &n_pos, e);
     if (rc == 0 && n_pos > 0) rc = err_set(e, ERR_USAGE, "unexpected argument '%s'", pos[0]);
     free(pos);
+    return rc;
+}
+
+int cmd_repeated(const char *name, int *argc, char **argv, char **value, int *n_value,
+                 struct err *e)
+{
+    size_t len = strlen(name);
+    char **taken = xcalloc((size_t)*argc + 1, sizeof *taken);
+    int kept = 0, n = 0, rc = 0;
+    *n_value = 0;
+    for (int i = 0; i < *argc; i++) {
+        bool alone = strcmp(argv[i], name) == 0;
+        if (!alone && !(strncmp(argv[i], name, len) == 0 && argv[i][len] == '=')) {
+            argv[kept++] = argv[i];
+            continue;
+        }
+        taken[n++] = argv[i];
+        if (!alone) value[(*n_value)++] = argv[i] + len + 1;
+        if (alone && i + 1 == *argc) rc = err_set(e, ERR_USAGE, "%s needs a value", name);
+        if (alone && i + 1 < *argc) value[(*n_value)++] = taken[n++] = argv[++i];
+    }
+    memcpy(argv + kept, taken, (size_t)n * sizeof *argv);
+    free(taken);
+    *argc = kept;
     return rc;
 }
 

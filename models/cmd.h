@@ -11,6 +11,10 @@ int cmd_recommend(int argc, char **argv);
 
 /* Defaults, then argv's options into cfg, for a command that takes options only.  1: --help was asked for. */
 NODISCARD int cmd_options(const struct opt *o, void *cfg, int argc, char **argv, struct err *e);
+/* Takes every "--name VALUE" and "--name=VALUE" into value[0..*n_value), in order; those words go to the
+ * end of argv, behind the shorter *argc: an option that may be repeated.  value has room for argc of them. */
+NODISCARD int cmd_repeated(const char *name, int *argc, char **argv, char **value, int *n_value,
+                           struct err *e);
 /* Prints "intent NAME: message" on standard error; the exit status that goes with the error. */
 int cmd_fail(const char *name, const struct err *e);
 /* For a value that the command line gave: what conf_set calls a bad configuration is wrong usage. */

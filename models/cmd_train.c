@@ -44,23 +44,6 @@ static void help(void)
     }
 }
 
-/* Takes --set out of argv into set[]; the rest goes to conf_args. */
-static int split_sets(int argc, char **argv, char **rest, int *n_rest, char **set, int *n_set,
-                      struct err *e)
-{
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--set") == 0) {
-            if (i + 1 == argc) return err_set(e, ERR_USAGE, "--set needs a value");
-            set[(*n_set)++] = argv[++i];
-        } else if (strncmp(argv[i], "--set=", 6) == 0) {
-            set[(*n_set)++] = argv[i] + 6;
-        } else {
-            rest[(*n_rest)++] = argv[i];
-        }
-    }
-    return 0;
-}
-
 static int run(const struct args *a, char **set, int n_set, struct err *e)
 {
     if (!a->data || !a->recipe || !a->out)
@@ -83,15 +66,15 @@ int cmd_train(int argc, char **argv)
 {
     struct args a = { 0 };
     struct err e = { 0 };
-    char **rest = xcalloc((size_t)argc * 2, sizeof *rest), **set = rest + argc;
-    int n = 0, n_set = 0;
-    int rc = split_sets(argc, argv, rest, &n, set, &n_set, &e);
-    if (rc == 0) rc = cmd_options(opts, &a, n, rest, &e);
+    char **set = xcalloc((size_t)argc, sizeof *set);
+    int n_set = 0;
+    int rc = cmd_repeated("--set", &argc, argv, set, &n_set, &e);
+    if (rc == 0) rc = cmd_options(opts, &a, argc, argv, &e);
     if (rc == 1)
         help();
     else if (rc == 0)
         rc = run(&a, set, n_set, &e);
     conf_free(opts, &a);
-    free(rest);
+    free(set);
     return rc < 0 ? cmd_fail("train", &e) : 0;
 }

@@ -23,7 +23,7 @@ static void help(FILE *f)
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
     fputs("\nFrom interactions to recommendations:\n"
-          "  intent prep ratings.csv --titles movies.csv --out var/data/films\n"
+          "  intent prep ratings.csv --items movies.csv --out var/data/films\n"
           "  intent train --data var/data/films --recipe models/recipes/demo.ini --out "
           "var/models/films\n"
           "  intent recommend --bundle var/models/films --history 1,260,1196\n"

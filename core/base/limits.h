@@ -1,12 +1,18 @@
 /* limits.h — every cap on what comes from outside, in one place. */
 #pragma once
 
+/* bytes a packed data file may have unpacked */
+#define LIMIT_UNPACKED_BYTES ((size_t)64 << 30)
+
 enum {
     LIMIT_ID_BYTES = 1024,       /* an external item or user id */
     LIMIT_TITLE_BYTES = 4096,    /* an item's title */
     LIMIT_LINE_BYTES = 64 << 20, /* a line of a data file */
     LIMIT_ITEMS = 1 << 28,       /* items of a data set */
     LIMIT_USERS = 1 << 30,       /* users of a data set */
+    LIMIT_FIELDS = 32,           /* attribute fields of a catalogue */
+    LIMIT_FIELD_NAME = 47,       /* bytes of a field's name */
+    LIMIT_EVENT_TYPES = 64,      /* types named by --events */
     LIMIT_SEQ_LEN = 4096,        /* positions of an encoder, L */
     LIMIT_WIDTH = 4096,          /* D */
     LIMIT_LAYERS = 64,

@@ -10,24 +10,28 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
-/* seqs.bin: this header, cu, item padded to 8 bytes, time. */
+/* seqs.bin: this header, cu, item padded to 8 bytes, time, weight padded to 8 bytes. */
 struct seqs_header {
     char magic[8];
-    uint32_t version, has_time;
+    uint32_t version, has; /* HAS_... */
     uint64_t n_users, n_events, nb_file;
-    uint64_t reserved[3];
+    uint64_t split; /* enum split_kind */
+    int64_t valid_from, test_from;
 };
+enum { HAS_TIME = 1, HAS_WEIGHT = 2 };
 #define SEQS_MAGIC "INTSEQS"
 enum { SEQS_VERSION = 1 };
 _Static_assert(sizeof(struct seqs_header) == 64, "header of seqs.bin");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are mapped as they are");
 
-static uint64_t seqs_size(uint64_t n_users, uint64_t n_events, bool has_time)
+static uint64_t seqs_size(uint64_t n_users, uint64_t n_events, uint32_t has)
 {
-    uint64_t nb_item = (4 * n_events + 7) / 8 * 8;
-    return sizeof(struct seqs_header) + 8 * (n_users + 1) + nb_item +
-           (has_time ? 8 * n_events : 0);
+    uint64_t nb_half = (4 * n_events + 7) / 8 * 8;
+    return sizeof(struct seqs_header) + 8 * (n_users + 1) + nb_half +
+           (has & HAS_TIME ? 8 * n_events : 0) + (has & HAS_WEIGHT ? nb_half : 0);
 }
 
 /* ---- reading ---- */
@@ -49,10 +53,44 @@ static int seqs_header_check(const struct seqs_header *h, const void *data, size
         return err_set(e, ERR_FORMAT, "%llu users; users.bin has %d",
                        (unsigned long long)h->n_users, n_users);
     /* Bounded by the file's size first, so that the exact size below cannot overflow. */
-    if (h->n_events > nb / 4 || h->has_time > 1 ||
-        seqs_size(h->n_users, h->n_events, h->has_time) != nb)
+    if (h->n_events > nb / 4 || h->has > (HAS_TIME | HAS_WEIGHT) ||
+        seqs_size(h->n_users, h->n_events, h->has) != nb)
         return err_set(e, ERR_FORMAT, "%llu users and %llu events do not make %zu bytes",
                        (unsigned long long)h->n_users, (unsigned long long)h->n_events, nb);
+    if (h->split > SPLIT_TIME ||
+        (h->split == SPLIT_TIME && (!(h->has & HAS_TIME) || h->test_from <= h->valid_from)))
+        return err_set(e, ERR_FORMAT, "unknown split %llu", (unsigned long long)h->split);
+    return 0;
+}
+
+static int users_check(const struct dataset *d, struct err *e)
+{
+    if (d->cu[0] != 0 || d->cu[d->n_users] != d->n_events)
+        return err_set(e, ERR_FORMAT, "offsets do not span the events");
+    for (int32_t u = 0; u < d->n_users; u++)
+        if (d->cu[u + 1] <= d->cu[u] || d->cu[u + 1] > d->n_events ||
+            d->cu[u + 1] - d->cu[u] > INT32_MAX)
+            return err_set(e, ERR_FORMAT, "events of user %d: %lld to %lld", u,
+                           (long long)d->cu[u], (long long)d->cu[u + 1]);
+    return 0;
+}
+
+/* A split by time looks places up by halving: times must be in order. */
+static int events_check(const struct dataset *d, struct err *e)
+{
+    for (int64_t i = 0; i < d->n_events; i++) {
+        if (d->item[i] < 0 || d->item[i] >= d->n_items)
+            return err_set(e, ERR_FORMAT, "event %lld: row %d of %d items", (long long)i,
+                           d->item[i], d->n_items);
+        if (d->weight && !(d->weight[i] > 0 && d->weight[i] <= 1e6f))
+            return err_set(e, ERR_FORMAT, "event %lld: weight %g", (long long)i,
+                           (double)d->weight[i]);
+    }
+    for (int32_t u = 0; d->time && u < d->n_users; u++)
+        for (int64_t i = d->cu[u] + 1; i < d->cu[u + 1]; i++)
+            if (d->time[i] < d->time[i - 1])
+                return err_set(e, ERR_FORMAT, "event %lld is older than the one before it",
+                               (long long)i);
     return 0;
 }
 
@@ -63,23 +101,18 @@ int dataset_view_seqs(struct dataset *d, const void *data, size_t nb, struct err
     memcpy(&h, data, sizeof h);
     TRY(seqs_header_check(&h, data, nb, d->n_users, e));
     const char *at = (const char *)data + sizeof h;
+    size_t nb_half = (4 * h.n_events + 7) / 8 * 8;
     d->n_events = (int64_t)h.n_events;
+    d->split = (struct split_rule){ (enum split_kind)h.split, h.valid_from, h.test_from };
     d->cu = (const int64_t *)at;
     at += 8 * (h.n_users + 1);
     d->item = (const int32_t *)at;
-    d->time = h.has_time ? (const int64_t *)(at + (4 * h.n_events + 7) / 8 * 8) : NULL;
-    if (d->cu[0] != 0 || d->cu[d->n_users] != d->n_events)
-        return err_set(e, ERR_FORMAT, "offsets do not span the events");
-    for (int32_t u = 0; u < d->n_users; u++)
-        if (d->cu[u + 1] <= d->cu[u] || d->cu[u + 1] > d->n_events ||
-            d->cu[u + 1] - d->cu[u] > INT32_MAX)
-            return err_set(e, ERR_FORMAT, "events of user %d: %lld to %lld", u,
-                           (long long)d->cu[u], (long long)d->cu[u + 1]);
-    for (int64_t i = 0; i < d->n_events; i++)
-        if (d->item[i] < 0 || d->item[i] >= d->n_items)
-            return err_set(e, ERR_FORMAT, "event %lld: row %d of %d items", (long long)i,
-                           d->item[i], d->n_items);
-    return 0;
+    at += nb_half;
+    d->time = h.has & HAS_TIME ? (const int64_t *)at : NULL;
+    if (d->time) at += 8 * h.n_events;
+    d->weight = h.has & HAS_WEIGHT ? (const void *)at : NULL;
+    TRY(users_check(d, e));
+    return events_check(d, e);
 }
 
 static int64_t json_count(const json_t *root, const char *key)
@@ -166,21 +199,49 @@ void dataset_close(struct dataset *d)
     *d = (struct dataset){ 0 };
 }
 
+static const int64_t *times_of(const struct dataset *d, int32_t u)
+{
+    return d->time ? d->time + d->cu[u] : NULL;
+}
+
 int32_t dataset_train_len(const struct dataset *d, int32_t u)
 {
-    int64_t n = d->cu[u + 1] - d->cu[u];
-    return (int32_t)(n < 3 ? n : n - 2);
+    return (int32_t)split_train_len(&d->split, times_of(d, u), d->cu[u + 1] - d->cu[u]);
 }
 
 bool dataset_case(const struct dataset *d, int32_t u, enum split s, const int32_t **hist,
                   int32_t *len, int32_t *answer)
 {
     int64_t n = d->cu[u + 1] - d->cu[u];
-    if (n < 3 || s == SPLIT_TRAIN) return false;
+    int64_t at = s == SPLIT_TEST    ? split_test_at(&d->split, times_of(d, u), n)
+                 : s == SPLIT_VALID ? split_valid_at(&d->split, times_of(d, u), n)
+                                    : -1;
+    if (at < 0) return false;
     *hist = d->item + d->cu[u];
-    *len = (int32_t)(s == SPLIT_TEST ? n - 1 : n - 2);
-    *answer = (*hist)[*len];
+    *len = (int32_t)at;
+    *answer = (*hist)[at];
     return true;
+}
+
+uint64_t dataset_fingerprint(const struct dataset *d)
+{
+    size_t n_events = (size_t)d->n_events;
+    XXH3_state_t *x = XXH3_createState();
+    REQUIRE(x && XXH3_64bits_reset(x) == XXH_OK, "hash of %zu events", n_events);
+    const int64_t split[3] = { d->split.kind, d->split.valid_from, d->split.test_from };
+    (void)XXH3_64bits_update(x, split, sizeof split);
+    (void)XXH3_64bits_update(x, d->cu, ((size_t)d->n_users + 1) * sizeof *d->cu);
+    (void)XXH3_64bits_update(x, d->item, n_events * sizeof *d->item);
+    if (d->time) (void)XXH3_64bits_update(x, d->time, n_events * sizeof *d->time);
+    if (d->weight) (void)XXH3_64bits_update(x, d->weight, n_events * sizeof *d->weight);
+    for (int32_t i = 0; i < d->n_items; i++) {
+        struct str id = items_id(d->items, i);
+        (void)XXH3_64bits_update(x, &id.len, sizeof id.len);
+        (void)XXH3_64bits_update(x, id.p, (size_t)id.len);
+    }
+    uint64_t sum = XXH3_64bits_digest(x);
+    XXH3_freeState(x);
+    return sum;
 }
 
 /* ---- writing ---- */
@@ -189,24 +250,28 @@ static int write_seqs(const char *path, const struct dataset_parts *p, struct er
 {
     uint64_t n_users = (uint64_t)items_builder_count(p->users);
     uint64_t n_events = (uint64_t)p->cu[n_users];
-    uint64_t nb = seqs_size(n_users, n_events, p->time != NULL);
+    uint32_t has = (p->time ? HAS_TIME : 0) | (p->weight ? HAS_WEIGHT : 0);
+    uint64_t nb = seqs_size(n_users, n_events, has), nb_half = (4 * n_events + 7) / 8 * 8;
     struct seqs_header h = { .magic = SEQS_MAGIC,
                              .version = SEQS_VERSION,
-                             .has_time = p->time != NULL,
+                             .has = has,
                              .n_users = n_users,
                              .n_events = n_events,
-                             .nb_file = nb };
-    char *file = xcalloc(1, (size_t)nb), *at = file;
-    memcpy(at, &h, sizeof h);
-    at += sizeof h;
-    memcpy(at, p->cu, 8 * (n_users + 1));
-    at += 8 * (n_users + 1);
-    memcpy(at, p->item, 4 * n_events);
-    at += (4 * n_events + 7) / 8 * 8;
-    if (p->time) memcpy(at, p->time, 8 * n_events);
-    int rc = io_write_atomic(path, file, (size_t)nb, e);
-    free(file);
-    return rc;
+                             .nb_file = nb,
+                             .split = p->split.kind,
+                             .valid_from = p->split.valid_from,
+                             .test_from = p->split.test_from };
+    static const char zeros[8];
+    const struct io_piece piece[] = {
+        { &h, sizeof h },
+        { p->cu, 8 * (n_users + 1) },
+        { p->item, 4 * n_events },
+        { zeros, nb_half - 4 * n_events },
+        { p->time, p->time ? 8 * n_events : 0 },
+        { p->weight, p->weight ? 4 * n_events : 0 },
+        { zeros, p->weight ? nb_half - 4 * n_events : 0 },
+    };
+    return io_write_pieces(path, piece, sizeof piece / sizeof *piece, e);
 }
 
 static int write_parts(const char *dir, const struct dataset_parts *p, struct err *e)

@@ -13,7 +13,9 @@ struct source { /* one file that was read */
 struct interactions {
     struct items_builder *users, *items;
     int32_t *user, *item; /* [n] */
-    double *time; /* [n] seconds, fractions kept for the order; zeros without timestamps */
+    double *time;    /* [n] seconds, fractions kept for the order; zeros without timestamps */
+    float *weight;   /* [n] of the event's type */
+    bool has_weight; /* some weight is not 1 */
     int64_t n, cap;
     bool has_time;       /* of all events; fixed by the first file that has any */
     int64_t *first_line; /* [users] where a user first appears */
@@ -28,14 +30,4 @@ void interact_begin(struct interactions *x, const char *name);
 void interact_end(struct interactions *x, const struct read_stats *st);
 /* Appends an event of the current source; ids have been checked. */
 NODISCARD int interact_add(struct interactions *x, struct span user, struct span item,
-                           double time, int64_t line, struct err *e);
-
-/* Columns named by a header; -1: there is none. */
-enum column { COL_USER, COL_ITEM, COL_TIME, COL_TITLE, COL_KINDS };
-struct columns {
-    int at[COL_KINDS];
-    size_t n; /* fields of the header */
-};
-/* Fields one header or record may have. */
-enum { FIELDS_MAX = 256 };
-struct columns interact_columns(struct span header, char sep);
+                           double time, float weight, int64_t line, struct err *e);

@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/data/items_fmt.h"
 #include "core/data/text.h"
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,13 @@ struct items {         /* immutable after open */
     const int64_t *pop;
     const int32_t *order, *slot;
     uint64_t slot_mask;
+    int32_t n_fields;
+    const struct items_field *field;
+    struct strings value;                  /* of all fields */
+    int32_t value0[LIMIT_FIELDS + 1];      /* first value of each field */
+    const uint64_t *attr_at[LIMIT_FIELDS]; /* [n+1] for fields of values */
+    const int32_t *attr;
+    const double *number[LIMIT_FIELDS]; /* [n] for fields of numbers */
 };
 
 /* With half of the slots empty a chain this long does not happen: the table is damaged. */
@@ -94,6 +102,7 @@ static int sections_check(const struct view *v, const struct items_header *h, st
                                        [SEC_POP] = 8 * n,
                                        [SEC_ORDER] = 4 * n };
     for (int k = 0; k < SEC_COUNT; k++) {
+        if (!v[k].p && k >= SEC_NEEDED && !v[SEC_FIELD].p) continue;
         if (!v[k].p) {
             err_set(e, ERR_FORMAT, "no section holds the %s", sec_name[k]);
             return ERR_FORMAT;
@@ -180,6 +189,109 @@ static int hash_check(struct items *it, uint64_t nb, struct err *e)
     return 0;
 }
 
+/* ---- attribute fields ---- */
+
+static int field_check(const struct items *it, int32_t f, struct err *e)
+{
+    const struct items_field *x = &it->field[f];
+    size_t len = strnlen(x->name, sizeof x->name);
+    if (len == 0 || len > LIMIT_FIELD_NAME || !text_utf8_ok(x->name, len))
+        return err_set(e, ERR_FORMAT, "field %d has no proper name", f);
+    for (int32_t g = 0; g < f; g++)
+        if (strcmp(it->field[g].name, x->name) == 0)
+            return err_set(e, ERR_FORMAT, "two fields are called %s", x->name);
+    if (x->kind > FIELD_NUMBER || (x->kind == FIELD_NUMBER && x->n_values != 0) ||
+        x->n_values > (uint32_t)INT32_MAX - (uint32_t)it->value0[f])
+        return err_set(e, ERR_FORMAT, "field %s: kind %u with %u values", x->name, x->kind,
+                       x->n_values);
+    return 0;
+}
+
+/* A row's values, ascending and of the vocabulary. */
+static int attrs_check(const struct items *it, int32_t f, uint64_t from, uint64_t n_attr,
+                       struct err *e)
+{
+    const uint64_t *at = it->attr_at[f];
+    if (at[0] != from)
+        return err_set(e, ERR_FORMAT, "field %s does not go on where the one before ends",
+                       it->field[f].name);
+    for (int32_t i = 0; i < it->n; i++) {
+        if (at[i + 1] < at[i] || at[i + 1] > n_attr)
+            return err_set(e, ERR_FORMAT, "field %s: place of row %d", it->field[f].name, i);
+        for (uint64_t j = at[i]; j < at[i + 1]; j++)
+            if (it->attr[j] < 0 || it->attr[j] >= (int32_t)it->field[f].n_values ||
+                (j > at[i] && it->attr[j] <= it->attr[j - 1]))
+                return err_set(e, ERR_FORMAT, "field %s: row %d has value %d of %u",
+                               it->field[f].name, i, it->attr[j], it->field[f].n_values);
+    }
+    return 0;
+}
+
+static int numbers_check(const struct items *it, int32_t f, struct err *e)
+{
+    for (int32_t i = 0; i < it->n; i++)
+        if (isinf(it->number[f][i]))
+            return err_set(e, ERR_FORMAT, "field %s: row %d is infinite", it->field[f].name, i);
+    return 0;
+}
+
+/* Sizes of the sections against the fields; then pointers into them are formed. */
+static int fields_place(struct items *it, const struct view *v, int32_t n_values_fields,
+                        struct err *e)
+{
+    uint64_t n = (uint64_t)it->n, g = (uint64_t)n_values_fields,
+             w = (uint64_t)it->value0[it->n_fields];
+    uint64_t numbers = (uint64_t)it->n_fields - g;
+    if (v[SEC_VALUE_OFF].nb != 8 * (w + 1) || v[SEC_ATTR_OFF].nb != 8 * g * (n + 1) ||
+        v[SEC_ATTR].nb % sizeof(int32_t) != 0 || v[SEC_NUMBER].nb != 8 * numbers * n)
+        return err_set(e, ERR_FORMAT, "sections of %d fields do not have their sizes",
+                       it->n_fields);
+    const uint64_t *at = v[SEC_ATTR_OFF].p;
+    const double *number = v[SEC_NUMBER].p;
+    it->value = (struct strings){ v[SEC_VALUE_OFF].p, v[SEC_VALUE].p };
+    it->attr = v[SEC_ATTR].p;
+    for (int32_t f = 0; f < it->n_fields; f++) {
+        if (it->field[f].kind == FIELD_VALUES) {
+            it->attr_at[f] = at;
+            at += n + 1;
+        } else {
+            it->number[f] = number;
+            number += n;
+        }
+    }
+    return 0;
+}
+
+static int fields_view(struct items *it, const struct view *v, struct err *e)
+{
+    if (!v[SEC_FIELD].p) return 0;
+    int32_t n_values_fields = 0;
+    uint64_t n_attr = v[SEC_ATTR].nb / sizeof(int32_t), from = 0;
+    if (v[SEC_FIELD].nb % sizeof *it->field != 0 ||
+        v[SEC_FIELD].nb / sizeof *it->field > LIMIT_FIELDS)
+        return err_set(e, ERR_FORMAT, "fields: %llu bytes",
+                       (unsigned long long)v[SEC_FIELD].nb);
+    it->n_fields = (int32_t)(v[SEC_FIELD].nb / sizeof *it->field);
+    it->field = v[SEC_FIELD].p;
+    for (int32_t f = 0; f < it->n_fields; f++) {
+        TRY(field_check(it, f, e));
+        it->value0[f + 1] = it->value0[f] + (int32_t)it->field[f].n_values;
+        n_values_fields += it->field[f].kind == FIELD_VALUES;
+    }
+    TRY(fields_place(it, v, n_values_fields, e));
+    TRY(strings_check(&it->value, it->value0[it->n_fields], v[SEC_VALUE].nb, 1, LIMIT_ID_BYTES,
+                      "values", e));
+    for (int32_t f = 0; f < it->n_fields; f++) {
+        if (it->number[f]) TRY(numbers_check(it, f, e));
+        if (!it->attr_at[f]) continue;
+        TRY(attrs_check(it, f, from, n_attr, e));
+        from = it->attr_at[f][it->n];
+    }
+    return from == n_attr ? 0
+                          : err_set(e, ERR_FORMAT, "attributes: %llu of %llu belong to a row",
+                                    (unsigned long long)from, (unsigned long long)n_attr);
+}
+
 static int items_view(struct items *it, const void *data, size_t nb, struct err *e)
 {
     struct items_header h;
@@ -196,7 +308,8 @@ static int items_view(struct items *it, const void *data, size_t nb, struct err 
     TRY(strings_check(&it->id, it->n, v[SEC_ID].nb, 1, LIMIT_ID_BYTES, "ids", e));
     TRY(strings_check(&it->title, it->n, v[SEC_TITLE].nb, 0, LIMIT_TITLE_BYTES, "titles", e));
     TRY(order_check(it, e));
-    return hash_check(it, v[SEC_HASH].nb, e);
+    TRY(hash_check(it, v[SEC_HASH].nb, e));
+    return fields_view(it, v, e);
 }
 
 int items_open_mem(struct items **out, const void *data, size_t nb, struct err *e)
@@ -252,3 +365,45 @@ struct str items_title(const struct items *it, int32_t row)
 }
 int64_t items_popularity(const struct items *it, int32_t row) { return it->pop[row]; }
 const int32_t *items_by_popularity(const struct items *it) { return it->order; }
+
+int32_t items_fields(const struct items *it) { return it->n_fields; }
+
+struct str items_field_name(const struct items *it, int32_t f)
+{
+    const char *name = it->field[f].name;
+    return (struct str){ name, (int32_t)strlen(name) };
+}
+
+enum field_kind items_field_kind(const struct items *it, int32_t f)
+{
+    return (enum field_kind)it->field[f].kind;
+}
+
+int32_t items_field_find(const struct items *it, const char *name)
+{
+    for (int32_t f = 0; f < it->n_fields; f++)
+        if (strcmp(it->field[f].name, name) == 0) return f;
+    return -1;
+}
+
+int32_t items_field_values(const struct items *it, int32_t f)
+{
+    return (int32_t)it->field[f].n_values;
+}
+
+struct str items_field_value(const struct items *it, int32_t f, int32_t v)
+{
+    return string_at(&it->value, it->value0[f] + v);
+}
+
+const int32_t *items_values(const struct items *it, int32_t f, int32_t row, int32_t *n)
+{
+    const uint64_t *at = it->attr_at[f];
+    *n = (int32_t)(at[row + 1] - at[row]);
+    return it->attr + at[row];
+}
+
+double items_number(const struct items *it, int32_t f, int32_t row)
+{
+    return it->number[f][row];
+}

@@ -1,4 +1,4 @@
-/* items.h — the item catalogue: external id <-> row, title, popularity.  One mapped file,
+/* items.h — the item catalogue: external id <-> row, title, popularity, attribute fields.  One mapped file,
  * `items.bin`, the same in a data set and in a bundle; checked when opened, not parsed.
  *   struct items *it = items_open(path, &e);   row = items_find(it, "B00A1", 5);  items_close(it);
  * Layout (little endian) is documented in items_fmt.h.  Immutable after open; any thread may read. */
@@ -24,6 +24,20 @@ int64_t items_popularity(const struct items *it, int32_t row); /* events in the 
 /* Rows by popularity, descending, ties by row: [count]. */
 const int32_t *items_by_popularity(const struct items *it);
 
+/* Attribute fields: named, each holding values from a vocabulary of its own (brand, genres: none, one or several an
+ * item) or a number.  A catalogue without any has none. */
+enum field_kind { FIELD_VALUES, FIELD_NUMBER };
+int32_t items_fields(const struct items *it);
+struct str items_field_name(const struct items *it, int32_t f);
+enum field_kind items_field_kind(const struct items *it, int32_t f);
+int32_t items_field_find(const struct items *it, const char *name); /* field or -1 */
+/* FIELD_VALUES: size of the vocabulary; text of value v; the values of a row, ascending, [*n]. */
+int32_t items_field_values(const struct items *it, int32_t f);
+struct str items_field_value(const struct items *it, int32_t f, int32_t v);
+const int32_t *items_values(const struct items *it, int32_t f, int32_t row, int32_t *n);
+double items_number(const struct items *it, int32_t f,
+                    int32_t row); /* FIELD_NUMBER; NaN: none */
+
 /* Builder: rows are numbered in order of first items_add of an id (1 to LIMIT_ID_BYTES bytes, UTF-8).
  * Strings are copied; a title is cut at LIMIT_TITLE_BYTES.  Thread: owner. */
 struct items_builder;
@@ -36,6 +50,17 @@ int32_t items_builder_count(const struct items_builder *b);
 /* Valid until the next call that changes b. */
 struct str items_builder_id(const struct items_builder *b, int32_t row);
 struct str items_builder_title(const struct items_builder *b, int32_t row);
+/* The field of a name (1 to LIMIT_FIELD_NAME bytes, UTF-8), new or old; -1: there are LIMIT_FIELDS, or it is of
+ * the other kind. */
+int32_t items_field_add(struct items_builder *b, const char *name, size_t len,
+                        enum field_kind kind);
+/* Values (1 to LIMIT_ID_BYTES bytes, UTF-8) add up, each counted once an item; of numbers the last one stays. */
+void items_add_value(struct items_builder *b, int32_t f, int32_t row, const char *value,
+                     size_t len);
+void items_set_number(struct items_builder *b, int32_t f, int32_t row, double x);
+/* All fields of src; row [src's count] tells the row in dst, -1: left out. */
+void items_fields_copy(struct items_builder *dst, const struct items_builder *src,
+                       const int32_t *row);
 /* ERR_EMPTY without a row.  Written atomically. */
-NODISCARD int items_write(const struct items_builder *b, const char *path, struct err *e);
+NODISCARD int items_write(struct items_builder *b, const char *path, struct err *e);
 void items_builder_free(struct items_builder *b);

@@ -4,6 +4,7 @@
 #include "core/data/items.h"
 #include "core/data/items_fmt.h"
 #include "core/data/text.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #define XXH_INLINE_ALL
@@ -21,6 +22,20 @@ struct row {
     int64_t pop;
 };
 
+/* An attribute field.  Pairs come in any order and more than once. */
+struct pair {
+    int32_t row, value;
+};
+struct field_builder {
+    char name[LIMIT_FIELD_NAME + 1];
+    enum field_kind kind;
+    struct items_builder *values; /* their vocabulary */
+    struct pair *pair;
+    size_t n_pairs, cap_pairs;
+    double *number; /* [cap of rows] NaN: none */
+    size_t cap_number;
+};
+
 struct items_builder {
     struct heap ids, titles;
     struct row *row;
@@ -28,6 +43,8 @@ struct items_builder {
     size_t cap;
     int32_t *slot; /* [n_slots], -1 empty; at most half full, as it is written */
     size_t n_slots;
+    struct field_builder *field; /* [n_fields] */
+    int32_t n_fields;
 };
 
 struct items_builder *items_builder_new(void)
@@ -46,6 +63,12 @@ void items_builder_free(struct items_builder *b)
     free(b->titles.p);
     free(b->row);
     free(b->slot);
+    for (int32_t f = 0; f < b->n_fields; f++) {
+        items_builder_free(b->field[f].values);
+        free(b->field[f].pair);
+        free(b->field[f].number);
+    }
+    free(b->field);
     free(b);
 }
 
@@ -133,6 +156,92 @@ void items_set_popularity(struct items_builder *b, int32_t row, int64_t n)
     b->row[row].pop = n;
 }
 
+/* ---- attribute fields ---- */
+
+int32_t items_field_add(struct items_builder *b, const char *name, size_t len,
+                        enum field_kind kind)
+{
+    REQUIRE(len >= 1 && len <= LIMIT_FIELD_NAME, "field name of %zu bytes", len);
+    for (int32_t f = 0; f < b->n_fields; f++)
+        if (strlen(b->field[f].name) == len && memcmp(b->field[f].name, name, len) == 0)
+            return b->field[f].kind == kind ? f : -1;
+    if (b->n_fields == LIMIT_FIELDS) return -1;
+    b->field = xrealloc(b->field, (size_t)b->n_fields + 1, sizeof *b->field);
+    struct field_builder *x = &b->field[b->n_fields];
+    *x = (struct field_builder){ .kind = kind };
+    memcpy(x->name, name, len);
+    if (kind == FIELD_VALUES) x->values = items_builder_new();
+    return b->n_fields++;
+}
+
+static void add_pair(struct field_builder *x, int32_t row, int32_t value)
+{
+    if (x->n_pairs == x->cap_pairs) {
+        x->cap_pairs = 2 * x->cap_pairs + 64;
+        x->pair = xrealloc(x->pair, x->cap_pairs, sizeof *x->pair);
+    }
+    x->pair[x->n_pairs++] = (struct pair){ row, value };
+}
+
+void items_add_value(struct items_builder *b, int32_t f, int32_t row, const char *value,
+                     size_t len)
+{
+    struct field_builder *x = &b->field[f];
+    REQUIRE(x->kind == FIELD_VALUES && row >= 0 && row < b->n, "field %s, row %d", x->name,
+            row);
+    add_pair(x, row, items_add(x->values, value, len));
+}
+
+void items_set_number(struct items_builder *b, int32_t f, int32_t row, double number)
+{
+    struct field_builder *x = &b->field[f];
+    REQUIRE(x->kind == FIELD_NUMBER && row >= 0 && row < b->n, "field %s, row %d", x->name,
+            row);
+    if ((size_t)row >= x->cap_number) {
+        size_t cap = (size_t)b->n + (size_t)b->n / 2;
+        x->number = xrealloc(x->number, cap, sizeof *x->number);
+        for (size_t i = x->cap_number; i < cap; i++) x->number[i] = (double)NAN;
+        x->cap_number = cap;
+    }
+    x->number[row] = number;
+}
+
+void items_fields_copy(struct items_builder *dst, const struct items_builder *src,
+                       const int32_t *row)
+{
+    for (int32_t f = 0; f < src->n_fields; f++) {
+        const struct field_builder *x = &src->field[f];
+        int32_t to = items_field_add(dst, x->name, strlen(x->name), x->kind);
+        REQUIRE(to >= 0, "field %s", x->name);
+        for (size_t i = 0; i < x->n_pairs; i++) {
+            struct str v = items_builder_id(x->values, x->pair[i].value);
+            if (row[x->pair[i].row] >= 0)
+                items_add_value(dst, to, row[x->pair[i].row], v.p, (size_t)v.len);
+        }
+        for (int32_t i = 0; i < src->n && (size_t)i < x->cap_number; i++)
+            if (row[i] >= 0 && !isnan(x->number[i]))
+                items_set_number(dst, to, row[i], x->number[i]);
+    }
+}
+
+static int by_row_value(const void *a, const void *b)
+{
+    const struct pair *x = a, *y = b;
+    if (x->row != y->row) return x->row < y->row ? -1 : 1;
+    return (x->value > y->value) - (x->value < y->value);
+}
+
+/* Pairs by row and value, each once; they stay so until more are added. */
+static void sort_pairs(struct field_builder *x)
+{
+    size_t n = 0;
+    if (x->n_pairs) qsort(x->pair, x->n_pairs, sizeof *x->pair, by_row_value);
+    for (size_t i = 0; i < x->n_pairs; i++)
+        if (i == 0 || by_row_value(&x->pair[i], &x->pair[n - 1]) != 0)
+            x->pair[n++] = x->pair[i];
+    x->n_pairs = n;
+}
+
 /* ---- writing ---- */
 
 static int by_popularity(const void *x, const void *y, void *ctx)
@@ -146,6 +255,24 @@ static int by_popularity(const void *x, const void *y, void *ctx)
 static uint64_t align_up(uint64_t x)
 {
     return (x + ITEMS_ALIGN - 1) / ITEMS_ALIGN * ITEMS_ALIGN;
+}
+
+static void lay_out_fields(struct items_section *s, const struct items_builder *b)
+{
+    uint64_t n = (uint64_t)b->n;
+    s[SEC_FIELD].nb = (uint64_t)b->n_fields * sizeof(struct items_field);
+    s[SEC_VALUE_OFF].nb = 8;
+    for (int32_t f = 0; f < b->n_fields; f++) {
+        const struct field_builder *x = &b->field[f];
+        if (x->kind == FIELD_NUMBER) {
+            s[SEC_NUMBER].nb += 8 * n;
+            continue;
+        }
+        s[SEC_VALUE_OFF].nb += 8 * (uint64_t)x->values->n;
+        s[SEC_VALUE].nb += x->values->ids.nb;
+        s[SEC_ATTR_OFF].nb += 8 * (n + 1);
+        s[SEC_ATTR].nb += 4 * x->n_pairs;
+    }
 }
 
 /* Sizes and places of the sections; returns the size of the file. */
@@ -165,6 +292,7 @@ static uint64_t lay_out(struct items_section *s, const struct items_builder *b)
     s[SEC_POP].nb = 8 * n;
     s[SEC_ORDER].nb = 4 * n;
     s[SEC_HASH].nb = 4 * b->n_slots;
+    lay_out_fields(s, b);
     uint64_t at = align_up(sizeof(struct items_header) + SEC_COUNT * sizeof *s);
     for (int k = 0; k < SEC_COUNT; k++) {
         s[k].off = at;
@@ -186,8 +314,59 @@ static void fill_strings(uint64_t *off, char *heap, const struct items_builder *
     off[b->n] = at;
 }
 
-int items_write(const struct items_builder *b, const char *path, struct err *e)
+/* Where the next field's parts go. */
+struct field_places {
+    struct items_field *field;
+    uint64_t *value_off, *attr_off;
+    char *value;
+    int32_t *attr;
+    double *number;
+    uint64_t n_value_bytes, n_attr;
+};
+
+static void fill_values(struct field_places *p, const struct field_builder *x, int32_t n)
 {
+    for (int32_t v = 0; v < x->values->n; v++) {
+        struct str s = items_builder_id(x->values, v);
+        memcpy(p->value + p->n_value_bytes, s.p, (size_t)s.len);
+        p->n_value_bytes += (uint64_t)s.len;
+        *++p->value_off = p->n_value_bytes;
+    }
+    size_t i = 0;
+    for (int32_t row = 0; row < n; row++) {
+        *p->attr_off++ = p->n_attr;
+        for (; i < x->n_pairs && x->pair[i].row == row; i++)
+            p->attr[p->n_attr++] = x->pair[i].value;
+    }
+    *p->attr_off++ = p->n_attr;
+}
+
+static void fill_fields(char *file, const struct items_section *s,
+                        const struct items_builder *b)
+{
+    struct field_places p = { .field = (struct items_field *)(file + s[SEC_FIELD].off),
+                              .value_off = (uint64_t *)(file + s[SEC_VALUE_OFF].off),
+                              .attr_off = (uint64_t *)(file + s[SEC_ATTR_OFF].off),
+                              .value = file + s[SEC_VALUE].off,
+                              .attr = (int32_t *)(file + s[SEC_ATTR].off),
+                              .number = (void *)(file + s[SEC_NUMBER].off) };
+    for (int32_t f = 0; f < b->n_fields; f++) {
+        const struct field_builder *x = &b->field[f];
+        p.field[f].kind = x->kind;
+        memcpy(p.field[f].name, x->name, strlen(x->name));
+        if (x->kind == FIELD_VALUES) {
+            p.field[f].n_values = (uint32_t)x->values->n;
+            fill_values(&p, x, b->n);
+            continue;
+        }
+        for (int32_t i = 0; i < b->n; i++)
+            *p.number++ = (size_t)i < x->cap_number ? x->number[i] : (double)NAN;
+    }
+}
+
+int items_write(struct items_builder *b, const char *path, struct err *e)
+{
+    for (int32_t f = 0; f < b->n_fields; f++) sort_pairs(&b->field[f]);
     if (b->n == 0) return err_set(e, ERR_EMPTY, "%s: nothing to write", path);
     struct items_section s[SEC_COUNT];
     uint64_t nb = lay_out(s, b);
@@ -211,6 +390,7 @@ int items_write(const struct items_builder *b, const char *path, struct err *e)
     }
     qsort_r(order, (size_t)b->n, sizeof *order, by_popularity, b->row);
     memcpy(file + s[SEC_HASH].off, b->slot, (size_t)s[SEC_HASH].nb);
+    fill_fields(file, s, b);
     int rc = io_write_atomic(path, file, (size_t)nb, e);
     free(file);
     return rc;

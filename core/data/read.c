@@ -1,49 +1,21 @@
-#include "core/base/io.h"
 #include "core/base/limits.h"
 #include "core/data/interact.h"
+#include "core/data/unpack.h"
 #include <string.h>
-#include <strings.h>
 
 const char *const read_drop_text[DROP_KINDS] = {
 #define DROP_TEXT_(n, t) t,
     READ_DROP_MAP(DROP_TEXT_)
 #undef DROP_TEXT_
 };
-const char *const read_format_name[] = { "auto", "seq", "inter", "movielens" };
+const char *const read_format_name[] = { "auto", "seq", "inter", "csv", "tsv" };
 
 /* ---- headers and formats ---- */
 
-/* Without RecBole's ":token". */
-static struct span column_name(struct field f)
-{
-    const char *colon = f.n ? memchr(f.p, ':', f.n) : NULL;
-    return text_trim((struct span){ f.p, colon ? (size_t)(colon - f.p) : f.n });
-}
-
-static bool same_word(struct span s, const char *word)
-{
-    return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
-}
-
-struct columns interact_columns(struct span header, char sep)
-{
-    static const char *const names[COL_KINDS][8] = {
-        [COL_USER] = { "user_id", "userId", "user", "uid", "session_id" },
-        [COL_ITEM] = { "item_id", "itemId", "item", "movieId", "movie_id", "business_id",
-                       "asin" },
-        [COL_TIME] = { "timestamp", "time", "ts" },
-        [COL_TITLE] = { "title", "movie_title", "name", "item_name", "attributes" },
-    };
-    struct columns c = { .at = { -1, -1, -1, -1 } };
-    struct field f[FIELDS_MAX];
-    c.n = text_fields(f, FIELDS_MAX, header, sep, sep == ',');
-    if (c.n > FIELDS_MAX) return c;
-    for (int kind = 0; kind < COL_KINDS; kind++)
-        for (int k = 0; k < 8 && names[kind][k] && c.at[kind] < 0; k++)
-            for (size_t i = 0; i < c.n && c.at[kind] < 0; i++)
-                if (same_word(column_name(f[i]), names[kind][k])) c.at[kind] = (int)i;
-    return c;
-}
+enum {
+    EVENT_COLUMNS = 1u << COL_USER | 1u << COL_ITEM | 1u << COL_TIME | 1u << COL_EVENT,
+    ID_COLUMNS = 1u << COL_USER | 1u << COL_ITEM
+};
 
 /* Every field of a RecBole header ends in its type. */
 static bool is_typed_header(struct span line)
@@ -53,11 +25,10 @@ static bool is_typed_header(struct span line)
     size_t n = text_fields(f, FIELDS_MAX, line, '\t', false);
     if (n > FIELDS_MAX) return false;
     for (size_t i = 0; i < n; i++) {
-        const char *colon = f[i].n ? memchr(f[i].p, ':', f[i].n) : NULL;
-        if (!colon) return false;
-        struct span type = { colon + 1, (size_t)(f[i].p + f[i].n - colon - 1) };
+        struct span type;
+        (void)columns_name(f[i], &type);
         bool known = false;
-        for (int t = 0; t < 4; t++) known |= same_word(type, types[t]);
+        for (int t = 0; t < 4; t++) known |= text_same(type, types[t]);
         if (!known) return false;
     }
     return true;
@@ -83,20 +54,32 @@ static bool looks_like_sequences(const char *data, size_t nb)
     return pair;
 }
 
-static enum read_format detect(const char *data, size_t nb, struct span first)
+/* A header of this separator has a user and an item column. */
+static bool is_table(struct span first, char sep, const struct read_opts *o)
 {
+    struct columns c;
+    struct err e = { 0 };
+    return columns_find(&c, first, sep, ID_COLUMNS, &o->columns, "", 1, &e) == 0 &&
+           c.at[COL_USER] >= 0 && c.at[COL_ITEM] >= 0;
+}
+
+/* Names given for columns promise a table, whatever its header says. */
+static bool promises_table(const struct read_opts *o)
+{
+    return o->header || o->columns.name[COL_USER] || o->columns.name[COL_ITEM];
+}
+
+static enum read_format detect(const char *data, size_t nb, struct span first,
+                               const struct read_opts *o)
+{
+    char sep = columns_separator(first);
     if (is_typed_header(first)) return READ_INTER;
-    struct columns c = interact_columns(first, ',');
-    if (c.at[COL_USER] >= 0 && c.at[COL_ITEM] >= 0) return READ_MOVIELENS;
+    if (promises_table(o) || is_table(first, sep, o)) return sep == '\t' ? READ_TSV : READ_CSV;
     return looks_like_sequences(data, nb) ? READ_SEQ : READ_AUTO;
 }
 
 static int unknown_format(struct span first, const char *name, int64_t line, struct err *e)
 {
-    if (first.n >= 2 && memcmp(first.p, "\x1f\x8b", 2) == 0)
-        return err_set(e, ERR_FORMAT, "%s: gzip-compressed; unpack it first", name);
-    if (first.n >= 4 && memcmp(first.p, "\x28\xb5\x2f\xfd", 4) == 0)
-        return err_set(e, ERR_FORMAT, "%s: zstd-compressed; unpack it first", name);
     char begin[33];
     size_t n = first.n < sizeof begin - 1 ? first.n : sizeof begin - 1;
     for (size_t i = 0; i < n; i++)
@@ -106,7 +89,8 @@ static int unknown_format(struct span first, const char *name, int64_t line, str
         e, ERR_FORMAT,
         "%s:%lld: unknown format (begins with '%s'): neither user-sequence text "
         "(user item item ...), nor a RecBole header (user_id:token TAB item_id:token ...), nor "
-        "a CSV header with userId and movieId",
+        "a CSV or TSV header with a user and an item column (name them with --user-col and "
+        "--item-col, or give the names of all with --header where the file has none)",
         name, (long long)line, begin);
 }
 
@@ -114,6 +98,7 @@ static int unknown_format(struct span first, const char *name, int64_t line, str
 
 struct reader {
     struct interactions *x;
+    const struct read_opts *o;
     struct read_stats *st;
     const char *name;
     struct err *e;
@@ -131,12 +116,13 @@ static int id_fault(struct span id)
 {
     if (id.n == 0) return DROP_EMPTY_ID;
     if (id.n > LIMIT_ID_BYTES) return DROP_LONG_ID;
-    if (memchr(id.p, 0, id.n)) return DROP_NUL;
+    for (size_t i = 0; i < id.n; i++)
+        if ((unsigned char)id.p[i] < ' ' || id.p[i] == 0x7f) return DROP_CONTROL;
     return text_utf8_ok(id.p, id.n) ? -1 : DROP_UTF8;
 }
 
 static int take_event(struct reader *r, struct span user, struct span item, double time,
-                      int64_t line)
+                      float weight, int64_t line)
 {
     int why = id_fault(user);
     if (why < 0) why = id_fault(item);
@@ -144,7 +130,7 @@ static int take_event(struct reader *r, struct span user, struct span item, doub
         drop(r->st, (enum read_drop)why, line, 1);
         return 0;
     }
-    if (interact_add(r->x, user, item, time, line, r->e) < 0)
+    if (interact_add(r->x, user, item, time, weight, line, r->e) < 0)
         return err_ctx(r->e, "%s:%lld", r->name, (long long)line);
     r->st->events++;
     r->st->kept++;
@@ -165,7 +151,7 @@ static int read_sequences(struct reader *r, struct text_lines *l)
         int64_t before = r->st->events;
         if (!line_fits(r, line, l->no)) continue;
         if (!text_word(&line, &user)) continue; /* blanks only */
-        while (text_word(&line, &item)) TRY(take_event(r, user, item, 0, l->no));
+        while (text_word(&line, &item)) TRY(take_event(r, user, item, 0, 1, l->no));
         if (r->st->events == before) drop(r->st, DROP_FIELDS, l->no, 1);
     }
     return 0;
@@ -179,40 +165,104 @@ static struct span id_field(struct field f, char *buf)
     return text_trim(s);
 }
 
+static void count_type(struct read_stats *st, struct span type)
+{
+    size_t n = text_utf8_cut(type.p, type.n, sizeof st->type[0].name - 1);
+    for (int i = 0; i < st->n_types; i++) {
+        if (strlen(st->type[i].name) != n || memcmp(st->type[i].name, type.p, n) != 0) continue;
+        st->type[i].n++;
+        return;
+    }
+    if (st->n_types == READ_TYPES || !text_utf8_ok(type.p, n) || memchr(type.p, 0, n)) {
+        st->other_types++;
+        return;
+    }
+    struct type_count *t = &st->type[st->n_types++];
+    *t = (struct type_count){ .n = 1 };
+    memcpy(t->name, type.p, n);
+}
+
+/* The event's weight, 0 where its type is not asked for. */
+static float type_weight(struct reader *r, const struct columns *c, const struct field *f)
+{
+    if (c->at[COL_EVENT] < 0) return 1;
+    char buf[2 * LIMIT_ID_BYTES];
+    struct span type = id_field(f[c->at[COL_EVENT]], buf);
+    count_type(r->st, type);
+    return r->o->types ? event_types_weight(r->o->types, type) : 1;
+}
+
 static int take_record(struct reader *r, const struct columns *c, const struct field *f,
                        int64_t line)
 {
     char user[2 * LIMIT_ID_BYTES], item[2 * LIMIT_ID_BYTES];
     double time = 0;
+    float weight = type_weight(r, c, f);
+    if (weight <= 0) {
+        drop(r->st, DROP_EVENT_TYPE, line, 1);
+        return 0;
+    }
     if (c->at[COL_TIME] >= 0) {
         const struct field *t = &f[c->at[COL_TIME]];
-        if (!text_number(text_trim((struct span){ t->p, t->n }), &time) || time < -1e15 ||
-            time > 1e15) {
+        if (!text_time(text_trim((struct span){ t->p, t->n }), &time)) {
             drop(r->st, DROP_TIME, line, 1);
             return 0;
         }
     }
     return take_event(r, id_field(f[c->at[COL_USER]], user), id_field(f[c->at[COL_ITEM]], item),
-                      time, line);
+                      time, weight, line);
+}
+
+static int need_column(struct reader *r, const struct columns *c, enum column kind,
+                       struct span header, int64_t line)
+{
+    if (c->at[kind] >= 0) return 0;
+    char list[256];
+    columns_list(list, sizeof list, header, c->sep);
+    return err_set(r->e, ERR_FORMAT,
+                   "%s:%lld: the header names no %s column: name it with --%s-col; it has %s",
+                   r->name, (long long)line, column_text[kind], column_text[kind], list);
+}
+
+/* The columns, and the first line of the events in l. */
+static int read_header(struct reader *r, struct columns *c, struct text_lines *l, char sep)
+{
+    struct span header = { r->o->header, r->o->header ? strlen(r->o->header) : 0 };
+    struct text_lines after = *l;
+    int64_t line = 0;
+    if (r->o->header) {
+        TRY(columns_find(c, header, ',', EVENT_COLUMNS, &r->o->columns, "--header", 1, r->e));
+        c->sep = sep;
+        c->quotes = sep != '\t';
+    } else {
+        (void)text_line(&after, &header);
+        *l = after;
+        line = l->no;
+        TRY(columns_find(c, header, sep, EVENT_COLUMNS, &r->o->columns, r->name, line, r->e));
+    }
+    struct columns shown = *c;
+    if (r->o->header) shown.sep = ',';
+    TRY(need_column(r, &shown, COL_USER, header, line));
+    TRY(need_column(r, &shown, COL_ITEM, header, line));
+    if (r->o->types) TRY(need_column(r, &shown, COL_EVENT, header, line));
+    columns_describe(r->st->columns, sizeof r->st->columns, &shown, header);
+    bool has_time = c->at[COL_TIME] >= 0;
+    if (r->x->n > 0 && r->x->has_time != has_time)
+        return err_set(r->e, ERR_FORMAT, "%s:%lld: %s timestamps, unlike the files before it",
+                       r->name, (long long)line, has_time ? "has" : "has no");
+    r->x->has_time = has_time;
+    return 0;
 }
 
 static int read_table(struct reader *r, struct text_lines *l, char sep)
 {
+    struct columns c;
     struct span line;
-    if (!text_line(l, &line)) return 0;
-    struct columns c = interact_columns(line, sep);
-    if (c.at[COL_USER] < 0 || c.at[COL_ITEM] < 0)
-        return err_set(r->e, ERR_FORMAT, "%s:%lld: the header names no %s column", r->name,
-                       (long long)l->no, c.at[COL_USER] < 0 ? "user" : "item");
-    bool has_time = c.at[COL_TIME] >= 0;
-    if (r->x->n > 0 && r->x->has_time != has_time)
-        return err_set(r->e, ERR_FORMAT, "%s:%lld: %s timestamps, unlike the files before it",
-                       r->name, (long long)l->no, has_time ? "has" : "has no");
-    r->x->has_time = has_time;
     struct field f[FIELDS_MAX];
+    TRY(read_header(r, &c, l, sep));
     while (text_line(l, &line)) {
         if (!line_fits(r, line, l->no)) continue;
-        size_t n = text_fields(f, FIELDS_MAX, line, sep, sep == ',');
+        size_t n = text_fields(f, FIELDS_MAX, line, sep, c.quotes);
         if (n == c.n)
             TRY(take_record(r, &c, f, l->no));
         else
@@ -221,57 +271,87 @@ static int read_table(struct reader *r, struct text_lines *l, char sep)
     return 0;
 }
 
-static int read_as(struct reader *r, struct text_lines *l, enum read_format f)
+static int read_as(struct reader *r, struct text_lines *l, enum read_format f,
+                   struct span first)
 {
-    if (f == READ_INTER) return read_table(r, l, '\t');
-    if (f == READ_MOVIELENS) return read_table(r, l, ',');
+    if (f == READ_INTER || f == READ_TSV) return read_table(r, l, '\t');
+    if (f == READ_CSV) {
+        char sep = columns_separator(first);
+        return read_table(r, l, sep == '\t' ? ',' : sep); /* a tab may stand inside quotes */
+    }
     if (r->x->n > 0 && r->x->has_time)
         return err_set(r->e, ERR_FORMAT, "%s: has no timestamps, unlike the files before it",
+                       r->name);
+    if (r->o->types)
+        return err_set(r->e, ERR_FORMAT,
+                       "%s: user-sequence text has no event types; leave --events out",
                        r->name);
     r->x->has_time = false;
     return read_sequences(r, l);
 }
 
 int read_events_mem(struct interactions *x, const char *data, size_t nb, const char *name,
-                    enum read_format f, struct read_stats *st, struct err *e)
+                    const struct read_opts *o, struct read_stats *st, struct err *e)
 {
-    *st = (struct read_stats){ .format = f };
+    static const struct read_opts guess = { 0 };
+    if (!o) o = &guess;
+    enum read_format f = o->format;
+    *st = (struct read_stats){ .format = f, .all_types = !o->types };
     struct text_lines l = text_begin(data, nb), peek = l;
     struct span first;
     if (!text_line(&peek, &first)) {
         st->format = READ_AUTO;
         return 0;
     }
-    if (f == READ_AUTO) f = detect(data, nb, first);
+    if (f == READ_AUTO) f = detect(data, nb, first, o);
     if (f == READ_AUTO) return unknown_format(first, name, peek.no, e);
     st->format = f;
-    struct reader r = { x, st, name, e };
+    struct reader r = { x, o, st, name, e };
     interact_begin(x, name);
-    int rc = read_as(&r, &l, f);
+    int rc = read_as(&r, &l, f, first);
     st->lines = l.no;
     interact_end(x, st);
     return rc;
 }
 
-int read_events(struct interactions *x, const char *path, enum read_format f,
+int read_events(struct interactions *x, const char *path, const struct read_opts *o,
                 struct read_stats *st, struct err *e)
 {
-    struct io_map m;
+    struct unpacked u;
     *st = (struct read_stats){ 0 };
-    TRY(io_map_open(&m, path, e));
-    int rc = read_events_mem(x, (const char *)m.data, m.nb, path, f, st, e);
-    io_map_close(&m);
+    TRY(unpack_open(&u, path, e));
+    int32_t n_src = x->n_src;
+    int rc = read_events_mem(x, u.data, u.nb, path, o, st, e);
+    st->packed = u.packed;
+    memcpy(st->damage, u.damage, sizeof st->damage);
+    if (x->n_src > n_src) interact_end(x, st);
+    unpack_close(&u);
     return rc;
+}
+
+static void report_types(const struct read_stats *st, const char *name, FILE *f)
+{
+    if (st->n_types == 0) return;
+    fprintf(f, "%s: event types:", name);
+    for (int i = 0; i < st->n_types; i++)
+        fprintf(f, "%s %s %lld", i ? "," : "", st->type[i].name, (long long)st->type[i].n);
+    if (st->other_types) fprintf(f, ", others %lld", (long long)st->other_types);
+    fputs(st->all_types ? " (all kept; --events chooses)\n" : "\n", f);
 }
 
 void read_report(const struct read_stats *st, const char *name, FILE *f)
 {
+    if (st->damage[0])
+        fprintf(f, "%s: %s: %s: what came before is read\n", name, st->packed, st->damage);
     if (st->format == READ_AUTO && st->lines == 0 && st->events == 0)
         fprintf(f, "%s: empty\n", name);
     else
-        fprintf(f, "%s: %s, %lld lines, %lld events, %lld kept\n", name,
-                read_format_name[st->format], (long long)st->lines, (long long)st->events,
+        fprintf(f, "%s: %s%s%s, %lld lines, %lld events, %lld kept\n", name,
+                read_format_name[st->format], st->packed ? ", " : "",
+                st->packed ? st->packed : "", (long long)st->lines, (long long)st->events,
                 (long long)st->kept);
+    if (st->columns[0]) fprintf(f, "%s: columns: %s\n", name, st->columns);
+    report_types(st, name, f);
     for (int k = 0; k < DROP_SHORT_USER; k++)
         if (st->dropped[k])
             fprintf(f, "%s:%lld: %s: %lld dropped, the first here\n", name,
@@ -285,4 +365,7 @@ void read_report_users(const struct read_stats *st, FILE *f)
                 st->short_file, (long long)st->first_line[DROP_SHORT_USER],
                 read_drop_text[DROP_SHORT_USER], (long long)st->short_users,
                 (long long)st->dropped[DROP_SHORT_USER]);
+    if (st->rare_items)
+        fprintf(f, "%s: %lld dropped with %lld events\n", read_drop_text[DROP_RARE_ITEM],
+                (long long)st->rare_items, (long long)st->dropped[DROP_RARE_ITEM]);
 }

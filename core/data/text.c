@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct text_lines text_begin(const char *data, size_t nb)
 {
@@ -100,6 +101,21 @@ struct span text_trim(struct span s)
     return s;
 }
 
+bool text_part(struct span *rest, char sep, struct span *out)
+{
+    if (!rest->p) return false;
+    const char *end = rest->n ? memchr(rest->p, sep, rest->n) : NULL;
+    size_t n = end ? (size_t)(end - rest->p) : rest->n;
+    *out = text_trim((struct span){ rest->p, n });
+    *rest = end ? (struct span){ end + 1, rest->n - n - 1 } : (struct span){ NULL, 0 };
+    return true;
+}
+
+bool text_same(struct span s, const char *word)
+{
+    return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
+}
+
 bool text_number(struct span s, double *out)
 {
     char buf[64];
@@ -112,6 +128,94 @@ bool text_number(struct span s, double *out)
     char *stop;
     *out = strtod(buf, &stop);
     return stop == buf + s.n && isfinite(*out);
+}
+
+/* Takes n digits off s. */
+static bool digits(struct span *s, size_t n, int *out)
+{
+    if (s->n < n) return false;
+    *out = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s->p[i] < '0' || s->p[i] > '9') return false;
+        *out = *out * 10 + (s->p[i] - '0');
+    }
+    *s = (struct span){ s->p + n, s->n - n };
+    return true;
+}
+
+static bool mark(struct span *s, const char *any)
+{
+    if (s->n == 0 || !s->p[0] || !strchr(any, s->p[0])) return false;
+    *s = (struct span){ s->p + 1, s->n - 1 };
+    return true;
+}
+
+/* Days since 1970-01-01 of the proleptic Gregorian calendar; months from March, so that a leap day ends a year. */
+static int64_t days_of(int y, int m, int d)
+{
+    y -= m <= 2;
+    int64_t era = y / 400, yoe = y % 400;
+    int64_t doy = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
+    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+}
+
+/* hh:mm[:ss[.fraction]] */
+static bool clock_time(struct span *s, double *out)
+{
+    int h, m, sec = 0;
+    double part = 0;
+    if (!digits(s, 2, &h) || !mark(s, ":") || !digits(s, 2, &m)) return false;
+    if (mark(s, ":") && !digits(s, 2, &sec)) return false;
+    if (mark(s, ".")) {
+        double unit = 0.1;
+        int digit;
+        if (!digits(s, 1, &digit)) return false;
+        do {
+            part += digit * unit;
+            unit /= 10;
+        } while (digits(s, 1, &digit));
+    }
+    *out = h * 3600 + m * 60 + sec + part;
+    return h < 24 && m < 60 && sec <= 60;
+}
+
+/* Nothing, Z, +hh, +hhmm or +hh:mm: seconds to take off. */
+static bool zone(struct span *s, double *out)
+{
+    *out = 0;
+    if (s->n == 0 || mark(s, "Zz")) return s->n == 0;
+    double sign = s->p[0] == '-' ? -1 : 1;
+    int h, m = 0;
+    if (!mark(s, "+-") || !digits(s, 2, &h)) return false;
+    (void)mark(s, ":");
+    if (s->n && !digits(s, 2, &m)) return false;
+    *out = sign * (h * 3600 + m * 60);
+    return s->n == 0 && h < 24 && m < 60;
+}
+
+static bool iso_time(struct span s, double *out)
+{
+    static const int days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    int y, m, d;
+    double clock = 0, east = 0;
+    if (!digits(&s, 4, &y) || !mark(&s, "-") || !digits(&s, 2, &m) || !mark(&s, "-") ||
+        !digits(&s, 2, &d) || m < 1 || m > 12 || d < 1 || d > days[m - 1])
+        return false;
+    if (s.n && (!mark(&s, "Tt ") || !clock_time(&s, &clock) || !zone(&s, &east))) return false;
+    *out = (double)days_of(y, m, d) * 86400 + clock - east;
+    return true;
+}
+
+bool text_time(struct span s, double *out)
+{
+    static const double year_2100 = 4102444800;
+    double x;
+    if (text_number(s, &x))
+        x /= x < 1e11 ? 1 : x < 1e14 ? 1e3 : x < 1e17 ? 1e6 : 1e9;
+    else if (!iso_time(s, &x))
+        return false;
+    *out = x;
+    return x >= 0 && x < year_2100;
 }
 
 /* Length of the well-formed UTF-8 character at p, 0 if there is none (Unicode 15, table 3-7). */

@@ -38,9 +38,16 @@ struct span text_unquote(struct field f, char *buf);
 /* The next run of bytes that are neither space nor tab; shortens *rest.  false: none is left. */
 bool text_word(struct span *rest, struct span *out);
 struct span text_trim(struct span s); /* without spaces and tabs at both ends */
+/* The next part of rest up to sep, trimmed; shortens *rest.  false: none is left. */
+bool text_part(struct span *rest, char sep, struct span *out);
+bool text_same(struct span s, const char *word); /* whatever the case of ASCII letters */
 
 /* A finite decimal number that fills s. */
 bool text_number(struct span s, double *out);
+/* Seconds since 1970 (UTC): a number of seconds, milliseconds, microseconds or nanoseconds, told apart by their
+ * size, or ISO 8601 (2021-03-04, 2021-03-04T05:06:07.8Z, 2021-03-04 05:06+01:00).  false: neither, before 1970 or
+ * after 2100. */
+bool text_time(struct span s, double *out);
 bool text_utf8_ok(const char *p, size_t n);
 /* Longest prefix of at most max bytes that does not cut a UTF-8 character in two. */
 size_t text_utf8_cut(const char *p, size_t n, size_t max);

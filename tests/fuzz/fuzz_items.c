@@ -9,6 +9,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb);
 
+static uint64_t read_field(const struct items *it, int32_t f, int32_t row)
+{
+    uint64_t sum = 0;
+    int32_t n;
+    if (items_field_kind(it, f) == FIELD_NUMBER) return items_number(it, f, row) > 0;
+    const int32_t *v = items_values(it, f, row, &n);
+    for (int32_t k = 0; k < n; k++) {
+        struct str s = items_field_value(it, f, v[k]);
+        for (int32_t j = 0; j < s.len; j++) sum += (uint8_t)s.p[j];
+    }
+    return sum;
+}
+
 static void fuzz_items(const char *file, size_t nb)
 {
     struct items *it;
@@ -20,6 +33,7 @@ static void fuzz_items(const char *file, size_t nb)
         for (int32_t k = 0; k < title.len; k++) sum += (uint8_t)title.p[k];
         sum += (uint64_t)items_popularity(it, i);
         sum += (uint64_t)items_popularity(it, items_by_popularity(it)[i]);
+        for (int32_t f = 0; f < items_fields(it); f++) sum += read_field(it, f, i);
     }
     REQUIRE(items_find(it, "no such item", 12) < items_count(it) || sum == 0, "find");
     items_close(it);
@@ -32,9 +46,10 @@ static void fuzz_seqs(const char *file, size_t nb)
     int32_t len, answer;
     if (dataset_view_seqs(&d, file, nb, NULL) < 0) return;
     for (int32_t u = 0; u < d.n_users; u++) {
-        REQUIRE(dataset_train_len(&d, u) >= 1, "user %d", u);
-        if (dataset_case(&d, u, SPLIT_TEST, &hist, &len, &answer))
-            REQUIRE(len >= 2 && answer >= 0 && answer < 3, "user %d", u);
+        REQUIRE(dataset_train_len(&d, u) >= 0, "user %d", u);
+        for (int split = SPLIT_VALID; split <= SPLIT_TEST; split++)
+            if (dataset_case(&d, u, (enum split)split, &hist, &len, &answer))
+                REQUIRE(len >= 1 && answer >= 0 && answer < 3, "user %d", u);
     }
 }
 

@@ -1,4 +1,5 @@
 #include "core/base/io.h"
+#include "core/data/dataset.h"
 #include "models/cmd.h"
 #include "tests/child.h"
 #include "tests/core/data/fixture_data.h"
@@ -64,7 +65,7 @@ static int prep(char *a, char *b, char *c, char *d, char *f, char *g)
 static void says(const char *what) { ck_assert_msg(strstr(said, what) != NULL, "%s", said); }
 
 static char out[] = "--out", format[] = "--format", least[] = "--min-events",
-            titles[] = "--titles";
+            items[] = "--items";
 
 START_TEST(a_file_becomes_a_data_set)
 {
@@ -87,7 +88,7 @@ START_TEST(a_movielens_directory_stands_for_its_files)
     put("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,20\n1,8,4,10\n");
     put("ml/movies.csv", "movieId,title,genres\n7,\"Seven, the\",x\n9,Nine,x\n");
     ck_assert_int_eq(prep(in("ml"), out, in("set"), NULL, NULL, NULL), 0);
-    says("titles for 1 items, 1 lines for items without events");
+    says("movies.csv: 1 items, 1 with titles; 1 lines for items without events");
     says("1 users, 2 items (1 with titles), 2 events");
     ck_assert_int_eq(prep(dir, out, in("set"), NULL, NULL, NULL), 1);
     says("a directory without ratings.csv");
@@ -105,7 +106,7 @@ START_TEST(odd_titles_beside_good_ratings_are_said_and_gone_past)
     says("movies.csv");
     says("1 users, 2 items (0 with titles), 2 events");
     /* asked for by name they are needed */
-    ck_assert_int_eq(prep(in("ml"), titles, in("ml/movies.csv"), out, in("set"), NULL), 1);
+    ck_assert_int_eq(prep(in("ml"), items, in("ml/movies.csv"), out, in("set"), NULL), 1);
 }
 END_TEST
 
@@ -113,7 +114,7 @@ START_TEST(titles_may_come_from_a_tsv)
 {
     put("log.txt", "u1 1 2\n");
     put("items.tsv", "item_id\texternal_id\tattributes\n2\tB00\tOPI | Nails\n1\n");
-    ck_assert_int_eq(prep(in("log.txt"), titles, in("items.tsv"), out, in("set"), NULL), 0);
+    ck_assert_int_eq(prep(in("log.txt"), items, in("items.tsv"), out, in("set"), NULL), 0);
     says("items.tsv:3: wrong number of fields: 1 dropped");
     says("(1 with titles)");
 }
@@ -166,10 +167,109 @@ START_TEST(wrong_usage_exits_with_2)
     says("--out DATASET is missing");
     ck_assert_int_eq(prep(in("log.txt"), (char[]){ "--ouput" }, in("set"), NULL, NULL, NULL),
                      2);
-    says("usage: intent prep INPUT...");
+    says("unknown key 'ouput'; did you mean 'out'?");
     ck_assert_int_eq(prep(in("log.txt"), out, in("set"), format, (char[]){ "xml" }, NULL), 2);
-    says("auto|seq|inter|movielens");
+    says("auto|seq|inter|csv|tsv");
     ck_assert_int_eq(prep(in("log.txt"), out, in("set"), least, (char[]){ "0" }, NULL), 2);
+}
+END_TEST
+
+/* ---- columns, events, cores, splits ---- */
+
+static const char *const clicks = "when;visitor;thing;kind\n"
+                                  "2021-03-01;u1;a;view\n2021-03-02;u1;b;buy\n"
+                                  "2021-03-03;u1;c;view\n2021-03-04;u1;a;hover\n"
+                                  "2021-03-01;u2;a;view\n2021-03-05;u2;b;view\n";
+
+START_TEST(columns_are_named_and_events_weighted)
+{
+    put("clicks.csv", clicks);
+    struct call c = { .argv = { (char[]){ "prep" }, in("clicks.csv"), out, in("set"),
+                                (char[]){ "--user-col=visitor" },
+                                (char[]){ "--item-col=thing" }, (char[]){ "--time-col=when" },
+                                NULL } };
+    c.argc = 7;
+    said = child_caught(run_prep, &c);
+    ck_assert_msg(c.code == 0, "%s", said);
+    says("clicks.csv: columns: user = visitor, item = thing, time = when");
+    says("2 users, 3 items (0 with titles), 6 events");
+    free(said);
+    c = (struct call){ .argv = { (char[]){ "prep" }, in("clicks.csv"), out, in("set"),
+                                 (char[]){ "--user-col=visitor" },
+                                 (char[]){ "--item-col=thing" }, (char[]){ "--event-col=kind" },
+                                 (char[]){ "--events=buy=5,view" } } };
+    c.argc = 8;
+    said = child_caught(run_prep, &c);
+    ck_assert_msg(c.code == 0, "%s", said);
+    says("event types: view 4, buy 1, hover 1");
+    says("clicks.csv:5: event type not asked for: 1 dropped");
+    struct dataset d;
+    ck_assert_int_eq(dataset_open(&d, in("set"), &e), 0);
+    ck_assert_int_eq(d.n_events, 5);
+    ck_assert(d.weight[0] == 1 && d.weight[1] == 5);
+    ck_assert_ptr_null(d.time);
+    dataset_close(&d);
+}
+END_TEST
+
+START_TEST(a_split_by_time_takes_dates_and_shares)
+{
+    put("t.csv", "user,item,time\nu1,a,2021-03-01\nu1,b,2021-03-03\nu1,c,2021-03-05\n"
+                 "u2,a,2021-03-02\nu2,c,2021-03-04\nu3,c,2021-03-05\nu3,a,2021-03-06\n");
+    char split[] = "--split=time";
+    ck_assert_int_eq(prep(in("t.csv"), out, in("set"), split,
+                          (char[]){ "--valid-from=2021-03-03" },
+                          (char[]){ "--test-from=2021-03-05" }),
+                     0);
+    says("2 validation and 1 test cases");
+    ck_assert_int_eq(prep(in("t.csv"), out, in("set"), split, (char[]){ "--valid-from=50%" },
+                          (char[]){ "--test-from=70%" }),
+                     0);
+    ck_assert_int_eq(prep(in("t.csv"), out, in("set"), split,
+                          (char[]){ "--valid-from=2021-02-01" },
+                          (char[]){ "--test-from=2021-03-05" }),
+                     1);
+    says("nothing is left for training");
+    ck_assert_int_eq(
+        prep(in("t.csv"), out, in("set"), split, (char[]){ "--valid-from=soon" }, NULL), 2);
+    says("'soon' is not a moment");
+    put("log.txt", "u1 a b c\n");
+    ck_assert_int_eq(prep(in("log.txt"), out, in("set"), split, NULL, NULL), 1);
+    says("needs timestamps, and the input has none");
+}
+END_TEST
+
+START_TEST(users_and_items_are_dropped_until_all_have_enough)
+{
+    /* c has one user; without c u3 has one event, without u3 b has one user left, then u2 falls */
+    put("log.txt", "u1 a a d d\nu2 a b\nu3 b c\nu4 a d\n");
+    ck_assert_int_eq(prep(in("log.txt"), out, in("set"), least, (char[]){ "2" },
+                          (char[]){ "--min-item-events=2" }),
+                     0);
+    says("set: 2 users, 2 items (0 with titles), 6 events");
+    says("item with fewer than the minimum of events: 2 dropped with 2 events");
+    says("user with fewer than the minimum of events: 2 dropped with 2 events");
+    ck_assert_int_eq(prep(in("log.txt"), out, in("set"), least, (char[]){ "5" },
+                          (char[]){ "--min-item-events=2" }),
+                     1);
+    says("no user has 5 events or more with items of 2 or more");
+}
+END_TEST
+
+START_TEST(a_data_set_is_described)
+{
+    put("log.txt", "u1 a b a c\nu2 a b\nu3 c c c c c c c c c\n");
+    ck_assert_int_eq(prep(in("log.txt"), out, in("set"), (char[]){ "--describe" }, NULL, NULL),
+                     0);
+    says("set: 3 users, 3 items, 15 events");
+    says("repeats: 60.00 % of the events");
+    ck_assert_int_eq(prep((char[]){ "--describe" }, in("set"), NULL, NULL, NULL, NULL), 0);
+    says("events a user: 2 to 9, median 4");
+    says("        4-7          1   33.3%");
+    says("of the test answers 50.00 % are in their own history");
+    ck_assert_int_eq(prep((char[]){ "--json" }, in("set"), NULL, NULL, NULL, NULL), 0);
+    says("\"test_seen\": 1");
+    ck_assert_int_eq(prep((char[]){ "--describe" }, in("log.txt"), NULL, NULL, NULL, NULL), 1);
 }
 END_TEST
 
@@ -196,6 +296,10 @@ Suite *suite_cmd_prep(void)
     tcase_add_test(t, nothing_usable_fails_and_says_why);
     tcase_add_test(t, another_directory_is_never_replaced);
     tcase_add_test(t, wrong_usage_exits_with_2);
+    tcase_add_test(t, columns_are_named_and_events_weighted);
+    tcase_add_test(t, a_split_by_time_takes_dates_and_shares);
+    tcase_add_test(t, users_and_items_are_dropped_until_all_have_enough);
+    tcase_add_test(t, a_data_set_is_described);
     tcase_add_test(t, help_explains_inputs_and_options);
     suite_add_tcase(s, t);
     return s;

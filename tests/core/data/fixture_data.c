@@ -14,7 +14,9 @@ static void write_and_open(struct dataset *d, struct interactions *x, const char
     struct err e = { 0 };
     struct read_stats st;
     char *to = xasprintf("%s/set%d", dir, n_sets++);
-    ck_assert_msg(interactions_write(x, to, 1, &st, &e) == 0, "%s", e.msg);
+    ck_assert_msg(interactions_write(x, to, &(struct write_opts){ .min_events = 1 }, &st, &e) ==
+                      0,
+                  "%s", e.msg);
     ck_assert_msg(dataset_open(d, to, &e) == 0, "%s", e.msg);
     interactions_free(x);
     free(to);
@@ -25,7 +27,7 @@ void data_from_text(struct dataset *d, const char *dir, const char *text)
     struct err e = { 0 };
     struct read_stats st;
     struct interactions *x = interactions_new();
-    int rc = read_events_mem(x, text, strlen(text), "text", READ_AUTO, &st, &e);
+    int rc = read_events_mem(x, text, strlen(text), "text", NULL, &st, &e);
     ck_assert_msg(rc == 0, "%s", e.msg);
     write_and_open(d, x, dir);
 }
@@ -49,7 +51,7 @@ bool data_real(struct dataset *d, const char *dir, const char *name)
     struct err e = { 0 };
     struct read_stats st;
     struct interactions *x = interactions_new();
-    ck_assert_msg(read_events(x, path, READ_AUTO, &st, &e) == 0, "%s", e.msg);
+    ck_assert_msg(read_events(x, path, NULL, &st, &e) == 0, "%s", e.msg);
     write_and_open(d, x, dir);
     return true;
 }

@@ -49,7 +49,12 @@ static int write_small(const char *to, bool with_time, const char *json)
         id[0] = (char)('x' + i);
         items_add(users, id, 1);
     }
-    struct dataset_parts p = { items, users, cu, item, with_time ? time : NULL, json };
+    struct dataset_parts p = { .items = items,
+                               .users = users,
+                               .cu = cu,
+                               .item = item,
+                               .time = with_time ? time : NULL,
+                               .json = json };
     int rc = dataset_write(to, &p, &e);
     items_builder_free(items);
     items_builder_free(users);
@@ -195,6 +200,57 @@ START_TEST(a_description_of_other_files_is_refused)
 }
 END_TEST
 
+/* Three users in the order of time: a 10 20 30 40, b 35 45, c 50. */
+START_TEST(a_split_by_time_cuts_every_user_at_the_same_moments)
+{
+    static const int64_t cu[] = { 0, 4, 6, 7 }, time[] = { 10, 20, 30, 40, 35, 45, 50 };
+    static const int32_t item[] = { 0, 1, 2, 0, 1, 2, 1 };
+    static const float weight[] = { 1, 2, 3, 4, 5, 6, 7 };
+    struct items_builder *items = items_builder_new(), *users = items_builder_new();
+    for (int i = 0; i < 3; i++) {
+        items_add(items, &"abc"[i], 1);
+        items_add(users, &"xyz"[i], 1);
+    }
+    struct dataset_parts p = { items,    users, cu, item, time, weight, { SPLIT_TIME, 30, 45 },
+                               good_json };
+    ck_assert_msg(dataset_write(in("set"), &p, &e) == 0, "%s", e.msg);
+    items_builder_free(items);
+    items_builder_free(users);
+    struct dataset d;
+    const int32_t *hist;
+    int32_t len, answer;
+    ck_assert_msg(dataset_open(&d, in("set"), &e) == 0, "%s", e.msg);
+    ck_assert_int_eq(d.split.kind, SPLIT_TIME);
+    ck_assert(d.weight[6] == 7);
+    ck_assert_int_eq(dataset_train_len(&d, 0), 2);
+    ck_assert_int_eq(dataset_train_len(&d, 1), 0);
+    ck_assert(dataset_case(&d, 0, SPLIT_VALID, &hist, &len, &answer));
+    ck_assert_int_eq(len, 2);
+    ck_assert_int_eq(answer, 2);
+    ck_assert(!dataset_case(&d, 0, SPLIT_TEST, &hist, &len, &answer));
+    ck_assert(!dataset_case(&d, 1, SPLIT_VALID, &hist, &len, &answer)); /* no history */
+    ck_assert(dataset_case(&d, 1, SPLIT_TEST, &hist, &len, &answer));
+    ck_assert_int_eq(len, 1);
+    ck_assert(!dataset_case(&d, 2, SPLIT_TEST, &hist, &len, &answer));
+    dataset_close(&d);
+}
+END_TEST
+
+START_TEST(the_fingerprint_tells_data_sets_apart)
+{
+    struct dataset d;
+    uint64_t sum[2];
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(write_small(in("set"), i > 0, good_json), 0);
+        ck_assert_int_eq(dataset_open(&d, in("set"), &e), 0);
+        sum[i] = dataset_fingerprint(&d);
+        ck_assert_uint_eq(sum[i], dataset_fingerprint(&d));
+        dataset_close(&d);
+    }
+    ck_assert_uint_ne(sum[0], sum[1]);
+}
+END_TEST
+
 /* ---- damage to seqs.bin: header of 64 bytes, cu [4], item [7], pad, time [7] ---- */
 
 static char *seqs;
@@ -230,7 +286,11 @@ static const struct {
     { 0, 'x', 1, "does not begin" },
     { 8, 9, 4, "version 9" },
     { 12, 0, 4, "do not make" },
-    { 12, 2, 4, "do not make" },
+    { 12, 3, 4, "do not make" },
+    { 12, 4, 4, "do not make" },
+    { 40, 2, 8, "unknown split 2" },
+    { 40, 1, 8, "unknown split 1" }, /* by time, and no moment of test after validation's */
+    { 64 + 32 + 32 + 8, 5, 8, "event 1 is older" },
     { 16, 2, 8, "2 users; users.bin has 3" },
     { 16, -1, 8, "users.bin has 3" },
     { 24, 8, 8, "do not make" },
@@ -280,6 +340,8 @@ Suite *suite_dataset(void)
     tcase_add_test(t, a_data_set_reads_back_as_it_was_written);
     tcase_add_test(t, times_are_optional);
     tcase_add_test(t, the_last_event_is_test_the_one_before_valid_the_rest_train);
+    tcase_add_test(t, a_split_by_time_cuts_every_user_at_the_same_moments);
+    tcase_add_test(t, the_fingerprint_tells_data_sets_apart);
     tcase_add_test(t, writing_again_replaces_the_data_set_under_its_readers);
     tcase_add_test(t, an_empty_directory_is_used_and_any_other_left_alone);
     tcase_add_test(t, parent_directories_are_made);

@@ -6,6 +6,7 @@
 #include "tests/fixture_bundle.h"
 #include "tests/guard.h"
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,16 @@ static struct items_builder *six_items(void)
         snprintf(title, sizeof title, "Title of %s", id);
         if (i % 2 == 0) items_set_title(b, i, title, strlen(title));
     }
+    int32_t genres = items_field_add(b, "genres", 6, FIELD_VALUES);
+    int32_t year = items_field_add(b, "year", 4, FIELD_NUMBER);
+    int32_t brand = items_field_add(b, "brand", 5, FIELD_VALUES);
+    for (int i = 5; i >= 0; i -= 2) { /* b, d, f; backwards, and twice */
+        items_add_value(b, genres, i, "drama", 5);
+        items_add_value(b, genres, i, &"xyz"[i / 2], 1);
+        items_add_value(b, genres, i, "drama", 5);
+        items_set_number(b, year, i, 1990 + i);
+    }
+    items_add_value(b, brand, 0, "none", 4);
     return b;
 }
 
@@ -67,6 +78,45 @@ START_TEST(a_catalogue_reads_back_as_it_was_written)
     ck_assert_int_eq(items_popularity(it, 4), 9);
     for (int i = 0; i < 6; i++) ck_assert_int_eq(items_find(it, items_id(it, i).p, 1), i);
     items_close(it);
+}
+END_TEST
+
+START_TEST(fields_read_back_as_they_were_written)
+{
+    struct items *it;
+    int32_t n;
+    ck_assert_msg(items_open(&it, path, &e) == 0, "%s", e.msg);
+    ck_assert_int_eq(items_fields(it), 3);
+    ck_assert_int_eq(items_field_find(it, "brand"), 2);
+    ck_assert_int_eq(items_field_find(it, "price"), -1);
+    ck_assert_int_eq(items_field_kind(it, 1), FIELD_NUMBER);
+    ck_assert_int_eq(items_field_values(it, 0), 4);
+    is_str(items_field_value(it, 0, 0), "drama");
+    is_str(items_field_value(it, 2, 0), "none");
+    const int32_t *v = items_values(it, 0, 3, &n);
+    ck_assert_int_eq(n, 2);
+    is_str(items_field_value(it, 0, v[0]), "drama");
+    is_str(items_field_value(it, 0, v[1]), "y");
+    (void)items_values(it, 0, 4, &n);
+    ck_assert_int_eq(n, 0);
+    ck_assert(items_number(it, 1, 5) == 1995);
+    ck_assert(isnan(items_number(it, 1, 0)));
+    items_close(it);
+}
+END_TEST
+
+START_TEST(a_field_has_one_kind_and_there_are_so_many_of_them)
+{
+    struct items_builder *b = six_items();
+    char name[8];
+    ck_assert_int_eq(items_field_add(b, "year", 4, FIELD_VALUES), -1);
+    ck_assert_int_eq(items_field_add(b, "year", 4, FIELD_NUMBER), 1);
+    for (int i = 3; i < LIMIT_FIELDS; i++)
+        ck_assert_int_eq(items_field_add(b, name, (size_t)snprintf(name, sizeof name, "f%d", i),
+                                         FIELD_VALUES),
+                         i);
+    ck_assert_int_eq(items_field_add(b, "more", 4, FIELD_VALUES), -1);
+    items_builder_free(b);
 }
 END_TEST
 
@@ -244,7 +294,7 @@ static const struct {
     { "too many rows", "rows; allowed are", many_rows },
     { "other count of rows", "for 7 rows", more_rows },
     { "many sections", "65 sections", many_sections },
-    { "missing section", "no section holds the hash table", fewer_sections },
+    { "missing section", "no section holds the numbers", fewer_sections },
     { "section outside", "does not fit", section_outside },
     { "section that wraps", "does not fit", section_wraps },
     { "section too long", "does not fit", section_long },
@@ -320,6 +370,16 @@ START_TEST(no_change_of_one_byte_leads_outside)
                     struct str id = items_id(it, row);
                     ck_assert_int_eq(items_find(it, id.p, (size_t)id.len), row);
                     ck_assert_int_ge(items_title(it, row).len, 0);
+                    for (int32_t f = 0; f < items_fields(it); f++) {
+                        int32_t n = 0;
+                        if (items_field_kind(it, f) == FIELD_NUMBER) {
+                            ck_assert(!isinf(items_number(it, f, row)));
+                            continue;
+                        }
+                        const int32_t *v = items_values(it, f, row, &n);
+                        for (int32_t k = 0; k < n; k++)
+                            ck_assert_int_gt(items_field_value(it, f, v[k]).len, 0);
+                    }
                 }
                 ck_assert_int_eq(items_find(it, "unknown", 7), -1);
                 items_close(it);
@@ -331,23 +391,23 @@ START_TEST(no_change_of_one_byte_leads_outside)
 }
 END_TEST
 
-START_TEST(unknown_sections_are_passed_over)
+START_TEST(unknown_sections_are_passed_over_and_fields_may_be_absent)
 {
-    size_t nb = nb_file + 64;
-    char *copy = xaligned(nb);
+    char *copy = xaligned(nb_file);
     memcpy(copy, file, nb_file);
-    memset(copy + nb_file, 7, 64);
-    struct items_header *h = HEADER(copy);
-    struct items_section *s = (struct items_section *)(copy + sizeof *h) + h->n_sections;
-    ck_assert_uint_le((size_t)((char *)(s + 1) - copy),
-                      (size_t)section(copy, TAG('I', 'D', 'X', ' '))->off);
-    *s = (struct items_section){ .tag = TAG('A', 'T', 'T', 'R'), .off = nb_file, .nb = 64 };
-    h->n_sections++;
-    h->nb_file = nb;
+    static const uint32_t optional[] = { TAG('F', 'L', 'D', ' '), TAG('V', 'L', 'X', ' '),
+                                         TAG('V', 'L', 'S', ' '), TAG('A', 'T', 'X', ' '),
+                                         TAG('A', 'T', 'V', ' '), TAG('N', 'U', 'M', ' ') };
+    for (int i = 0; i < 6; i++) section(copy, optional[i])->tag = TAG('X', 'X', 'X', '0' + i);
     struct items *it;
-    ck_assert_msg(items_open_mem(&it, copy, nb, &e) == 0, "%s", e.msg);
+    ck_assert_msg(items_open_mem(&it, copy, nb_file, &e) == 0, "%s", e.msg);
     ck_assert_int_eq(items_find(it, "e", 1), 4);
+    ck_assert_int_eq(items_fields(it), 0);
     items_close(it);
+    memcpy(copy, file, nb_file);
+    section(copy, optional[3])->tag = TAG('X', 'X', 'X', 'X');
+    ck_assert_int_eq(items_open_mem(&it, copy, nb_file, &e), ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(e.msg, "no section holds the attributes' places"));
     free(copy);
 }
 END_TEST
@@ -359,6 +419,8 @@ Suite *suite_items(void)
     TCase *t = tcase_create("items");
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, a_catalogue_reads_back_as_it_was_written);
+    tcase_add_test(t, fields_read_back_as_they_were_written);
+    tcase_add_test(t, a_field_has_one_kind_and_there_are_so_many_of_them);
     tcase_add_test(t, find_returns_minus_one_for_unknown_ids);
     tcase_add_test(t, order_is_by_popularity_then_row);
     tcase_add_test(t, adding_an_id_again_gives_its_row);
@@ -370,7 +432,7 @@ Suite *suite_items(void)
                         sizeof damages / sizeof *damages);
     tcase_add_test(t, every_truncation_is_refused);
     tcase_add_test(t, no_change_of_one_byte_leads_outside);
-    tcase_add_test(t, unknown_sections_are_passed_over);
+    tcase_add_test(t, unknown_sections_are_passed_over_and_fields_may_be_absent);
     suite_add_tcase(s, t);
     return s;
 }

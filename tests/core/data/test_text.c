@@ -122,6 +122,70 @@ START_TEST(numbers_are_decimal_finite_and_fill_the_field)
 }
 END_TEST
 
+static const struct {
+    const char *text;
+    double want; /* -1: refused */
+} times[] = {
+    { "0", 0 },
+    { "964982703", 964982703 },
+    { "1425167637.25", 1425167637.25 },
+    { "1433221332117", 1433221332.117 },
+    { "1433221332117000", 1433221332.117 },
+    { "1433221332117000000", 1433221332.117 },
+    { "1970-01-01", 0 },
+    { "2000-03-01", 951868800 },
+    { "2000-02-29T23:59:59Z", 951868799 },
+    { "2021-03-04 05:06:07.5", 1614834367.5 },
+    { "2021-03-04T05:06:07+01:30", 1614828967 },
+    { "2021-03-04T05:06-0800", 1614863160 },
+    { "2099-12-31", 4102358400 },
+    { "-1", -1 },
+    { "2100-01-01", -1 },
+    { "99999999999", -1 },
+    { "1969-12-31", -1 },
+    { "2021-13-01", -1 },
+    { "2021-00-10", -1 },
+    { "2021-02-30", -1 },
+    { "2021-3-4", -1 },
+    { "2021-03-04T", -1 },
+    { "2021-03-04T25:00", -1 },
+    { "2021-03-04 05:06:07.", -1 },
+    { "2021-03-04 05:06:07+", -1 },
+    { "2021-03-04x", -1 },
+    { "yesterday", -1 },
+    { "", -1 },
+};
+
+START_TEST(times_are_seconds_in_any_unit_or_dates)
+{
+    size_t n = strlen(times[_i].text);
+    for (size_t cut = 0; cut <= n; cut++) {
+        char *p = guard_copy(times[_i].text, cut);
+        double x = -1;
+        bool ok = text_time((struct span){ p, cut }, &x);
+        if (cut == n && times[_i].want < 0) ck_assert_msg(!ok, "%s", times[_i].text);
+        if (cut == n && times[_i].want >= 0) {
+            ck_assert_msg(ok, "%s", times[_i].text);
+            ck_assert_double_eq_tol(x, times[_i].want, 1e-4);
+        }
+        guard_free(p, cut);
+    }
+}
+END_TEST
+
+START_TEST(parts_are_trimmed_and_may_be_empty)
+{
+    struct span rest = { "a| b c ||", 9 }, part;
+    static const char *const want[] = { "a", "b c", "", "" };
+    for (int i = 0; i < 4; i++) {
+        ck_assert(text_part(&rest, '|', &part));
+        ck_assert_uint_eq(part.n, strlen(want[i]));
+        ck_assert(part.n == 0 || memcmp(part.p, want[i], part.n) == 0);
+    }
+    ck_assert(!text_part(&rest, '|', &part));
+}
+END_TEST
+
 START_TEST(utf8_is_checked_at_every_alignment_up_to_the_last_byte)
 {
     static const char *const good[] = { "",
@@ -179,6 +243,9 @@ Suite *suite_text(void)
     tcase_add_test(t, quotes_are_plain_bytes_where_a_format_has_none);
     tcase_add_test(t, words_are_separated_by_any_blanks);
     tcase_add_test(t, numbers_are_decimal_finite_and_fill_the_field);
+    tcase_add_loop_test(t, times_are_seconds_in_any_unit_or_dates, 0,
+                        sizeof times / sizeof *times);
+    tcase_add_test(t, parts_are_trimmed_and_may_be_empty);
     tcase_add_test(t, utf8_is_checked_at_every_alignment_up_to_the_last_byte);
     tcase_add_test(t, a_cut_keeps_whole_characters);
     suite_add_tcase(s, t);

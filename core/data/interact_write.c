@@ -1,0 +1,323 @@
+/* interact_write.c — what the readers gathered becomes a data set: which users and items stay, their rows, the
+ * order of events, popularity, the description. */
+#include "core/base/buf.h"
+#include "core/base/limits.h"
+#include "core/base/mem.h"
+#include "core/data/dataset.h"
+#include "core/data/interact.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct build {
+    struct items_builder *users, *items;
+    int32_t *user_row, *item_row; /* old row -> new row, -1 dropped */
+    int64_t *n_user, *n_item;     /* events that stay, by old row */
+    int64_t *cu;
+    int32_t *item;
+    int64_t *time; /* NULL without timestamps */
+    double *key;   /* order of events; NULL without timestamps */
+    float *weight; /* NULL when all are 1 */
+    struct split_rule split;
+};
+
+static void build_free(struct build *b)
+{
+    items_builder_free(b->users);
+    items_builder_free(b->items);
+    free(b->user_row);
+    free(b->item_row);
+    free(b->n_user);
+    free(b->n_item);
+    free(b->cu);
+    free(b->item);
+    free(b->time);
+    free(b->key);
+    free(b->weight);
+}
+
+/* ---- who stays ---- */
+
+enum { ROW_DROPPED = -1 }; /* any other row stays */
+
+static int32_t *rows_new(int32_t n) { return xcalloc((size_t)n + 1, sizeof(int32_t)); }
+
+static bool kept(const struct build *b, const struct interactions *x, int64_t i)
+{
+    return b->user_row[x->user[i]] != ROW_DROPPED && b->item_row[x->item[i]] != ROW_DROPPED;
+}
+
+static void count(struct build *b, const struct interactions *x)
+{
+    memset(b->n_user, 0, (size_t)items_builder_count(x->users) * sizeof *b->n_user);
+    memset(b->n_item, 0, (size_t)items_builder_count(x->items) * sizeof *b->n_item);
+    for (int64_t i = 0; i < x->n; i++) {
+        if (!kept(b, x, i)) continue;
+        b->n_user[x->user[i]]++;
+        b->n_item[x->item[i]]++;
+    }
+}
+
+/* Drops rows with fewer than least of the events that stay; how many there were. */
+static int64_t drop_rows(int32_t *row, const int64_t *n, int32_t n_rows, int64_t least,
+                         int64_t *events, int32_t *first)
+{
+    int64_t dropped = 0;
+    for (int32_t i = 0; i < n_rows; i++) {
+        if (row[i] == ROW_DROPPED || n[i] >= least) continue;
+        row[i] = ROW_DROPPED;
+        if (dropped++ == 0 && *first < 0) *first = i;
+        *events += n[i];
+    }
+    return dropped;
+}
+
+/* Short users and rare items go, in turns, until nothing changes. */
+static void choose(struct build *b, const struct interactions *x, const struct write_opts *o,
+                   struct read_stats *st)
+{
+    int32_t n_users = items_builder_count(x->users), n_items = items_builder_count(x->items);
+    int32_t user = -1, item = -1;
+    b->user_row = rows_new(n_users);
+    b->item_row = rows_new(n_items);
+    b->n_user = xcalloc((size_t)n_users + 1, sizeof *b->n_user);
+    b->n_item = xcalloc((size_t)n_items + 1, sizeof *b->n_item);
+    for (int64_t gone = 1; gone > 0;) {
+        count(b, x);
+        int64_t rare = drop_rows(b->item_row, b->n_item, n_items, o->min_item_events,
+                                 &st->dropped[DROP_RARE_ITEM], &item);
+        if (rare) count(b, x);
+        int64_t shorts = drop_rows(b->user_row, b->n_user, n_users, o->min_events,
+                                   &st->dropped[DROP_SHORT_USER], &user);
+        st->rare_items += rare;
+        st->short_users += shorts;
+        gone = o->min_item_events > 1 ? rare + shorts : 0;
+    }
+    count(b, x);
+    if (user < 0) return;
+    st->first_line[DROP_SHORT_USER] = x->first_line[user];
+    st->short_file = x->src[x->first_src[user]].name;
+}
+
+/* Numbers the users that stay as they appear. */
+static int number_users(struct build *b, const struct interactions *x,
+                        const struct write_opts *o, struct read_stats *st, struct err *e)
+{
+    int32_t n = items_builder_count(x->users);
+    for (int32_t u = 0; u < n; u++) {
+        if (b->user_row[u] == ROW_DROPPED) continue;
+        if (b->n_user[u] > INT32_MAX)
+            return err_set(e, ERR_LIMIT, "%s:%lld: this user has more than %d events",
+                           x->src[x->first_src[u]].name, (long long)x->first_line[u],
+                           INT32_MAX);
+        struct str id = items_builder_id(x->users, u);
+        b->user_row[u] = b->n_user[u] ? items_add(b->users, id.p, (size_t)id.len) : ROW_DROPPED;
+        st->kept += b->n_user[u];
+    }
+    if (items_builder_count(b->users) > 0) return 0;
+    return o->min_item_events > 1
+               ? err_set(e, ERR_EMPTY, "no user has %d events or more with items of %d or more",
+                         o->min_events, o->min_item_events)
+               : err_set(e, ERR_EMPTY, "no user has %d events or more", o->min_events);
+}
+
+/* ---- sequences ---- */
+
+static int32_t item_row(struct build *b, const struct interactions *x, int32_t *known,
+                        int32_t item)
+{
+    if (known[item] >= 0) return known[item];
+    struct str id = items_builder_id(x->items, item);
+    struct str title = items_builder_title(x->items, item);
+    int32_t row = known[item] = items_add(b->items, id.p, (size_t)id.len);
+    if (title.len) items_set_title(b->items, row, title.p, (size_t)title.len);
+    return row;
+}
+
+/* Numbers the items of kept events in file order and gathers the events by user, in file order. */
+static void fill_sequences(struct build *b, const struct interactions *x)
+{
+    int32_t n_users = items_builder_count(b->users);
+    int32_t n_items = items_builder_count(x->items);
+    int32_t *known = xmalloc((size_t)n_items * sizeof *known + 1);
+    memset(known, 0xff, (size_t)n_items * sizeof *known);
+    b->cu = xcalloc((size_t)n_users + 2, sizeof *b->cu);
+    for (int32_t u = 0; u < items_builder_count(x->users); u++)
+        if (b->user_row[u] >= 0) b->cu[b->user_row[u] + 2] = b->n_user[u];
+    for (int32_t u = 0; u < n_users; u++) b->cu[u + 2] += b->cu[u + 1];
+    /* cu[u+1] is where u's next event goes; at the end it is where u's events end. */
+    size_t n_events = (size_t)b->cu[n_users + 1];
+    b->item = xmalloc((n_events + 1) * sizeof *b->item);
+    if (x->has_time) {
+        b->time = xmalloc((n_events + 1) * sizeof *b->time);
+        b->key = xmalloc((n_events + 1) * sizeof *b->key);
+    }
+    if (x->has_weight) b->weight = xmalloc((n_events + 1) * sizeof *b->weight);
+    for (int64_t i = 0; i < x->n; i++) {
+        if (!kept(b, x, i)) continue;
+        int64_t at = b->cu[b->user_row[x->user[i]] + 1]++;
+        b->item[at] = item_row(b, x, known, x->item[i]);
+        if (b->key) b->key[at] = x->time[i];
+        if (b->weight) b->weight[at] = x->weight[i];
+    }
+    items_fields_copy(b->items, x->items, known);
+    free(known);
+}
+
+struct stamped {
+    double time;
+    int32_t item, at; /* place in the file among the user's events */
+    float weight;
+};
+
+static int by_time(const void *a, const void *b)
+{
+    const struct stamped *x = a, *y = b;
+    if (x->time != y->time) return x->time < y->time ? -1 : 1;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+static void sort_by_time(struct build *b)
+{
+    int64_t longest = 0;
+    int32_t n_users = items_builder_count(b->users);
+    for (int32_t u = 0; u < n_users; u++)
+        if (b->cu[u + 1] - b->cu[u] > longest) longest = b->cu[u + 1] - b->cu[u];
+    struct stamped *s = xmalloc((size_t)longest * sizeof *s + 1);
+    for (int32_t u = 0; u < n_users; u++) {
+        int64_t from = b->cu[u], n = b->cu[u + 1] - from;
+        for (int64_t i = 0; i < n; i++)
+            s[i] = (struct stamped){ b->key[from + i], b->item[from + i], (int32_t)i,
+                                     b->weight ? b->weight[from + i] : 1 };
+        qsort(s, (size_t)n, sizeof *s, by_time);
+        for (int64_t i = 0; i < n; i++) {
+            b->item[from + i] = s[i].item;
+            b->time[from + i] = (int64_t)floor(s[i].time);
+            if (b->weight) b->weight[from + i] = s[i].weight;
+        }
+    }
+    free(s);
+}
+
+/* Items: events in the training part.  Users: all of their events. */
+static void count_popularity(struct build *b)
+{
+    int32_t n_items = items_builder_count(b->items);
+    int64_t *pop = xcalloc((size_t)n_items + 1, sizeof *pop);
+    for (int32_t u = 0; u < items_builder_count(b->users); u++) {
+        int64_t from = b->cu[u], n = b->cu[u + 1] - from;
+        int64_t train = split_train_len(&b->split, b->time ? b->time + from : NULL, n);
+        items_set_popularity(b->users, u, n);
+        for (int64_t i = 0; i < train; i++) pop[b->item[from + i]]++;
+    }
+    for (int32_t i = 0; i < n_items; i++) items_set_popularity(b->items, i, pop[i]);
+    free(pop);
+}
+
+/* ---- the description ---- */
+
+static void json_dropped(struct buf *out, const struct read_stats *st)
+{
+    const char *sep = "";
+    buf_puts(out, "\"dropped\": {");
+    for (int k = 0; k < DROP_KINDS; k++) {
+        if (!st->dropped[k]) continue;
+        buf_printf(out, "%s\"%s\": {\"events\": %lld, \"first_line\": %lld}", sep,
+                   read_drop_text[k], (long long)st->dropped[k], (long long)st->first_line[k]);
+        sep = ", ";
+    }
+    buf_puts(out, "}");
+}
+
+/* Names of files and columns may hold any byte; JSON is UTF-8. */
+static void json_text(struct buf *out, const char *text)
+{
+    char *copy = xstrdup(text);
+    if (!text_utf8_ok(copy, strlen(copy)))
+        for (char *p = copy; *p; p++)
+            if ((unsigned char)*p >= 0x80) *p = '?';
+    buf_json_str(out, copy, strlen(copy));
+    free(copy);
+}
+
+static void describe_source(struct buf *out, const struct source *src)
+{
+    const struct read_stats *s = &src->st;
+    buf_puts(out, "{\"file\": ");
+    json_text(out, src->name);
+    buf_printf(out, ", \"format\": \"%s\", \"lines\": %lld, \"events\": %lld, \"kept\": %lld, ",
+               read_format_name[s->format], (long long)s->lines, (long long)s->events,
+               (long long)s->kept);
+    if (s->columns[0]) {
+        buf_puts(out, "\"columns\": ");
+        json_text(out, s->columns);
+        buf_puts(out, ", ");
+    }
+    if (s->damage[0]) {
+        buf_puts(out, "\"damage\": ");
+        json_text(out, s->damage);
+        buf_puts(out, ", ");
+    }
+    json_dropped(out, s);
+    buf_puts(out, "}");
+}
+
+static void describe(struct buf *out, const struct build *b, const struct interactions *x,
+                     const struct write_opts *o, const struct read_stats *st)
+{
+    int32_t n_users = items_builder_count(b->users);
+    buf_printf(out,
+               "{\n  \"format\": 1,\n  \"users\": %d,\n  \"items\": %d,\n  \"events\": %lld,\n",
+               n_users, items_builder_count(b->items), (long long)b->cu[n_users]);
+    buf_printf(out, "  \"timestamps\": %s,\n  \"weights\": %s,\n", b->time ? "true" : "false",
+               b->weight ? "true" : "false");
+    if (b->split.kind == SPLIT_TIME)
+        buf_printf(out,
+                   "  \"split\": {\"kind\": \"time\", \"valid_from\": %lld, \"test_from\": "
+                   "%lld},\n",
+                   (long long)b->split.valid_from, (long long)b->split.test_from);
+    else
+        buf_puts(out, "  \"split\": {\"kind\": \"leave-one-out\"},\n");
+    buf_printf(out,
+               "  \"min_events\": %d,\n  \"min_item_events\": %d,\n  \"short_users\": %lld,\n  "
+               "\"rare_items\": %lld,\n  ",
+               o->min_events, o->min_item_events, (long long)st->short_users,
+               (long long)st->rare_items);
+    json_dropped(out, st);
+    buf_puts(out, ",\n  \"sources\": [");
+    for (int32_t i = 0; i < x->n_src; i++) {
+        buf_puts(out, i ? ",\n    " : "\n    ");
+        describe_source(out, &x->src[i]);
+    }
+    buf_puts(out, "\n  ]\n}\n");
+}
+
+static int write_set(struct build *b, const struct interactions *x, const char *dir,
+                     const struct write_opts *o, const struct read_stats *st, struct err *e)
+{
+    fill_sequences(b, x);
+    if (x->has_time) sort_by_time(b);
+    TRY(split_resolve(&b->split, &o->split, b->time, b->cu[items_builder_count(b->users)], e));
+    count_popularity(b);
+    struct buf json = { .cap_max = LIMIT_JSON_FILE_BYTES };
+    describe(&json, b, x, o, st);
+    struct dataset_parts p = { b->items, b->users,  b->cu,    b->item,
+                               b->time,  b->weight, b->split, json.data };
+    int rc = json.failed ? err_set(e, ERR_LIMIT, "too many input files to describe")
+                         : dataset_write(dir, &p, e);
+    buf_free(&json);
+    return rc;
+}
+
+int interactions_write(struct interactions *x, const char *dir, const struct write_opts *o,
+                       struct read_stats *st, struct err *e)
+{
+    *st = (struct read_stats){ .events = x->n };
+    if (x->n == 0) return err_set(e, ERR_EMPTY, "no usable event in the input");
+    struct build b = { .users = items_builder_new(), .items = items_builder_new() };
+    choose(&b, x, o, st);
+    int rc = number_users(&b, x, o, st, e);
+    if (rc == 0) rc = write_set(&b, x, dir, o, st, e);
+    build_free(&b);
+    return rc;
+}
