@@ -1,6 +1,5 @@
 /* cmd_eval.c — `intent eval`. */
 #include "core/base/par.h"
-#include "core/eval/baseline.h"
 #include "core/fmt/bundle.h"
 #include "core/serve/load.h"
 #include "models/cmd.h"
@@ -8,9 +7,9 @@
 #include <stdio.h>
 
 struct args {
-    char *data, *bundle, *baseline;
+    char *data, *bundle, *baseline, *cluster;
     int32_t split, seen, threads;
-    bool json;
+    bool json, details;
 };
 
 static const struct opt opts[] = {
@@ -23,6 +22,10 @@ static const struct opt opts[] = {
     OPT_CHOICE(struct args, seen, "mask", "mask|keep|zero",
                "history items: never candidates, candidates, or with score 0"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
+    OPT_BOOL(struct args, details, "true",
+             "slices by popularity, length and repeats; how lists cover the catalogue"),
+    OPT_STR(struct args, cluster, NULL,
+            "field of the items to compare with the interests that events go to (NMI)"),
     OPT_BOOL(struct args, json, "false", "print one JSON object"),
     OPT_END
 };
@@ -51,6 +54,8 @@ static int same_items(const struct items *a, const struct items *b, struct err *
     return 0;
 }
 
+static enum split split_of(const struct args *a) { return a->split ? SPLIT_TEST : SPLIT_VALID; }
+
 static int eval_bundle(struct what *w, const struct args *a, const struct dataset *d,
                        struct par *pool, struct err *e)
 {
@@ -62,8 +67,13 @@ static int eval_bundle(struct what *w, const struct args *a, const struct datase
     int rc = load_model(&m, &it, &b, false, e);
     if (rc == 0) rc = same_items(it, d->items, e);
     if (rc == 0)
-        rc = evaluate(&w->v, m, d, a->split ? SPLIT_TEST : SPLIT_VALID, (enum seen)a->seen,
-                      pool, true, e);
+        rc = evaluate(&w->v, m, d,
+                      &(struct evaluate_opts){ .split = split_of(a),
+                                               .seen = (enum seen)a->seen,
+                                               .progress = true,
+                                               .details = a->details,
+                                               .cluster = a->cluster },
+                      pool, e);
     model_free(m);
     if (it) items_close(it);
     bundle_close(&b);
@@ -81,9 +91,10 @@ static int eval_baseline(struct what *w, const struct args *a, const struct data
     };
     TRY(cmd_usage(conf_set(one, &b, "baseline", a->baseline, e), e));
     snprintf(w->label, sizeof w->label, "%s", a->baseline);
-    w->v = (struct evaluation){ .K = 1 };
-    return baseline_eval(&w->v.metrics, d, (enum baseline)b.which,
-                         a->split ? SPLIT_TEST : SPLIT_VALID, (enum seen)a->seen, pool, e);
+    struct evaluate_opts o = { .split = split_of(a),
+                               .seen = (enum seen)a->seen,
+                               .details = a->details };
+    return evaluate_baseline(&w->v, (enum baseline)b.which, d, &o, pool, e);
 }
 
 static void print_json(const struct what *w, const struct args *a, const struct dataset *d)
@@ -94,6 +105,11 @@ static void print_json(const struct what *w, const struct args *a, const struct 
                           d->name, "split", split[a->split], "seen", seen[a->seen], "users",
                           (json_int_t)w->v.metrics.n, "metrics", metrics_json(&w->v.metrics),
                           "interests", interests_json(&w->v));
+    if (w->v.nmi >= 0) json_object_set_new(o, "nmi", json_real(w->v.nmi));
+    if (w->v.details) {
+        json_object_set_new(o, "slices", slices_json(&w->v));
+        json_object_set_new(o, "lists", spread_json(&w->v));
+    }
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
@@ -108,11 +124,7 @@ static void print_table(const struct what *w, const struct args *a, const struct
                                   : "zeroed",
            (long long)w->v.metrics.n);
     metrics_table(&w->v.metrics, w->label, stdout);
-    if (w->v.K < 2) return;
-    printf("interests: share of importance");
-    for (int32_t k = 0; k < w->v.K; k++) printf(" %.3f", w->v.share[k]);
-    printf("; mean pairwise cosine %.3f; %.2f active of %d\n", w->v.cosine, w->v.active,
-           w->v.K);
+    evaluation_print(&w->v, stdout);
 }
 
 static int run(const struct args *a, struct err *e)

@@ -10,12 +10,21 @@
 struct args {
     char *data, *recipe, *out;
     int32_t index, threads;
+    bool resume, test;
+    float save_every;
 };
 
 static const struct opt opts[] = {
     OPT_STR(struct args, data, NULL, "data set directory made by `intent prep`"),
     OPT_STR(struct args, recipe, NULL, "recipe file (models/recipes/*.ini)"),
     OPT_STR(struct args, out, NULL, "model directory; a new version is written into it"),
+    OPT_BOOL(
+        struct args, resume, "false",
+        "go on with the newest run of --out, or start one; a finished one is left as it is"),
+    OPT_BOOL(struct args, test, "true",
+             "--no-test ends with training: --resume then tests and indexes"),
+    OPT_FLOAT(struct args, save_every, "60", 0, 1e6,
+              "seconds between saved states; the end of an epoch saves too"),
     OPT_CHOICE(struct args, index, "auto", "auto|flat|hnsw", "search index built at the end"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
     OPT_END
@@ -29,7 +38,9 @@ static void help(void)
         "Trains until validation stops getting better, keeps the best checkpoint as a bundle\n"
         "MODEL_DIR/VERSION, tests it once, builds its index.  MODEL_DIR/VERSION.train.jsonl "
         "has a\n"
-        "line for every epoch.  Ctrl-C ends it with the best checkpoint so far.\n\n");
+        "line for every epoch.  Ctrl-C saves where it stands and ends; --resume goes on bit "
+        "for "
+        "bit,\nafter a kill too (--recipe may then be left out).\n\n");
     conf_help(opts, stdout);
     printf("  %-34s change a key of the recipe; may be repeated\n",
            "--set [SECTION.]KEY=VALUE");
@@ -44,18 +55,35 @@ static void help(void)
     }
 }
 
-static int run(const struct args *a, char **set, int n_set, struct err *e)
+static int load(struct recipe *r, const struct args *a, char **set, int n_set, struct err *e)
 {
-    if (!a->data || !a->recipe || !a->out)
+    recipe_defaults(r);
+    int rc = recipe_load(r, a->recipe, e);
+    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(r, set[i], e), e);
+    return rc;
+}
+
+static int run(const struct args *a, char **set, int n_set, int *stopped, struct err *e)
+{
+    if (!a->data || !a->out || (!a->recipe && !a->resume))
         return err_set(e, ERR_USAGE, "--data, --recipe and --out are needed");
-    struct recipe r;
-    recipe_defaults(&r);
-    int rc = recipe_load(&r, a->recipe, e);
-    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(&r, set[i], e), e);
+    if (!a->recipe && n_set > 0)
+        return err_set(e, ERR_USAGE, "--set changes a recipe: give --recipe as well");
+    struct recipe r = { 0 };
+    struct train_result res;
+    int rc = a->recipe ? load(&r, a, set, n_set, e) : 0;
     if (rc == 0) {
         struct par *pool = par_new(a->threads ? a->threads : par_cores());
-        struct index_cfg index = { .type = (enum index_type)a->index, .recall = 0.99f };
-        rc = train_run(&(struct train_args){ a->data, a->out, &r, pool, index }, e);
+        struct train_args t = { .data = a->data,
+                                .out = a->out,
+                                .recipe = a->recipe ? &r : NULL,
+                                .pool = pool,
+                                .index = { (enum index_type)a->index, 0.99f },
+                                .resume = a->resume,
+                                .no_test = !a->test,
+                                .save_s = (double)a->save_every };
+        rc = train_run(&t, &res, e);
+        *stopped = res.stopped;
         par_free(pool);
     }
     recipe_free(&r);
@@ -67,14 +95,15 @@ int cmd_train(int argc, char **argv)
     struct args a = { 0 };
     struct err e = { 0 };
     char **set = xcalloc((size_t)argc, sizeof *set);
-    int n_set = 0;
+    int n_set = 0, stopped = 0;
     int rc = cmd_repeated("--set", &argc, argv, set, &n_set, &e);
     if (rc == 0) rc = cmd_options(opts, &a, argc, argv, &e);
     if (rc == 1)
         help();
     else if (rc == 0)
-        rc = run(&a, set, n_set, &e);
+        rc = run(&a, set, n_set, &stopped, &e);
     conf_free(opts, &a);
     free(set);
-    return rc < 0 ? cmd_fail("train", &e) : 0;
+    if (rc < 0) return cmd_fail("train", &e);
+    return stopped ? 128 + stopped : 0; /* as a shell says of a program that a signal ended */
 }

@@ -19,13 +19,20 @@ static const struct opt opts[] = { OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1,
                                              "part of the seq2seq pairs that is trained"),
                                    OPT_END };
 
-static int check(const struct model_cfg *m, enum layout layout, struct err *e)
+static int check(const void *cfg, const struct obj_context *c, struct err *e)
 {
-    if (m->interests < 1)
+    (void)cfg;
+    if (c->model->interests < 1)
         return err_set(e, ERR_CONFIG, "dssrec: needs interests; set model.interests, e.g. 4");
-    if (layout != LAYOUT_B)
-        return err_set(e, ERR_CONFIG, "dssrec: needs prefixes; set train.layout = B");
+    if (c->layout == LAYOUT_A)
+        return err_set(e, ERR_CONFIG, "dssrec: needs prefixes; set train.layout = B or C");
     return 0;
+}
+
+static void needs(const void *cfg, struct batch_cfg *b)
+{
+    (void)cfg;
+    b->future = true;
 }
 
 /* 0, 1, 2 ...: every row's own column is its positive */
@@ -71,7 +78,7 @@ const struct obj_ops obj_dssrec = {
     .help = "disentangled sequence-to-sequence self-supervision (Ma et al., KDD 2020)",
     .opts = opts,
     .cfg_size = sizeof(struct dssrec),
-    .needs_future = true,
     .check = check,
+    .needs = needs,
     .loss = loss,
 };

@@ -2,6 +2,7 @@
 #include "core/ann/ann.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/data/sampler.h"
 #include "core/fmt/bundle.h"
 #include "core/serve/load.h"
 #include <inttypes.h>
@@ -18,46 +19,18 @@ enum {
 
 /* ---- vectors to measure with ---- */
 
-struct sampler {  /* items by popularity + 1 */
-    int64_t *sum; /* [V+1] */
-    int32_t V;
-    struct rng rng;
-};
-
-static struct sampler sampler_new(const struct items *it)
-{
-    struct sampler s = { .V = items_count(it), .rng = rng_make(1, RNG_SAMPLE) };
-    s.sum = xcalloc((size_t)s.V + 1, sizeof *s.sum);
-    for (int32_t i = 0; i < s.V; i++) s.sum[i + 1] = s.sum[i] + items_popularity(it, i) + 1;
-    return s;
-}
-
-static int32_t sampler_draw(struct sampler *s)
-{
-    int64_t x = (int64_t)(rng_f64(&s->rng) * (double)s->sum[s->V]);
-    int32_t lo = 0, hi = s->V - 1; /* the row with sum[row] <= x < sum[row + 1] */
-    while (lo < hi) {
-        int32_t mid = lo + (hi - lo) / 2;
-        if (s->sum[mid + 1] > x)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return lo;
-}
-
 /* Encodes one block of made-up histories of 1 to L events; q [BLOCK*K,D]. */
 static void encode_block(float *q, const struct model *m, struct tape *tp, struct arena *a,
-                         struct sampler *s)
+                         const struct sampler *s, struct rng *r)
 {
     const struct model_cfg *cfg = model_config(m);
     arena_reset(a);
     int32_t *cu = ARENA_NEW(a, int32_t, BLOCK + 1), L = cfg->max_len;
     cu[0] = 0;
     for (int32_t b = 0; b < BLOCK; b++)
-        cu[b + 1] = cu[b] + 1 + (int32_t)rng_below(&s->rng, (uint32_t)L);
+        cu[b + 1] = cu[b] + 1 + (int32_t)rng_below(r, (uint32_t)L);
     int32_t N = cu[BLOCK], *pos = ARENA_NEW(a, int32_t, N), *ids = ARENA_NEW(a, int32_t, N);
-    for (int32_t i = 0; i < N; i++) ids[i] = sampler_draw(s);
+    for (int32_t i = 0; i < N; i++) ids[i] = sampler_draw(s, r);
     seqpack_positions(pos, cu, BLOCK, L, cfg->positions);
     struct seqpack sp = { .B = BLOCK, .N = N, .cu = cu, .pos = pos };
     tape_begin(tp, 0, 0, false);
@@ -74,12 +47,13 @@ static float *sample_queries(int32_t *n, const struct model *m, const struct ite
     struct arena *step = arena_new("index step", 1 << 20, 0),
                  *own = arena_new("index", 1 << 16, 0);
     struct tape *tp = tape_new(step, NULL);
-    struct sampler s = sampler_new(it);
+    struct sampler *s = sampler_new(it, SAMPLE_POPULARITY, 1);
+    struct rng r = rng_make(1, RNG_SAMPLE);
     *n = blocks * BLOCK * K;
     float *q = xmalloc((size_t)*n * (size_t)D * sizeof *q);
     for (int32_t b = 0; b < blocks; b++)
-        encode_block(q + (size_t)b * BLOCK * (size_t)K * (size_t)D, m, tp, own, &s);
-    free(s.sum);
+        encode_block(q + (size_t)b * BLOCK * (size_t)K * (size_t)D, m, tp, own, s, &r);
+    sampler_free(s);
     tape_free(tp);
     arena_free(own);
     arena_free(step);

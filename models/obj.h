@@ -16,14 +16,23 @@ struct step {
     struct encoded in;
 };
 
+/* What an objective is going to be used with. */
+struct obj_context {
+    const struct model_cfg *model;
+    enum layout layout;
+    bool touched; /* a step has only the rows of the item table that its batch names */
+};
+
 struct obj_ops {
     const char *name;
-    const char *help;       /* one line: paper and idea */
-    const struct opt *opts; /* of cfg; the weight is common to all */
+    const char *help; /* one line: paper and idea */
+    const struct opt
+        *opts; /* of cfg: numbers, choices, no strings; the weight is common to all */
     size_t cfg_size;
-    bool needs_future; /* batches carry the reversed future */
     /* Refuses a model or layout it can't train, saying what to change.  NULL: takes any. */
-    int (*check)(const struct model_cfg *m, enum layout layout, struct err *e);
+    int (*check)(const void *cfg, const struct obj_context *c, struct err *e);
+    /* Asks for what batches carry beside inputs and targets.  NULL: nothing. */
+    void (*needs)(const void *cfg, struct batch_cfg *b);
     struct ten *(*loss)(const void *cfg, const struct step *s); /* [1,1] */
 };
 

@@ -1,58 +1,29 @@
+/* train.c — a run: its version and log, stage after stage, the test at the end; or what of that an interrupted one
+ * has left. */
 #include "models/train.h"
-#include "core/ad/opt.h"
 #include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/mem.h"
-#include "core/base/prog.h"
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
-#include "models/evaluate.h"
+#include "core/num/num.h"
+#include "models/trainer.h"
 #include <errno.h>
-#include <math.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t stop_asked;
 
-static void on_stop(int sig)
-{
-    (void)sig;
-    stop_asked = 1;
-}
+static void on_stop(int sig) { stop_asked = sig; }
 
-struct trainer {
-    const struct train_args *a;
-    const struct recipe *r;
-    struct dataset ds;
-    struct model *model;
-    struct params *best; /* parameters of the best validation */
-    struct model *best_model;
-    struct batcher *batches;
-    struct arena *mem;
-    struct tape *tp;
-    struct opt_adam *opt;
-    FILE *log;
-    int64_t version, step;
-    double best_score, start_s;
-    int64_t best_epoch;      /* 0: none yet */
-    struct evaluation valid; /* of the best epoch */
-};
+int trainer_stop_asked(void) { return stop_asked; }
 
-static double score_of(const struct metrics *m, enum stop_metric on)
-{
-    switch (on) { /* rank_cut: 5 10 20 50 100 */
-    case STOP_NDCG10: return m->ndcg[1];
-    case STOP_NDCG20: return m->ndcg[2];
-    case STOP_MRR10: return m->mrr[1];
-    case STOP_HR20: return m->hr[2];
-    case STOP_RECALL50: return m->hr[3];
-    }
-    return 0;
-}
-
-/* One JSON object a line; takes o. */
-static void log_line(struct trainer *t, json_t *o)
+void trainer_log(struct trainer *t, json_t *o)
 {
     json_dumpf(o, t->log, JSON_COMPACT | JSON_REAL_PRECISION(9));
     fputc('\n', t->log);
@@ -60,80 +31,42 @@ static void log_line(struct trainer *t, json_t *o)
     json_decref(o);
 }
 
-static struct ten *weighted_loss(struct trainer *t, const struct batch *b)
+static char *version_path(const char *out, int64_t version, const char *suffix)
 {
-    struct step s = { t->tp, t->model, b, (enum layout)t->r->train.layout, { 0 } };
-    s.in = model_encode(t->model, t->tp, &b->seq, b->ids, BETA_IN);
-    struct ten *total = NULL;
-    for (int i = 0; i < t->r->n_obj; i++) {
-        const struct obj_use *u = &t->r->obj[i];
-        if (u->weight == 0) continue;
-        struct ten *l = u->ops->loss(u->cfg, &s);
-        if (u->weight != 1) l = ad_scale(t->tp, l, u->weight);
-        total = total ? ad_add(t->tp, total, l) : l;
-    }
-    REQUIRE(total, "every objective has weight 0");
-    return total;
+    return xasprintf("%s/%" PRId64 "%s", out, version, suffix);
 }
 
-static int train_step(struct trainer *t, const struct batch *b, double *loss, struct err *e)
+char *trainer_path(const struct trainer *t, const char *suffix)
 {
-    uint64_t key =
-        rng_hash(rng_make((uint64_t)t->r->train.seed, RNG_DROPOUT).key, (uint64_t)t->step);
-    tape_begin(t->tp, GROUPS_ALL, key, true);
-    struct ten *l = weighted_loss(t, b);
-    *loss = (double)l->x[0];
-    if (!isfinite(*loss))
-        return err_set(e, ERR_CONFIG,
-                       "the loss is %g at step %lld: lower train.lr (%g) or check the data",
-                       *loss, (long long)t->step, (double)t->r->train.lr);
-    tape_backward(t->tp, l);
-    opt_step(t->opt, model_params(t->model), GROUPS_ALL, t->a->pool);
-    t->step++;
-    return 0;
+    return version_path(t->a->out, t->version, suffix);
 }
 
-/* Mean loss of the epoch; fewer steps when a stop was asked for. */
-static int train_epoch(struct trainer *t, int64_t epoch, double *mean, struct err *e)
-{
-    char label[32];
-    snprintf(label, sizeof label, "epoch %lld", (long long)epoch);
-    struct prog p = prog_begin(label, batcher_batches(t->batches));
-    double sum = 0, loss = 0;
-    int64_t n = 0;
-    batcher_epoch(t->batches, epoch);
-    for (const struct batch *b; !stop_asked && (b = batcher_next(t->batches));) {
-        TRY(train_step(t, b, &loss, e));
-        sum += loss;
-        n++;
-        prog_step(&p, n, "loss %.4f", sum / (double)n);
-    }
-    *mean = n ? sum / (double)n : 0;
-    prog_end(&p, "loss %.4f", *mean);
-    return 0;
-}
+/* ---- the bundle ---- */
 
-static json_t *manifest(const struct trainer *t, json_t *metrics)
+static json_t *manifest(const struct trainer *t, int64_t epoch, json_t *metrics)
 {
     const struct model_cfg *c = model_config(t->model);
-    return json_pack("{s:o, s:i, s:i, s:i, s:i, s:s, s:o, s:o, s:{s:s, s:I}}", "encoder",
-                     bundle_opts_to_json(model_opts, c), "items", c->n_items, "interests",
-                     model_interests(t->model), "width", c->width, "max_len", c->max_len,
-                     "metric", "inner_product", "recipe", recipe_json(t->r), "metrics", metrics,
-                     "data", "name", t->ds.name, "epochs", (json_int_t)t->best_epoch);
+    json_t *m = json_pack("{s:o, s:i, s:i, s:i, s:i, s:s, s:o, s:o, s:{s:s, s:I}}", "encoder",
+                          bundle_opts_to_json(model_opts, c), "items", c->n_items, "interests",
+                          model_interests(t->model), "width", c->width, "max_len", c->max_len,
+                          "metric", "inner_product", "recipe", recipe_json(&t->r), "metrics",
+                          metrics, "data", "name", t->ds.name, "epochs", (json_int_t)epoch);
+    if (t->r.n_stages > 0)
+        json_object_set_new(json_object_get(m, "data"), "stage",
+                            json_string(t->r.stage[t->at.stage].name));
+    return m;
 }
 
-/* The best parameters as version t->version, replacing what an earlier epoch wrote. */
-static int export_best(struct trainer *t, json_t *metrics, struct err *e)
+int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err *e)
 {
     struct bundle_writer w;
-    json_t *mf = manifest(t, metrics);
+    json_t *mf = manifest(t, epoch, metrics);
     int rc = bundle_begin(&w, t->a->out, t->version, e);
     if (rc == 0) {
         char *weights = xasprintf("%s/" BUNDLE_WEIGHTS, w.tmp_dir);
         char *items = xasprintf("%s/" BUNDLE_ITEMS, w.tmp_dir);
         char *source = xasprintf("%s/" BUNDLE_ITEMS, t->a->data);
-        rc = ckpt_save(weights, t->best, e);
+        rc = ckpt_save(weights, model_params(t->model), e);
         if (rc == 0) rc = io_copy_file(items, source, e);
         if (rc == 0)
             rc = bundle_commit(&w, mf, e);
@@ -144,99 +77,138 @@ static int export_best(struct trainer *t, json_t *metrics, struct err *e)
         free(source);
     }
     json_decref(mf);
-    return rc < 0 ? err_ctx(e, "writing the bundle %s/%lld", t->a->out, (long long)t->version)
-                  : 0;
+    return rc < 0 ? err_ctx(e, "writing the bundle %s/%" PRId64, t->a->out, t->version) : 0;
 }
 
-/* Validates, logs, keeps the parameters when they are the best so far. */
-static int validate(struct trainer *t, int64_t epoch, double loss, double train_s,
-                    struct err *e)
+/* The weights of the exported bundle, whose epoch and metrics on validation are told (metrics: a new reference). */
+static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct err *e)
 {
-    struct evaluation v;
-    TRY(evaluate(&v, t->model, &t->ds, SPLIT_VALID, (enum seen)t->r->train.valid_seen,
-                 t->a->pool, false, e));
-    const struct opt *on = conf_find(train_opts, "stop_on");
-    char name[16];
-    conf_get(on, &t->r->train, name, sizeof name);
-    double score = score_of(&v.metrics, (enum stop_metric)t->r->train.stop_on);
-    bool better = t->best_epoch == 0 || score > t->best_score;
-    log_line(t, json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:b, s:o, s:o}", "event", "epoch",
-                          "epoch", (json_int_t)epoch, "step", (json_int_t)t->step, "loss", loss,
-                          "train_s", train_s, "valid_s", v.seconds, "best", better, "valid",
-                          metrics_json(&v.metrics), "interests", interests_json(&v)));
-    fprintf(stderr, "  valid hr@10 %.4f ndcg@10 %.4f recall@50 %.4f  %s %.4f%s\n",
-            v.metrics.hr[1], v.metrics.ndcg[1], v.metrics.hr[3], name, score,
-            better ? "  best so far, saved" : "");
-    if (!better) return 0;
-    t->best_score = score;
-    t->best_epoch = epoch;
-    t->valid = v;
-    params_copy(t->best, model_params(t->model));
-    return export_best(t, json_pack("{s:o}", "valid", metrics_json(&v.metrics)), e);
+    struct bundle b;
+    char *dir = trainer_path(t, "");
+    int rc = bundle_open(&b, dir, false, e);
+    free(dir);
+    TRY(rc);
+    char *weights = bundle_path(&b, BUNDLE_WEIGHTS);
+    rc = ckpt_load(model_params(t->model), weights, e);
+    *epoch = json_integer_value(json_object_get(json_object_get(b.manifest, "data"), "epochs"));
+    *valid = json_incref(json_object_get(json_object_get(b.manifest, "metrics"), "valid"));
+    free(weights);
+    bundle_close(&b);
+    return rc;
 }
 
-static int epochs(struct trainer *t, struct err *e)
+/* ---- stages ---- */
+
+static void stage_begin(struct trainer *t)
 {
-    const struct train_cfg *c = &t->r->train;
-    for (int64_t epoch = 1; epoch <= c->epochs && !stop_asked; epoch++) {
-        double loss, start = clock_s();
-        TRY(train_epoch(t, epoch, &loss, e));
-        /* an unfinished epoch is validated only when there is nothing else to keep */
-        if (stop_asked && (t->best_epoch || t->step == 0)) break;
-        TRY(validate(t, epoch, loss, clock_s() - start, e));
-        if (epoch - t->best_epoch >= c->patience) {
-            fprintf(stderr, "no better validation for %d epochs: stopping\n", c->patience);
-            break;
-        }
+    const struct train_cfg *c = &t->now.train;
+    recipe_free(&t->now);
+    recipe_stage(&t->now, &t->r, (int)t->at.stage);
+    model_set(t->model, &t->now.model);
+    struct batch_cfg b = recipe_batches(&t->now);
+    if (t->at.stage > 0) b.seed = rng_hash(b.seed, (uint64_t)t->at.stage); /* another order */
+    batcher_free(t->batches);
+    t->batches = batcher_new(&t->ds, &b);
+    opt_free(t->opt);
+    t->opt = opt_new(model_params(t->model),
+                     (struct opt_cfg){ .lr = c->lr,
+                                       .beta1 = c->beta1,
+                                       .beta2 = c->beta2,
+                                       .eps = 1e-8f,
+                                       .weight_decay = c->weight_decay,
+                                       .decoupled = c->optimizer == OPTIMIZER_ADAMW,
+                                       .clip_norm = c->clip_norm,
+                                       .ema = c->ema });
+}
+
+/* The weights that the stage leaves, whether the next one or the world gets them. */
+static int stage_end(struct trainer *t, bool last, struct err *e)
+{
+    int64_t epoch;
+    json_t *valid;
+    if (t->now.train.stop_on != STOP_NONE) {
+        TRY(load_best(t, &epoch, &valid, e));
+        json_decref(valid);
+        return 0;
     }
-    if (!t->best_epoch)
-        return err_set(e, ERR_EMPTY,
-                       "stopped before the first step: nothing was trained or saved");
+    opt_swap_average(t->opt, model_params(t->model));
+    if (!last) return 0;
+    struct evaluation v;
+    struct evaluate_opts o = { .split = SPLIT_VALID,
+                               .seen = (enum seen)t->now.train.valid_seen };
+    TRY(evaluate(&v, t->model, &t->ds, &o, t->a->pool, e));
+    return trainer_export(t, t->now.train.epochs,
+                          json_pack("{s:o}", "valid", metrics_json(&v.metrics)), e);
+}
+
+/* Stages from where t->at stands; at.trained at the end, unless a stop was asked for. */
+static int run_stages(struct trainer *t, struct err *e)
+{
+    while (!t->at.trained) {
+        TRY(loop_run(t, e));
+        if (stop_asked) return 0;
+        bool last = t->at.stage + 1 == recipe_stages(&t->r);
+        TRY(stage_end(t, last, e));
+        if (last) {
+            t->at.trained = true;
+        } else {
+            t->at.stage++;
+            t->at = (struct progress){
+                .stage = t->at.stage, .epoch = 1, .step = t->at.step, .seconds = t->at.seconds
+            };
+            stage_begin(t);
+        }
+        TRY(state_save(t, e));
+    }
     return 0;
 }
 
-static json_t *tested(const struct evaluation *valid, const struct evaluation *test)
+/* ---- the end ---- */
+
+static void tell(const struct trainer *t, json_t *valid, const struct metrics *test)
 {
-    return json_pack("{s:o, s:o, s:o}", "valid", metrics_json(&valid->metrics), "test",
-                     metrics_json(&test->metrics), "interests", interests_json(test));
+    struct metrics m;
+    if (metrics_from_json(&m, valid)) metrics_table(&m, "valid", stdout);
+    if (test) metrics_table(test, "test", stdout);
+    printf("%s/%" PRId64 "\n", t->a->out, t->version);
 }
 
 /* Test once, with the checkpoint that validation chose; then the index. */
 static int finish(struct trainer *t, struct err *e)
 {
     struct evaluation test;
-    TRY(evaluate(&test, t->best_model, &t->ds, SPLIT_TEST, (enum seen)t->r->train.valid_seen,
-                 t->a->pool, false, e));
-    TRY(export_best(t, tested(&t->valid, &test), e));
-    log_line(t, json_pack("{s:s, s:I, s:f, s:I, s:o, s:o}", "event", "done", "best_epoch",
-                          (json_int_t)t->best_epoch, "seconds", clock_s() - t->start_s,
-                          "step_arena_bytes", (json_int_t)arena_peak(t->mem), "test",
-                          metrics_json(&test.metrics), "interests", interests_json(&test)));
-    char *dir = xasprintf("%s/%lld", t->a->out, (long long)t->version);
-    int rc = index_bundle(dir, &t->a->index, stderr, e);
-    if (rc == 0) {
-        metrics_table(&t->valid.metrics, "valid", stdout);
-        metrics_table(&test.metrics, "test", stdout);
-        printf("%s\n", dir);
-    }
+    struct evaluate_opts o = { .split = SPLIT_TEST,
+                               .seen = (enum seen)t->now.train.valid_seen };
+    int64_t epoch;
+    json_t *valid;
+    TRY(load_best(t, &epoch, &valid, e));
+    int rc = evaluate(&test, t->model, &t->ds, &o, t->a->pool, e);
+    if (rc == 0)
+        rc = trainer_export(t, epoch,
+                            json_pack("{s:O, s:o, s:o}", "valid", valid, "test",
+                                      metrics_json(&test.metrics), "interests",
+                                      interests_json(&test)),
+                            e);
+    char *dir = trainer_path(t, "");
+    if (rc == 0) rc = index_bundle(dir, &t->a->index, stderr, e);
     free(dir);
+    if (rc == 0) {
+        trainer_log(t,
+                    json_pack("{s:s, s:I, s:f, s:I, s:O, s:o, s:o}", "event", "done",
+                              "best_epoch", (json_int_t)epoch, "seconds",
+                              t->at.seconds + clock_s() - t->start_s, "step_arena_bytes",
+                              (json_int_t)arena_peak(t->mem), "valid", valid, "test",
+                              metrics_json(&test.metrics), "interests", interests_json(&test)));
+        char *state = trainer_path(t, STATE_SUFFIX);
+        if (unlink(state) < 0 && errno != ENOENT) rc = err_sys(e, ERR_IO, "removing %s", state);
+        free(state);
+        tell(t, valid, &test.metrics);
+    }
+    json_decref(valid);
     return rc;
 }
 
-/* The log reserves the version: two trainings into one model directory never share a number. */
-static int open_log(struct trainer *t, struct err *e)
-{
-    TRY(io_mkdirs(t->a->out, e));
-    TRY(bundle_latest(t->a->out, &t->version, e));
-    int rc = 0;
-    while (rc == 0 && !t->log) {
-        char *path = xasprintf("%s/%lld.train.jsonl", t->a->out, (long long)++t->version);
-        t->log = fopen(path, "wx");
-        if (!t->log && errno != EEXIST) rc = err_sys(e, ERR_IO, "%s", path);
-        free(path);
-    }
-    return rc;
-}
+/* ---- the beginning ---- */
 
 /* The name goes into JSON, which is UTF-8. */
 static int check_name(const struct dataset *d, const char *dir, struct err *e)
@@ -247,57 +219,239 @@ static int check_name(const struct dataset *d, const char *dir, struct err *e)
     return 0;
 }
 
-static bool can_validate(const struct dataset *d)
+static int check_cases(const struct dataset *d, const char *dir, struct err *e)
 {
     const int32_t *hist;
     int32_t len, answer;
     for (int32_t u = 0; u < d->n_users; u++)
-        if (dataset_case(d, u, SPLIT_VALID, &hist, &len, &answer)) return true;
-    return false;
+        if (dataset_case(d, u, SPLIT_VALID, &hist, &len, &answer)) return 0;
+    return d->split.kind == SPLIT_TIME
+               ? err_set(e, ERR_EMPTY,
+                         "%s: no user has a validation case: prepare it with an "
+                         "earlier --valid-from",
+                         dir)
+               : err_set(e, ERR_EMPTY,
+                         "%s: no user has the 3 events that validation and test need", dir);
 }
 
-static int begin(struct trainer *t, struct err *e)
+/* The newest version that has a log; 0: none.  The log reserves the version, before there is a bundle. */
+static int newest_run(int64_t *version, const char *out, struct err *e)
 {
-    struct recipe *r = t->a->recipe;
-    TRY(dataset_open(&t->ds, t->a->data, e));
-    r->model.n_items = t->ds.n_items;
-    TRY(recipe_check(r, e));
-    TRY(check_name(&t->ds, t->a->data, e));
-    if (!can_validate(&t->ds))
-        return err_set(e, ERR_EMPTY,
-                       "%s: no user has the 3 events that validation and test need",
-                       t->a->data);
-    t->model = model_new(&r->model, true);
-    t->best_model = model_new(&r->model, false);
-    t->best = model_params(t->best_model);
-    params_init(model_params(t->model), (uint64_t)r->train.seed);
-    t->batches = batcher_new(&t->ds, &(struct batch_cfg){
-                                         .batch_size = r->train.batch_size,
-                                         .max_len = r->model.max_len,
-                                         .layout = r->train.layout,
-                                         .positions = r->model.positions,
-                                         .future = recipe_needs_future(r),
-                                         .seed = (uint64_t)r->train.seed,
-                                     });
-    if (batcher_rows(t->batches) == 0)
-        return err_set(e, ERR_EMPTY,
-                       "%s has no training rows: every user has fewer than 4 events",
-                       t->a->data);
-    TRY(open_log(t, e));
+    TRY(bundle_latest(out, version, e));
+    for (bool there = true; there;) {
+        char *path = version_path(out, *version + 1, ".train.jsonl");
+        there = io_exists(path);
+        *version += there;
+        free(path);
+    }
+    return 0;
+}
+
+/* Opens the log for appending and locks it: one process writes a version. */
+static int open_log(struct trainer *t, bool fresh, struct err *e)
+{
+    char *path = trainer_path(t, ".train.jsonl");
+    int rc = 0, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (fresh ? O_EXCL : 0), 0644);
+    if (fd < 0 && fresh && errno == EEXIST)
+        rc = 1; /* somebody was faster */
+    else if (fd < 0)
+        rc = err_sys(e, ERR_IO, "%s", path);
+    else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        rc = err_set(e, ERR_INVALID, "%s: another training is writing it", path);
+    else
+        t->log = fdopen(fd, "r+");
+    if (fd >= 0 && !t->log) close(fd);
+    free(path);
+    return rc;
+}
+
+static int new_version(struct trainer *t, struct err *e)
+{
+    int rc = 1;
+    TRY(newest_run(&t->version, t->a->out, e));
+    while (rc > 0) {
+        t->version++;
+        rc = open_log(t, true, e);
+    }
+    return rc;
+}
+
+/* What differs between the run's recipe and the one it is resumed with. */
+static int check_recipe(const json_t *was, const json_t *now, struct err *e)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach ((json_t *)(uintptr_t)now, key, v) {
+        const char *old = json_string_value(json_object_get(was, key));
+        if (!old || strcmp(old, json_string_value(v)) != 0)
+            return err_set(
+                e, ERR_CONFIG,
+                "%s is %s, in the run to go on with it is %s: give the recipe it was "
+                "started with, or none; without --resume a new run begins",
+                key, json_string_value(v), old ? old : "not set");
+    }
+    json_object_foreach ((json_t *)(uintptr_t)was, key, v) {
+        if (!json_object_get(now, key))
+            return err_set(
+                e, ERR_CONFIG,
+                "%s is not set, in the run to go on with it is %s: give the recipe it "
+                "was started with, or none",
+                key, json_string_value(v));
+    }
+    return 0;
+}
+
+/* The recipe of the saved run, which must be the one that was given, if one was. */
+static int take_recipe(struct trainer *t, const struct state *s, struct err *e)
+{
+    if (!t->a->recipe) return recipe_from_json(&t->r, state_recipe(s), e);
+    json_t *now = recipe_json(t->a->recipe);
+    int rc = check_recipe(state_recipe(s), now, e);
+    if (rc == 0) rc = recipe_from_json(&t->r, now, e);
+    json_decref(now);
+    return rc;
+}
+
+/* Data, recipe, model: what a fresh and a resumed run begin with. */
+static int set_up(struct trainer *t, const struct state *s, struct err *e)
+{
+    if (s) TRY(take_recipe(t, s, e));
+    t->r.model.n_items = t->ds.n_items;
+    TRY(recipe_check(&t->r, e));
+    t->model = model_new(&t->r.model, true);
+    for (int i = 0; i < recipe_stages(&t->r); i++) {
+        struct recipe one;
+        recipe_stage(&one, &t->r, i);
+        if (one.train.item_update == ITEMS_TOUCHED) params_part(model_items(t->model));
+        recipe_free(&one);
+    }
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
-    t->opt = opt_new(model_params(t->model),
-                     (struct opt_cfg){ r->train.lr, r->train.beta1, r->train.beta2, 1e-8f,
-                                       r->train.weight_decay });
-    log_line(t,
-             json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start", "data",
-                       t->ds.name, "users", t->ds.n_users, "items", t->ds.n_items, "events",
-                       (json_int_t)t->ds.n_events, "rows", (json_int_t)batcher_rows(t->batches),
-                       "parameters", (json_int_t)params_size(model_params(t->model)), "recipe",
-                       recipe_json(r)));
+    return 0;
+}
+
+static int begin_fresh(struct trainer *t, struct err *e)
+{
+    json_t *recipe = recipe_json(t->a->recipe);
+    int rc = recipe_from_json(&t->r, recipe, e);
+    json_decref(recipe);
+    TRY(rc);
+    TRY(set_up(t, NULL, e));
+    t->at = (struct progress){ .epoch = 1 };
+    params_init(model_params(t->model), (uint64_t)t->r.train.seed);
+    stage_begin(t);
+    if (batcher_rows(t->batches) == 0)
+        return err_set(e, ERR_EMPTY,
+                       "%s has no training rows: every user has fewer than 2 training events",
+                       t->a->data);
+    if (!t->log) {
+        TRY(io_mkdirs(t->a->out, e));
+        TRY(new_version(t, e));
+    }
+    trainer_log(t, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start",
+                             "data", t->ds.name, "users", t->ds.n_users, "items", t->ds.n_items,
+                             "events", (json_int_t)t->ds.n_events, "rows",
+                             (json_int_t)batcher_rows(t->batches), "parameters",
+                             (json_int_t)params_size(model_params(t->model)), "recipe",
+                             recipe_json(&t->r)));
     fprintf(stderr, "%s: %d users, %d items, %lld training rows; %lld parameters; %d threads\n",
             t->ds.name, t->ds.n_users, t->ds.n_items, (long long)batcher_rows(t->batches),
             (long long)params_size(model_params(t->model)), par_threads(t->a->pool));
+    return state_save(t, e);
+}
+
+/* The log goes back to where the state was saved: what came after happens again. */
+static int begin_again(struct trainer *t, const struct state *s, struct err *e)
+{
+    const struct progress *at = state_progress(s);
+    if (state_fingerprint(s) != t->fingerprint)
+        return err_set(e, ERR_INVALID,
+                       "%s is not the data set that %s/%" PRId64
+                       " was started with: give that one, or begin anew without --resume",
+                       t->a->data, t->a->out, t->version);
+    TRY(set_up(t, s, e));
+    if (at->stage >= recipe_stages(&t->r))
+        return err_set(e, ERR_FORMAT, "the saved state has stage %lld of %d",
+                       (long long)at->stage, recipe_stages(&t->r));
+    t->at.stage = at->stage;
+    stage_begin(t);
+    TRY(state_restore(s, t, e));
+    if (at->batch > batcher_batches(t->batches))
+        return err_set(e, ERR_FORMAT, "the saved state has batch %lld of %lld",
+                       (long long)at->batch, (long long)batcher_batches(t->batches));
+    if (ftruncate(fileno(t->log), at->log_bytes) < 0 || fseek(t->log, 0, SEEK_END) < 0)
+        return err_sys(e, ERR_IO, "shortening the log");
+    fprintf(stderr, "%s/%" PRId64 ": going on at epoch %lld, batch %lld of %lld\n", t->a->out,
+            t->version, (long long)at->epoch, (long long)at->batch,
+            (long long)batcher_batches(t->batches));
+    if (strcmp(state_isa(s), num->isa) != 0)
+        fprintf(stderr,
+                "saved by kernels %s, going on with %s: results will differ in the last bits\n",
+                state_isa(s), num->isa);
+    return 0;
+}
+
+/* Finished runs have no state, but a test in their manifest. */
+static bool is_finished(const struct trainer *t)
+{
+    struct bundle b;
+    struct err none = { 0 };
+    char *dir = trainer_path(t, "");
+    bool there = io_exists(dir) && bundle_open(&b, dir, false, &none) == 0, tested = false;
+    if (there) {
+        tested = json_object_get(json_object_get(b.manifest, "metrics"), "test") != NULL;
+        bundle_close(&b);
+    }
+    free(dir);
+    return tested;
+}
+
+/* The newest run of OUT: resumed, begun again in its version when it never saved, or found finished. */
+static int begin_resume(struct trainer *t, bool *finished, struct err *e)
+{
+    struct state *s = NULL;
+    TRY(io_mkdirs(t->a->out, e));
+    TRY(newest_run(&t->version, t->a->out, e));
+    char *path = trainer_path(t, STATE_SUFFIX);
+    bool saved = t->version > 0 && io_exists(path);
+    *finished = !saved && t->version > 0 && is_finished(t);
+    int rc = 0;
+    if (!saved && !*finished && !t->a->recipe)
+        rc = err_set(e, ERR_USAGE, "%s has no unfinished run; --recipe is needed to start one",
+                     t->a->out);
+    if (rc == 0 && !*finished && t->version > 0) rc = open_log(t, false, e);
+    if (rc == 0 && saved) rc = state_open(&s, path, e);
+    if (rc == 0 && saved) rc = begin_again(t, s, e);
+    if (rc == 0 && !saved && !*finished) {
+        if (t->log && ftruncate(fileno(t->log), 0) < 0)
+            rc = err_sys(e, ERR_IO, "emptying the log");
+        if (rc == 0) rc = begin_fresh(t, e);
+    }
+    state_close(s);
+    free(path);
+    return rc;
+}
+
+/* Says so when a run of the past waits to be gone on with. */
+static void mention_unfinished(const struct trainer *t)
+{
+    char *path = version_path(t->a->out, t->version - 1, STATE_SUFFIX);
+    if (t->version > 1 && io_exists(path))
+        fprintf(stderr,
+                "note: %s/%" PRId64 " is unfinished; --resume would have gone on with it\n",
+                t->a->out, t->version - 1);
+    free(path);
+}
+
+static int begin(struct trainer *t, bool *finished, struct err *e)
+{
+    TRY(dataset_open(&t->ds, t->a->data, e));
+    TRY(check_name(&t->ds, t->a->data, e));
+    TRY(check_cases(&t->ds, t->a->data, e));
+    t->fingerprint = dataset_fingerprint(&t->ds);
+    if (t->a->resume) return begin_resume(t, finished, e);
+    TRY(begin_fresh(t, e));
+    mention_unfinished(t);
     return 0;
 }
 
@@ -307,24 +461,55 @@ static void end(struct trainer *t)
     opt_free(t->opt);
     tape_free(t->tp);
     arena_free(t->mem);
-    if (t->batches) batcher_free(t->batches);
+    batcher_free(t->batches);
     model_free(t->model);
-    model_free(t->best_model);
+    recipe_free(&t->now);
+    recipe_free(&t->r);
     dataset_close(&t->ds);
 }
 
-int train_run(const struct train_args *a, struct err *e)
+static int run(struct trainer *t, struct train_result *res, struct err *e)
 {
-    struct trainer t = { .a = a, .r = a->recipe, .start_s = clock_s() };
-    /* A second signal ends at once; a bundle that is being written is not disturbed by the first. */
+    bool finished = false;
+    TRY(begin(t, &finished, e));
+    res->version = t->version;
+    if (finished) {
+        fprintf(stderr, "%s/%" PRId64 " is finished; leave --resume out to train another\n",
+                t->a->out, t->version);
+        res->finished = true;
+        return 0;
+    }
+    TRY(run_stages(t, e));
+    res->stopped = t->at.trained ? 0 : stop_asked;
+    if (res->stopped) {
+        fprintf(stderr, "stopped and saved: --resume goes on from here\n");
+        return 0;
+    }
+    if (!t->a->no_test) {
+        TRY(finish(t, e));
+        res->finished = true;
+        return 0;
+    }
+    int64_t epoch;
+    json_t *valid;
+    TRY(load_best(t, &epoch, &valid, e));
+    tell(t, valid, NULL);
+    json_decref(valid);
+    return 0;
+}
+
+int train_run(const struct train_args *a, struct train_result *res, struct err *e)
+{
+    struct trainer t = { .a = a, .start_s = clock_s() };
+    /* A second signal ends at once; what is being written is not disturbed by the first. */
     struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND | SA_RESTART },
                      was[2];
+    *res = (struct train_result){ 0 };
     stop_asked = 0;
     sigaction(SIGINT, &sa, &was[0]);
     sigaction(SIGTERM, &sa, &was[1]);
-    int rc = begin(&t, e);
-    if (rc == 0) rc = epochs(&t, e);
-    if (rc == 0) rc = finish(&t, e);
+    t.saved_s = t.start_s;
+    int rc = run(&t, res, e);
     end(&t);
     sigaction(SIGINT, &was[0], NULL);
     sigaction(SIGTERM, &was[1], NULL);

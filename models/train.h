@@ -1,19 +1,32 @@
-/* train.h — the training loop: epochs over packed batches, validation after each, the best
- * checkpoint kept as a complete bundle, early stopping, a JSON-lines log.
- *   train_run(&(struct train_args){ .data = "var/beauty", .out = "var/models/beauty", ... }, &e)
- * Killing it at any moment leaves the last written bundle whole; SIGINT and SIGTERM end it after the step,
- * with the best checkpoint so far in place.  Same data, recipe and seed: same bits, for any number of
- * threads.  Thread: main. */
+/* train.h — the training loop: stages of epochs over packed batches, validation after each, the best
+ * checkpoint kept as a complete bundle, early stopping, a JSON-lines log, and a saved state to go on from.
+ *   struct train_result res;
+ *   train_run(&(struct train_args){ .data = "var/beauty", .out = "var/models/beauty", ... }, &res, &e)
+ * Files of OUT: N/ the bundle, N.train.jsonl the log, N.state.safetensors what an unfinished run goes on from.
+ * Killing it at any moment loses at most the batches since the last saved state; SIGINT and SIGTERM save first.  A run
+ * that is resumed ends with the bits of one that was never stopped.  Same data, recipe and seed: same bits, for any
+ * number of threads.  Thread: main. */
 #pragma once
 #include "core/base/par.h"
 #include "models/index.h"
 #include "models/recipe.h"
 
 struct train_args {
-    const char *data;      /* data set directory */
-    const char *out;       /* model directory: a new version is made in it */
-    struct recipe *recipe; /* n_items is filled in */
+    const char *data;            /* data set directory */
+    const char *out;             /* model directory: a new version is made in it */
+    const struct recipe *recipe; /* NULL, with resume: that of the unfinished run */
     struct par *pool;
     struct index_cfg index; /* what is built at the end */
+    /* Goes on with the newest run of OUT; starts one where there is none.  A finished one is left as it is. */
+    bool resume;
+    bool no_test;  /* ends when training does: resume goes on with test and index */
+    double save_s; /* seconds between saved states, at least; an epoch's end saves too */
 };
-NODISCARD int train_run(const struct train_args *a, struct err *e);
+struct train_result {
+    int stopped;     /* the signal that stopped it; 0: it ended by itself */
+    int64_t version; /* of the bundle; 0: none yet */
+    bool finished;   /* tested and indexed */
+};
+/* ERR_CONFIG names what differs when the run to be resumed had another recipe, ERR_INVALID when it had other
+ * data. */
+NODISCARD int train_run(const struct train_args *a, struct train_result *res, struct err *e);

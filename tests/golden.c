@@ -35,9 +35,15 @@ const double *golden_f64(const struct golden *r, const char *name, int64_t n)
     return data_of(r, name, SAFET_F64, n);
 }
 
-static const int32_t *golden_i32(const struct golden *r, const char *name, int64_t n)
+const int32_t *golden_i32(const struct golden *r, const char *name, int64_t n)
 {
     return data_of(r, name, SAFET_I32, n);
+}
+
+int64_t golden_length(const struct golden *r, const char *name)
+{
+    const struct safet_tensor *t = safet_find(r->file, name);
+    return t ? t->n : 0;
 }
 
 float golden_config(const struct golden *r, const char *name, float otherwise)
@@ -95,7 +101,8 @@ static void read_batch(struct golden *r)
     r->fut = read_pack(r, "future.cu", "future.pos");
     if (safet_find(r->file, "ids")) r->ids = golden_i32(r, "ids", r->in.N);
     if (r->fut.B > 0) r->fut_ids = golden_i32(r, "future.ids", r->fut.N);
-    if (safet_find(r->file, "target")) r->target = golden_i32(r, "target", r->in.B);
+    r->n_targets = (int32_t)golden_length(r, "target");
+    if (r->n_targets) r->target = golden_i32(r, "target", r->n_targets);
     if (!safet_find(r->file, "key_mask")) return;
     const int32_t *mask = golden_i32(r, "key_mask", r->in.N);
     r->key_ = xmalloc((size_t)r->in.N);

@@ -15,11 +15,12 @@ struct golden {
     struct safet *file;
     struct model_cfg cfg;                  /* from the file's shapes and config.*; dropout 0 */
     struct seqpack in, fut;                /* fut.B = 0: the case has no future */
-    const int32_t *ids, *fut_ids, *target; /* NULL: not in the file */
-    struct tape *tp;                       /* begun: every group learns, no dropout */
-    uint8_t *key_;                         /* owned */
-    struct buf bits_;                      /* all that was compared, in order */
-    const char *how_;                      /* "v3, 2 threads" */
+    const int32_t *ids, *fut_ids, *target; /* NULL: not in the file; target [n_targets] */
+    int32_t n_targets;
+    struct tape *tp;  /* begun: every group learns, no dropout */
+    uint8_t *key_;    /* owned */
+    struct buf bits_; /* all that was compared, in order */
+    const char *how_; /* "v3, 2 threads" */
 };
 typedef void golden_fn(struct golden *r);
 void golden_run(const char *name, golden_fn *fn);
@@ -27,6 +28,9 @@ void golden_run(const char *name, golden_fn *fn);
 /* A tensor of the file, [n] of a type; it must be there. */
 const float *golden_f32(const struct golden *r, const char *name, int64_t n);
 const double *golden_f64(const struct golden *r, const char *name, int64_t n);
+const int32_t *golden_i32(const struct golden *r, const char *name, int64_t n);
+int64_t golden_length(const struct golden *r,
+                      const char *name); /* of a tensor; 0: it is not there */
 float golden_config(const struct golden *r, const char *name, float otherwise);
 
 /* Fills parameters from the tensors of their names.  Those the case has no use for are not in the file:

@@ -12,7 +12,10 @@
  * best one and which it was, and two of the products do 1/K of the work (k_loss.h).
  * Scratch does not grow with B.  Every chunk writes its own rows of dtable and block follows block,
  * so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when
- * forward returns; backward scales and adds it.  Thread: the tape's owner. */
+ * forward returns; backward scales and adds it.
+ *
+ * Label smoothing needs mean_v logit, whose gradient is that of a tile of ones: with one vector the mean of the
+ * table serves all rows, with K > 1 the winners are summed up a second time.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
 #include "core/num/num.h"
 #include <math.h>
@@ -32,6 +35,8 @@ struct xent {
     const struct ten *y;
     struct ten *q, *table;
     const int32_t *target;
+    struct xent_opts o;
+    double weights; /* their sum */
     int32_t B, K, V, D;
     float *dq, *dtable; /* gradients for upstream 1; NULL: not wanted */
 };
@@ -41,19 +46,32 @@ struct pass {
     struct xent *op;
     int32_t b0, n_b, n_r; /* sequences [b0, b0+n_b), n_r = n_b K rows of q from b0 K on */
     int32_t n_chunks;
-    bool keep;        /* all tiles stay for dtable, otherwise one per worker */
-    float *tile;      /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
-    int32_t *win;     /* the same shape: which of the K it was; NULL: K = 1 */
-    float *logits;    /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
-    float *part;      /* [n_chunks, n_r, D] tile times table */
+    bool keep;     /* all tiles stay for dtable, otherwise one per worker */
+    float *tile;   /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
+    int32_t *win;  /* the same shape: which of the K it was; NULL: K = 1 */
+    float *logits; /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
+    float *part;   /* [n_chunks, n_r, D] tile times table */
+    float *
+        flat; /* [n_chunks, n_r, D] the same of a tile of ones, with label smoothing; NULL: without */
     float *max, *sum; /* [n_b, n_chunks] of each tile's rows */
-    float *factor;    /* [n_b, n_chunks] exp(max - lse) / B */
+    float *share;     /* [n_b] w / W: what a sequence counts in the mean */
+    float *factor;    /* [n_b, n_chunks] exp(max - lse) w / W */
     float *logit;     /* [n_b] of the target */
     int32_t *best;    /* [n_b] the row of q that gave it */
     float *scaled;    /* [workers, n_r, D] q times factor */
+    float *ones;      /* [n_b, STRIDE] with flat */
 };
 
 static int32_t min32(int32_t a, int32_t b) { return a < b ? a : b; }
+static float weight_of(const struct xent *op, int32_t b)
+{
+    return op->o.weight ? op->o.weight[b] : 1.0f;
+}
+/* What a sequence counts in the mean. */
+static float part_of(const struct xent *op, int32_t b)
+{
+    return (float)((double)weight_of(op, b) / op->weights);
+}
 static int32_t width(const struct pass *c, int32_t chunk)
 {
     return min32(CHUNK, c->op->V - chunk * CHUNK);
@@ -113,7 +131,7 @@ static void logits_chunk(void *ctx, int chunk, int worker)
         float *max = c->max + (int64_t)b * c->n_chunks + chunk;
         float *sum = c->sum + (int64_t)b * c->n_chunks + chunk;
         float *xb = x + (int64_t)b * K * w;
-        if (!op->y->g)
+        if (!op->y->g && !c->flat)
             num->loss->sum_best(max, sum, xb, K, w, w);
         else if (win)
             num->loss->exp_best(max, sum, e + (int64_t)b * STRIDE, win + (int64_t)b * STRIDE,
@@ -122,11 +140,28 @@ static void logits_chunk(void *ctx, int chunk, int worker)
             num->loss->exp_row(max, sum, xb, w);
     }
     if (op->dq) dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
+    if (c->flat) dq_part(c->flat + (int64_t)chunk * c->n_r * D, c, c->ones, win, table, w);
+}
+
+/* sum_v of the logits of sequence b0 + b, K > 1 */
+static double sum_logits(const struct pass *c, int32_t b)
+{
+    int32_t K = c->op->K, D = c->op->D;
+    double sum = 0;
+    for (int32_t chunk = 0; chunk < c->n_chunks; chunk++)
+        for (int32_t k = 0; k < K; k++) {
+            int64_t r = (int64_t)b * K + k;
+            sum += (double)num->vec->dot(block_q(c) + r * D,
+                                         c->flat + ((int64_t)chunk * c->n_r + r) * D, D);
+        }
+    return sum;
 }
 
 /* Puts the chunks' sums together: the loss of the block, and the factors. */
 static double close_rows(struct pass *c)
 {
+    const struct xent *op = c->op;
+    double smoothing = (double)op->o.smoothing;
     double loss = 0;
     int64_t n = c->n_chunks;
     for (int32_t b = 0; b < c->n_b; b++) {
@@ -134,10 +169,22 @@ static double close_rows(struct pass *c)
         float m = num->vec->max(c->max + b * n, n);
         (void)num->vec->exp_sum(f, c->max + b * n, m, n);
         float s = num->vec->dot(f, c->sum + b * n, n);
-        num->vec->scale(f, 1.0f / (s * (float)c->op->B), f, n);
-        loss += (double)m + log((double)s) - (double)c->logit[b];
+        num->vec->scale(f, c->share[b] / s, f, n);
+        double l = (double)m + log((double)s) - (1 - smoothing) * (double)c->logit[b];
+        if (c->flat) l -= smoothing * sum_logits(c, b) / op->V;
+        loss += (double)weight_of(op, c->b0 + b) * l;
     }
     return loss;
+}
+
+/* scaled = q of the block, each sequence times its own number */
+static void scale_block(float *scaled, const struct pass *c, const float *factor,
+                        int64_t stride, float times)
+{
+    int32_t D = c->op->D;
+    for (int32_t r = 0; r < c->n_r; r++)
+        num->vec->scale(scaled + (int64_t)r * D, times * factor[r / c->op->K * stride],
+                        block_q(c) + (int64_t)r * D, D);
 }
 
 static void dtable_chunk(void *ctx, int chunk, int worker)
@@ -146,9 +193,7 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
     const struct xent *op = c->op;
     int32_t D = op->D;
     float *scaled = c->scaled + (int64_t)worker * c->n_r * D;
-    for (int32_t r = 0; r < c->n_r; r++)
-        num->vec->scale(scaled + (int64_t)r * D, c->factor[r / op->K * c->n_chunks + chunk],
-                        block_q(c) + (int64_t)r * D, D);
+    scale_block(scaled, c, c->factor + chunk, c->n_chunks, 1);
     float *dtable = op->dtable + (int64_t)chunk * CHUNK * D;
     int64_t at = tile_at(c, chunk, worker);
     int32_t w = width(c, chunk);
@@ -158,6 +203,10 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
                             D, add);
     else
         num->mm->tn(dtable, D, c->tile + at, w, scaled, D, w, D, c->n_r, add);
+    if (!c->flat) return;
+    scale_block(scaled, c, c->share, 1, -op->o.smoothing / (float)op->V);
+    num->loss->win_cols(dtable, c->ones, c->win + at, scaled, c->n_b, op->K, w, STRIDE, D,
+                        true);
 }
 
 static void dq_rows(void *ctx, int block, int worker)
@@ -173,16 +222,19 @@ static void dq_rows(void *ctx, int block, int worker)
         num->vec->scale(dq, f[0], part, D);
         for (int32_t chunk = 1; chunk < c->n_chunks; chunk++)
             num->vec->axpy(dq, f[chunk], part + (int64_t)chunk * c->n_r * D, D);
+        float each = -op->o.smoothing / (float)op->V * c->share[r / op->K];
+        for (int32_t chunk = 0; c->flat && chunk < c->n_chunks; chunk++)
+            num->vec->axpy(dq, each, c->flat + ((int64_t)chunk * c->n_r + r) * D, D);
     }
 }
 
-/* - logit[target] / B: the one entry of each row that is not a softmax. */
+/* - (1 - smoothing) logit[target]: the one entry of each row that is not a softmax. */
 static void subtract_targets(struct pass *c)
 {
     const struct xent *op = c->op;
     int32_t D = op->D;
-    float s = -1.0f / (float)op->B;
     for (int32_t b = 0; b < c->n_b; b++) {
+        float s = -(1 - op->o.smoothing) * c->share[b];
         int64_t r = (int64_t)c->b0 * op->K + c->best[b], v = op->target[c->b0 + b];
         if (op->dq) num->vec->axpy(op->dq + r * D, s, op->table->x + v * D, D);
         if (op->dtable) num->vec->axpy(op->dtable + v * D, s, op->q->x + r * D, D);
@@ -191,6 +243,7 @@ static void subtract_targets(struct pass *c)
 
 static double run_block(struct pass *c, struct par *pool)
 {
+    for (int32_t b = 0; b < c->n_b; b++) c->share[b] = part_of(c->op, c->b0 + b);
     par_for(pool, c->n_chunks, logits_chunk, c);
     double loss = close_rows(c);
     if (c->op->dtable) par_for(pool, c->n_chunks, dtable_chunk, c);
@@ -219,12 +272,53 @@ static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
     }
     if (op->dq) c.part = ARENA_NEW(mem, float, rows * op->D * chunks);
     if (op->dtable) c.scaled = ARENA_NEW(mem, float, rows * op->D * workers);
+    if (op->o.smoothing > 0 && op->K > 1) {
+        c.flat = ARENA_NEW(mem, float, rows * op->D * chunks);
+        c.ones = ARENA_NEW(mem, float, n_b *STRIDE);
+        num->vec->fill(c.ones, 1, n_b * STRIDE);
+    }
+    c.share = ARENA_NEW(mem, float, n_b);
     c.max = ARENA_NEW(mem, float, n_b *chunks);
     c.sum = ARENA_NEW(mem, float, n_b *chunks);
     c.factor = ARENA_NEW(mem, float, n_b *chunks);
     c.logit = ARENA_NEW(mem, float, n_b);
     c.best = ARENA_NEW(mem, int32_t, n_b);
     return c;
+}
+
+/* The means of the table and of q, weighted: label smoothing with one vector. */
+struct smooth {
+    struct xent *op;
+    const float *q_mean;
+};
+
+static void smooth_chunk(void *ctx, int chunk, int worker)
+{
+    (void)worker;
+    const struct smooth *c = ctx;
+    const struct xent *op = c->op;
+    int32_t end = min32((chunk + 1) * CHUNK, op->V);
+    for (int32_t v = chunk * CHUNK; v < end; v++)
+        num->vec->axpy(op->dtable + (int64_t)v * op->D, -op->o.smoothing / (float)op->V,
+                       c->q_mean, op->D);
+}
+
+/* - smoothing mean_v logit for K = 1, where the mean is q . mean_v table; returns its part of the loss. */
+static double smooth_single(struct xent *op, struct tape *tp)
+{
+    struct arena *mem = tape_arena(tp);
+    float *mean = ARENA_NEW0(mem, float, op->D), *q_mean = ARENA_NEW0(mem, float, op->D);
+    num->vec->sum_rows(mean, op->table->x, op->V, op->D, op->D);
+    num->vec->scale(mean, 1.0f / (float)op->V, mean, op->D);
+    for (int32_t b = 0; b < op->B; b++) {
+        float share = part_of(op, b);
+        num->vec->axpy(q_mean, share, op->q->x + (int64_t)b * op->D, op->D);
+        if (op->dq)
+            num->vec->axpy(op->dq + (int64_t)b * op->D, -op->o.smoothing * share, mean, op->D);
+    }
+    struct smooth c = { op, q_mean };
+    if (op->dtable) par_for(tape_pool(tp), (op->V + CHUNK - 1) / CHUNK, smooth_chunk, &c);
+    return -(double)op->o.smoothing * (double)num->vec->dot(q_mean, mean, op->D);
 }
 
 static float forward(struct xent *op, struct tape *tp)
@@ -239,8 +333,10 @@ static float forward(struct xent *op, struct tape *tp)
         c.n_r = c.n_b * op->K;
         loss += run_block(&c, tape_pool(tp));
     }
+    loss /= op->weights;
+    if (op->o.smoothing > 0 && op->K == 1) loss += smooth_single(op, tp);
     arena_release(mem, mark);
-    return (float)(loss / op->B);
+    return (float)loss;
 }
 
 struct add {
@@ -272,7 +368,7 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 }
 
 struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int32_t *target,
-                    int32_t K)
+                    int32_t K, const struct xent_opts *o)
 {
     REQUIRE(K > 0 && q->rows > 0 && q->rows % K == 0 && q->cols == table->cols,
             "xent: q [%d,%d], table [%d,%d], K %d", q->rows, q->cols, table->rows, table->cols,
@@ -280,8 +376,16 @@ struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int
     struct arena *mem = tape_arena(tp);
     struct ten *y = tape_ten(tp, 1, 1, q->g || table->g);
     struct xent *op = ARENA_NEW(mem, struct xent, 1);
-    *op =
-        (struct xent){ y, q, table, target, q->rows / K, K, table->rows, q->cols, NULL, NULL };
+    *op = (struct xent){ .y = y,
+                         .q = q,
+                         .table = table,
+                         .target = target,
+                         .B = q->rows / K,
+                         .K = K,
+                         .V = table->rows,
+                         .D = q->cols };
+    if (o) op->o = *o;
+    for (int32_t b = 0; b < op->B; b++) op->weights += (double)weight_of(op, b);
     for (int32_t b = 0; b < op->B; b++)
         REQUIRE(target[b] >= 0 && target[b] < op->V, "xent: target %d of %d", target[b], op->V);
     if (q->g) op->dq = ARENA_NEW(mem, float, (int64_t)q->rows * q->cols);

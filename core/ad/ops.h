@@ -53,10 +53,35 @@ struct ten *ad_matmul_nt(struct tape *tp, struct ten *a, struct ten *b, float sc
 struct ten *ad_softmax(struct tape *tp, struct ten *x); /* over each row */
 /* Full softmax cross-entropy against a table, never holding B x V:
  *   logit[b,v] = max_k q[b*K+k].table[v]     q [B*K,D], table [V,D], target [B] in [0,V)
- *   y [1,1] = mean_b ( log sum_v exp logit[b,v] - logit[b,target[b]] )
+ *   l[b] = log sum_v exp logit[b,v] - (1 - e) logit[b,target[b]] - e mean_v logit[b,v]
+ *   y [1,1] = sum_b w[b] l[b] / sum_b w[b]
+ * e = smoothing, w = weight [B] (NULL: ones); o may be NULL: 0 and ones.
  * The gradient of the maximum flows to the first k that attains it. */
+struct xent_opts {
+    float smoothing;
+    const float *weight; /* above 0; must outlive the step */
+};
 struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int32_t *target,
-                    int32_t K);
+                    int32_t K, const struct xent_opts *o);
+/* The same against n negatives instead of all items.  s0: score of the target, s_j of the negatives, as in ad_xent
+ * plus a bias; a negative that is the row's target does not count.
+ *   softmax  l = log(exp s0 + sum_j exp s_j) - (1 - e) s0 - e mean of s0 and all s_j
+ *   bce      l = -beta log sigma(s0) - sum_j log(1 - sigma(s_j))
+ *   bpr      l = - mean_j log sigma(s0 - s_j)
+ *   y [1,1] = scale sum_b w[b] l[b] / sum_b w[b] */
+enum sampled_kind { SAMPLED_SOFTMAX, SAMPLED_BCE, SAMPLED_BPR };
+struct sampled_opts {
+    enum sampled_kind kind;
+    const int32_t *target; /* [B] rows of the table */
+    const int32_t *neg;    /* shared: [n], else [B,n] */
+    int32_t n;             /* at least 1 */
+    bool shared;
+    const float *target_bias, *neg_bias; /* [B], and like neg; NULL: none */
+    const float *weight;                 /* [B], above 0; NULL: ones */
+    float smoothing, beta, scale;
+};
+struct ten *ad_sampled(struct tape *tp, struct ten *q, struct ten *table, int32_t K,
+                       const struct sampled_opts *o);
 /* y[r] = log sum_c exp x[r,c] - x[r,target[r]]       x [R,C], y [R,1] */
 struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target);
 /* y[b] = log sum_{k,c} exp x[b*K+k,c] - max_k x[b*K+k,target[b]]     x [B*K,C], y [B,1] */

@@ -103,6 +103,12 @@ void params_init(struct params *ps, uint64_t seed)
     }
 }
 
+void params_part(struct param *p)
+{
+    free(p->t.g);
+    p->t.g = NULL;
+}
+
 void params_zero_grad(struct params *ps)
 {
     for (int32_t i = 0; i < ps->n; i++)

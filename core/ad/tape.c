@@ -1,7 +1,10 @@
 #include "core/ad/tape.h"
+#include "core/ad/rows.h"
 #include "core/base/mem.h"
 #include <stdlib.h>
 #include <string.h>
+
+enum { GATHER_ROWS = 128 };
 
 struct node {
     struct ten *y;
@@ -18,6 +21,8 @@ struct tape {
     uint32_t groups;
     uint64_t key, n_keys;
     bool train, spent;
+    const struct param *bound; /* NULL: none */
+    struct ten *part;          /* its rows */
 };
 
 struct tape *tape_new(struct arena *mem, struct par *pool)
@@ -44,6 +49,7 @@ void tape_begin(struct tape *tp, uint32_t groups, uint64_t key, bool train)
     tp->n_keys = 0;
     tp->train = train;
     tp->spent = false;
+    tp->bound = NULL;
 }
 
 void tape_backward(struct tape *tp, struct ten *y)
@@ -100,8 +106,41 @@ struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t co
     return t;
 }
 
+struct gather {
+    struct ten *part;
+    const struct param *p;
+    const int32_t *row;
+};
+
+static void gather_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct gather *c = ctx;
+    const struct row_span s = row_span(c->part->rows, GATHER_ROWS, block);
+    int64_t D = c->part->cols;
+    rows_clear_grad(c->part, s);
+    for (int64_t i = s.first; i < s.first + s.n; i++) {
+        REQUIRE(c->row[i] >= 0 && c->row[i] < c->p->t.rows, "%s: row %d of %d", c->p->name,
+                c->row[i], c->p->t.rows);
+        memcpy(c->part->x + i * D, c->p->t.x + c->row[i] * D, (size_t)D * sizeof(float));
+    }
+}
+
+void tape_bind(struct tape *tp, struct param *p, const int32_t *row, int32_t n)
+{
+    REQUIRE(!tp->bound, "%s and %s are bound in one step", tp->bound->name, p->name);
+    bool learns = p->group & tp->groups;
+    struct ten *part = tape_ten_uncleared(tp, n, p->t.cols, learns);
+    struct gather c = { part, p, row };
+    par_for(tp->pool, row_blocks(n, GATHER_ROWS), gather_block, &c);
+    p->part = (struct param_part){ row, n, part->g };
+    tp->bound = p;
+    tp->part = part;
+}
+
 struct ten *ad_param(struct tape *tp, struct param *p)
 {
+    if (p == tp->bound) return tp->part;
     struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
     *t = p->t;
     if (!(p->group & tp->groups)) t->g = NULL;

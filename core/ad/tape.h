@@ -26,8 +26,15 @@ struct ten {
 
 /* A learned matrix.  Owned by struct params; x and g live as long as it does. */
 struct param {
-    char *name;     /* "layers.0.attn.qkv.weight": the name in safetensors files */
-    struct ten t;   /* t.g is always allocated for trainable sets, NULL in serving */
+    char *name; /* "layers.0.attn.qkv.weight": the name in safetensors files */
+    struct ten
+        t; /* t.g is allocated for trainable sets but those of params_part, NULL in serving */
+    struct param_part {
+        const int32_t *row; /* [n] rows that the step at hand uses, ascending */
+        int32_t n;
+        float *
+            g; /* [n, cols] their gradient, in the step's arena; NULL: no step has begun, or it is applied */
+    } part;
     uint32_t group; /* bit of the group it learns with */
     bool decay;     /* weight decay applies (weights yes; biases, norms no) */
 };
@@ -46,6 +53,8 @@ struct param *params_find(const struct params *ps, const char *name); /* or NULL
 int64_t params_size(const struct params *ps);                         /* number of floats */
 void params_init(struct params *ps,
                  uint64_t seed); /* by kind; the bits depend on seed and name */
+/* p learns by the rows that tape_bind names: a gradient of all its rows is not kept. */
+void params_part(struct param *p);
 void params_zero_grad(struct params *ps);
 void params_copy(struct params *dst, const struct params *src); /* x only; same declarations */
 
@@ -77,5 +86,8 @@ void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, cons
 struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t cols);
 int32_t tape_nodes(const struct tape *tp);             /* recorded so far */
 const char *tape_op(const struct tape *tp, int32_t i); /* name of node i */
+/* For the rest of the step p stands for n of its rows, ascending, each once: ad_param gives [n, cols].  row must
+ * outlive the step.  One parameter of a step may be bound. */
+void tape_bind(struct tape *tp, struct param *p, const int32_t *row, int32_t n);
 /* The parameter as a tensor of this step: with g only if its group learns now. */
 struct ten *ad_param(struct tape *tp, struct param *p);

@@ -8,7 +8,15 @@
 #include <stdint.h>
 
 /* Streams of one seed; each user of randomness has its own.  The numbers stay: results hang on them. */
-enum rng_stream { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SAMPLE, RNG_TEST = 6 };
+enum rng_stream {
+    RNG_INIT = 1,
+    RNG_SHUFFLE,
+    RNG_DROPOUT,
+    RNG_SAMPLE,
+    RNG_NEGATIVES,
+    RNG_TEST,
+    RNG_SYNTH
+};
 
 struct rng {
     uint64_t key, ctr;

@@ -12,6 +12,8 @@ struct sample {
     int32_t user, end;
 };
 
+const char *const layout_name[] = { "A", "B", "C" };
+
 /* Memory of one batch; two of them: one with the caller, one being filled. */
 struct slot {
     struct batch batch;
@@ -26,6 +28,10 @@ struct batcher {
     int32_t n_rows;          /* immutable */
     int64_t n_batches;       /* immutable */
     int32_t *order;          /* [n_rows] the preparing thread's */
+    struct sampler *sampler; /* immutable */
+    int32_t *mark;   /* [V] the preparing thread's: stamp of the user whose items these are */
+    int32_t *number; /* [V] the preparing thread's: number in the batch, for cfg.compact */
+    int32_t stamp;   /* the preparing thread's */
     struct slot slot[2];
 
     pthread_t thread;
@@ -35,24 +41,34 @@ struct batcher {
     int64_t
         run; /* GUARDED_BY(mu) counts calls of batcher_epoch: a fill for an older run is void */
     int64_t filled; /* GUARDED_BY(mu) batches of this run that were put into slots */
+    int64_t first;  /* GUARDED_BY(mu) batch that this run began with */
     int64_t taken;  /* GUARDED_BY(mu) batches of this run that the caller has received */
     bool quit;      /* GUARDED_BY(mu) */
 };
 
 /* ---- rows ---- */
 
+static int32_t min32(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* First event that a user's rows may reach back to. */
+static int32_t row_floor(const struct dataset *d, const struct batch_cfg *cfg, int32_t u)
+{
+    int32_t n = dataset_train_len(d, u);
+    return cfg->layout == LAYOUT_C && n > cfg->max_len ? n - cfg->max_len : 0;
+}
+
 static int64_t list_rows(struct sample *out, const struct dataset *d,
                          const struct batch_cfg *cfg)
 {
     int64_t n = 0;
     int32_t step = cfg->layout == LAYOUT_A ? cfg->max_len : 1;
-    for (int32_t u = 0; u < d->n_users; u++)
-        for (int32_t end = dataset_train_len(d, u) - 1; end >= 1; end -= step, n++)
+    for (int32_t u = 0; u < d->n_users; u++) {
+        int32_t floor = row_floor(d, cfg, u);
+        for (int32_t end = dataset_train_len(d, u) - 1; end > floor; end -= step, n++)
             if (out) out[n] = (struct sample){ u, end };
+    }
     return n;
 }
-
-static int32_t min32(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* ---- filling, on the preparing thread ---- */
 
@@ -64,34 +80,139 @@ static void fill_future(struct batch *b, int32_t *cu, const int32_t *s, int32_t 
     cu[r + 1] = cu[r] + len;
 }
 
-static void fill(struct batcher *b, struct slot *slot, int64_t index)
+/* ---- negatives ---- */
+
+/* An item that is neither the target nor, where that is asked for, of the user's training part (marked with
+ * stamp).  Somebody who had everything gets something after so many tries. */
+static int32_t draw_negative(const struct batcher *b, struct rng *r, int32_t target,
+                             int32_t stamp)
+{
+    enum { TRIES = 256 };
+    int32_t v = target;
+    for (int i = 0; i < TRIES; i++) {
+        v = sampler_draw(b->sampler, r);
+        if (v != target && (stamp == 0 || b->mark[v] != stamp)) return v;
+    }
+    return v != target ? v : (target + 1) % b->d->n_items;
+}
+
+static int32_t mark_seen(struct batcher *b, int32_t u)
+{
+    if (!b->cfg.neg.avoid_seen) return 0;
+    if (b->stamp == INT32_MAX) { /* begin anew */
+        memset(b->mark, 0, (size_t)b->d->n_items * sizeof *b->mark);
+        b->stamp = 0;
+    }
+    b->stamp++;
+    const int32_t *s = b->d->item + b->d->cu[u];
+    for (int32_t i = 0; i < dataset_train_len(b->d, u); i++) b->mark[s[i]] = b->stamp;
+    return b->stamp;
+}
+
+static void fill_negatives(struct batcher *b, struct batch *out, int64_t from, struct rng *r)
+{
+    const struct negatives_cfg *c = &b->cfg.neg;
+    int32_t per_token = b->cfg.layout == LAYOUT_A;
+    int64_t n = 0;
+    for (int32_t row = 0; c->per_target && row < out->seq.B; row++) {
+        int32_t stamp = mark_seen(b, b->row[b->order[from + row]].user);
+        int32_t t0 = per_token ? out->seq.cu[row] : row;
+        int32_t t1 = per_token ? out->seq.cu[row + 1] : row + 1;
+        for (int32_t t = t0; t < t1; t++)
+            for (int32_t j = 0; j < c->n; j++)
+                out->neg[n++] = draw_negative(b, r, out->target[t], stamp);
+    }
+    while (!c->per_target && n < c->n) out->neg[n++] = sampler_draw(b->sampler, r);
+    for (int64_t i = 0; i < n; i++) out->neg_log_q[i] = sampler_log_q(b->sampler, out->neg[i]);
+    int32_t T = per_token ? out->seq.N : out->seq.B;
+    for (int32_t t = 0; t < T; t++)
+        out->target_log_q[t] = sampler_log_q(b->sampler, out->target[t]);
+}
+
+/* ---- numbers within the batch ---- */
+
+static int by_row(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+struct id_list {
+    int32_t *id;
+    int64_t n;
+};
+
+/* Rows that occur get numbers in ascending order of rows; number[] is all -1 before and after. */
+static void compact(struct batcher *b, struct batch *out)
+{
+    int32_t T = b->cfg.layout == LAYOUT_A ? out->seq.N : out->seq.B;
+    struct id_list list[] = { { out->ids, out->seq.N },
+                              { out->target, T },
+                              { out->fut_ids, b->cfg.future ? out->fut.N : 0 },
+                              { out->neg, b->cfg.neg.per_target ? (int64_t)T * b->cfg.neg.n
+                                                                : b->cfg.neg.n } };
+    enum { LISTS = sizeof list / sizeof *list };
+    out->n_rows = 0;
+    for (int k = 0; k < LISTS; k++)
+        for (int64_t i = 0; i < list[k].n; i++) {
+            int32_t row = list[k].id[i];
+            if (b->number[row] >= 0) continue;
+            b->number[row] = 0;
+            out->rows[out->n_rows++] = row;
+        }
+    qsort(out->rows, (size_t)out->n_rows, sizeof *out->rows, by_row);
+    for (int32_t i = 0; i < out->n_rows; i++) b->number[out->rows[i]] = i;
+    for (int k = 0; k < LISTS; k++)
+        for (int64_t i = 0; i < list[k].n; i++) list[k].id[i] = b->number[list[k].id[i]];
+    for (int32_t i = 0; i < out->n_rows; i++) b->number[out->rows[i]] = -1;
+}
+
+/* ---- a batch ---- */
+
+static void fill_rows(struct batcher *b, struct slot *slot, int64_t from, int32_t B)
 {
     struct batch *out = &slot->batch;
-    int32_t L = b->cfg.max_len, size = b->cfg.batch_size;
-    int64_t from = index * size;
-    int32_t B = (int32_t)(b->n_rows - from < size ? b->n_rows - from : size);
+    int32_t L = b->cfg.max_len, per_token = b->cfg.layout == LAYOUT_A;
     for (int32_t r = 0; r < B; r++) {
         struct sample row = b->row[b->order[from + r]];
-        const int32_t *s = b->d->item + b->d->cu[row.user];
-        int32_t len = min32(row.end, L), at = slot->cu[r];
-        size_t nb = (size_t)len * sizeof *s;
-        memcpy(out->ids + at, s + row.end - len, nb);
-        if (b->cfg.layout == LAYOUT_A)
-            memcpy(out->target + at, s + row.end - len + 1, nb);
-        else
-            out->target[r] = s[row.end];
+        int64_t user = b->d->cu[row.user];
+        const int32_t *s = b->d->item + user;
+        int32_t len = min32(row.end - row_floor(b->d, &b->cfg, row.user), L), at = slot->cu[r];
+        int32_t first = per_token ? row.end - len + 1 : row.end, n = per_token ? len : 1;
+        int32_t t = per_token ? at : r;
+        memcpy(out->ids + at, s + row.end - len, (size_t)len * sizeof *s);
+        memcpy(out->target + t, s + first, (size_t)n * sizeof *s);
+        if (out->weight)
+            memcpy(out->weight + t, b->d->weight + user + first,
+                   (size_t)n * sizeof *out->weight);
         slot->cu[r + 1] = at + len;
         if (b->cfg.future)
             fill_future(out, slot->fut_cu, s, row.end, dataset_train_len(b->d, row.user), L, r);
     }
-    enum pos_from from_end = (enum pos_from)b->cfg.positions;
-    out->seq = (struct seqpack){ .B = B, .N = slot->cu[B], .cu = slot->cu, .pos = slot->pos };
-    seqpack_positions(slot->pos, slot->cu, B, L, from_end);
-    if (!b->cfg.future) return;
-    out->fut = (struct seqpack){
-        .B = B, .N = slot->fut_cu[B], .cu = slot->fut_cu, .pos = slot->fut_pos
-    };
-    seqpack_positions(slot->fut_pos, slot->fut_cu, B, L, from_end);
+}
+
+static struct seqpack packed(const int32_t *cu, int32_t *pos, int32_t B,
+                             const struct batch_cfg *cfg)
+{
+    seqpack_positions(pos, cu, B, cfg->max_len, (enum pos_from)cfg->positions);
+    return (struct seqpack){ .B = B, .N = cu[B], .cu = cu, .pos = pos };
+}
+
+static void fill(struct batcher *b, struct slot *slot, int64_t epoch, int64_t index)
+{
+    struct batch *out = &slot->batch;
+    int32_t size = b->cfg.batch_size;
+    int64_t from = index * size;
+    int32_t B = (int32_t)(b->n_rows - from < size ? b->n_rows - from : size);
+    fill_rows(b, slot, from, B);
+    out->seq = packed(slot->cu, slot->pos, B, &b->cfg);
+    if (b->cfg.future) out->fut = packed(slot->fut_cu, slot->fut_pos, B, &b->cfg);
+    if (b->cfg.neg.n > 0) {
+        uint64_t key = rng_hash(rng_hash(b->cfg.seed, (uint64_t)epoch), (uint64_t)index);
+        struct rng r = rng_make(key, RNG_NEGATIVES);
+        fill_negatives(b, out, from, &r);
+    }
+    if (b->cfg.compact) compact(b, out);
 }
 
 static void shuffle(struct batcher *b, int64_t epoch)
@@ -108,14 +229,14 @@ static void *prepare(void *arg)
     pthread_mutex_lock(&b->mu);
     for (;;) {
         while (!b->quit &&
-               (b->run == 0 || b->filled == b->n_batches || b->slot[b->filled & 1].ready))
+               (b->run == 0 || b->filled >= b->n_batches || b->slot[b->filled & 1].ready))
             pthread_cond_wait(&b->cond, &b->mu);
         if (b->quit) break;
         int64_t run = b->run, epoch = b->epoch, index = b->filled;
         pthread_mutex_unlock(&b->mu);
         if (run != shuffled) shuffle(b, epoch);
         shuffled = run;
-        fill(b, &b->slot[index & 1], index);
+        fill(b, &b->slot[index & 1], epoch, index);
         pthread_mutex_lock(&b->mu);
         if (run == b->run) {
             b->slot[index & 1].ready = true;
@@ -129,13 +250,22 @@ static void *prepare(void *arg)
 
 /* ---- the owner's side ---- */
 
-static void slot_new(struct slot *s, const struct batch_cfg *cfg, int32_t longest)
+static void slot_new(struct slot *s, const struct batch_cfg *cfg, int32_t longest, bool weights)
 {
     size_t B = (size_t)cfg->batch_size, N = B * (size_t)min32(cfg->max_len, longest);
+    size_t T = cfg->layout == LAYOUT_A ? N : B;
+    size_t n_neg = (size_t)cfg->neg.n * (cfg->neg.per_target ? T : 1);
     s->cu = xcalloc(B + 1, sizeof *s->cu);
     s->pos = xcalloc(N + 1, sizeof *s->pos);
     s->batch.ids = xcalloc(N + 1, sizeof *s->batch.ids);
-    s->batch.target = xcalloc((cfg->layout == LAYOUT_A ? N : B) + 1, sizeof *s->batch.target);
+    s->batch.target = xcalloc(T + 1, sizeof *s->batch.target);
+    if (weights) s->batch.weight = xcalloc(T + 1, sizeof *s->batch.weight);
+    if (cfg->neg.n > 0) {
+        s->batch.neg = xcalloc(n_neg, sizeof *s->batch.neg);
+        s->batch.neg_log_q = xcalloc(n_neg, sizeof *s->batch.neg_log_q);
+        s->batch.target_log_q = xcalloc(T + 1, sizeof *s->batch.target_log_q);
+    }
+    if (cfg->compact) s->batch.rows = xcalloc(2 * N + T + n_neg + 1, sizeof *s->batch.rows);
     if (!cfg->future) return;
     s->fut_cu = xcalloc(B + 1, sizeof *s->fut_cu);
     s->fut_pos = xcalloc(N + 1, sizeof *s->fut_pos);
@@ -148,6 +278,11 @@ static void slot_free(struct slot *s)
     free(s->pos);
     free(s->batch.ids);
     free(s->batch.target);
+    free(s->batch.weight);
+    free(s->batch.neg);
+    free(s->batch.neg_log_q);
+    free(s->batch.target_log_q);
+    free(s->batch.rows);
     free(s->fut_cu);
     free(s->fut_pos);
     free(s->batch.fut_ids);
@@ -181,8 +316,15 @@ struct batcher *batcher_new(const struct dataset *d, const struct batch_cfg *cfg
     int32_t longest = 1;
     for (int32_t u = 0; u < d->n_users; u++)
         if (dataset_train_len(d, u) > longest) longest = dataset_train_len(d, u);
-    slot_new(&b->slot[0], cfg, longest);
-    slot_new(&b->slot[1], cfg, longest);
+    slot_new(&b->slot[0], cfg, longest, d->weight != NULL);
+    slot_new(&b->slot[1], cfg, longest, d->weight != NULL);
+    size_t V = (size_t)d->n_items;
+    if (cfg->neg.n > 0) b->sampler = sampler_new(d->items, cfg->neg.how, 0);
+    if (cfg->neg.n > 0 && cfg->neg.avoid_seen) b->mark = xcalloc(V, sizeof *b->mark);
+    if (cfg->compact) {
+        b->number = xmalloc(V * sizeof *b->number);
+        memset(b->number, 0xff, V * sizeof *b->number);
+    }
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->cond, NULL);
     thread_start(b);
@@ -201,6 +343,9 @@ void batcher_free(struct batcher *b)
     pthread_cond_destroy(&b->cond);
     slot_free(&b->slot[0]);
     slot_free(&b->slot[1]);
+    sampler_free(b->sampler);
+    free(b->mark);
+    free(b->number);
     free(b->row);
     free(b->order);
     free(b);
@@ -209,12 +354,13 @@ void batcher_free(struct batcher *b)
 int64_t batcher_rows(const struct batcher *b) { return b->n_rows; }
 int64_t batcher_batches(const struct batcher *b) { return b->n_batches; }
 
-void batcher_epoch(struct batcher *b, int64_t epoch)
+void batcher_epoch(struct batcher *b, int64_t epoch, int64_t first_batch)
 {
     pthread_mutex_lock(&b->mu);
     b->run++; /* a fill that is under way for the run before is thrown away when it ends */
     b->epoch = epoch;
-    b->filled = b->taken = 0;
+    b->filled = b->taken = first_batch;
+    b->first = first_batch;
     b->slot[0].ready = b->slot[1].ready = false;
     pthread_cond_broadcast(&b->cond);
     pthread_mutex_unlock(&b->mu);
@@ -224,7 +370,7 @@ const struct batch *batcher_next(struct batcher *b)
 {
     const struct batch *out = NULL;
     pthread_mutex_lock(&b->mu);
-    if (b->taken > 0) { /* the batch handed out before is the thread's again */
+    if (b->taken > b->first) { /* the batch handed out before is the thread's again */
         b->slot[(b->taken - 1) & 1].ready = false;
         pthread_cond_broadcast(&b->cond);
     }

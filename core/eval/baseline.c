@@ -2,6 +2,7 @@
 #include "core/base/mem.h"
 #include "core/eval/links.h"
 #include <stdlib.h>
+#include <string.h>
 
 enum { LIST_MAX = 100, CF_RECENT = 20, CF_BEST = 200, USERS_BLOCK = 256 };
 static const double CF_DECAY = 0.8;
@@ -30,17 +31,22 @@ struct run {
     struct links links;
     struct scratch *scratch; /* [threads] */
     int64_t *rank;           /* [n_users] -1: not in the list; RANK_NO_CASE */
+    int32_t *top;            /* [n_users, SHOWN_DEPTH] -1: none; NULL: not wanted */
 };
 enum { RANK_NO_CASE = -2 };
 
-/* A list that is being written; only the answer's place in it matters. */
+/* A list that is being written; what matters is the answer's place in it, and its beginning where that is wanted. */
 struct list {
     struct scratch *s;
     int32_t answer, n;
     int64_t rank; /* -1: not yet there */
+    int32_t *top; /* [SHOWN_DEPTH] or NULL */
 };
 
-static bool list_done(const struct list *l) { return l->rank >= 0 || l->n == LIST_MAX; }
+static bool list_done(const struct list *l)
+{
+    return l->n == LIST_MAX || (l->rank >= 0 && (!l->top || l->n >= SHOWN_DEPTH));
+}
 
 static void list_put(struct list *l, int32_t item)
 {
@@ -48,6 +54,7 @@ static void list_put(struct list *l, int32_t item)
     if (*mark > l->s->round || list_done(l)) return;
     *mark = l->s->round + MARK_LISTED;
     if (item == l->answer) l->rank = l->n;
+    if (l->top && l->n < SHOWN_DEPTH) l->top[l->n] = item;
     l->n++;
 }
 
@@ -148,6 +155,7 @@ static int64_t rank_of(const struct run *r, struct scratch *s, int32_t u)
     int32_t len, answer;
     if (!dataset_case(r->d, u, r->split, &hist, &len, &answer)) return RANK_NO_CASE;
     struct list l = { .s = s, .answer = answer, .rank = -1 };
+    if (r->top) l.top = r->top + (size_t)u * SHOWN_DEPTH;
     s->round += MARK_STEP;
     for (int32_t i = 0; i < len && r->seen != SEEN_KEEP; i++)
         s->mark[hist[i]] = s->round + MARK_HIDDEN;
@@ -188,8 +196,15 @@ static void rank_all(struct run *r, struct par *pool)
     free(r->scratch);
 }
 
-int baseline_eval(struct metrics *m, const struct dataset *d, enum baseline b, enum split s,
-                  enum seen seen, struct par *pool, struct err *e)
+static void count_shown(int64_t *shown, const int32_t *top, int32_t n_users)
+{
+    for (size_t i = 0; i < (size_t)n_users * SHOWN_DEPTH; i++)
+        if (top[i] >= 0) shown[top[i]]++;
+}
+
+int baseline_eval(struct metrics *m, int64_t *rank_out, int64_t *shown, const struct dataset *d,
+                  enum baseline b, enum split s, enum seen seen, struct par *pool,
+                  struct err *e)
 {
     /* Marks of a worker grow by MARK_STEP a user and must not wrap. */
     if (d->n_users >= INT32_MAX / MARK_STEP - 1)
@@ -197,14 +212,25 @@ int baseline_eval(struct metrics *m, const struct dataset *d, enum baseline b, e
                        INT32_MAX / MARK_STEP);
     struct run r = { .d = d, .base = b, .split = s, .seen = seen };
     r.rank = xcalloc((size_t)d->n_users, sizeof *r.rank);
+    if (shown) {
+        r.top = xmalloc((size_t)d->n_users * SHOWN_DEPTH * sizeof *r.top);
+        memset(r.top, 0xff, (size_t)d->n_users * SHOWN_DEPTH * sizeof *r.top);
+    }
     if (b == BASE_MARKOV) r.links = links_markov(d, pool);
     if (b == BASE_ITEMCF) r.links = links_itemcf(d, pool);
     rank_all(&r, pool);
     *m = (struct metrics){ 0 };
-    for (int32_t u = 0; u < d->n_users; u++)
+    for (int32_t u = 0; u < d->n_users; u++) {
         if (r.rank[u] != RANK_NO_CASE) metrics_add(m, r.rank[u]);
+        if (rank_out)
+            rank_out[u] = r.rank[u] == RANK_NO_CASE ? -1
+                          : r.rank[u] < 0           ? d->n_items
+                                                    : r.rank[u];
+    }
     metrics_mean(m);
+    if (shown) count_shown(shown, r.top, d->n_users);
     links_free(&r.links);
     free(r.rank);
+    free(r.top);
     return m->n ? 0 : err_set(e, ERR_EMPTY, "no user has an answer to rank in this split");
 }

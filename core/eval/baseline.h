@@ -13,6 +13,8 @@
 #include "core/eval/rank.h"
 
 enum baseline { BASE_POP, BASE_MARKOV, BASE_ITEMCF, BASE_HISTORY };
-/* Metrics of the baseline on a split; ERR_EMPTY: no user has an answer there. */
-NODISCARD int baseline_eval(struct metrics *m, const struct dataset *d, enum baseline b,
-                            enum split s, enum seen seen, struct par *pool, struct err *e);
+/* Metrics of the baseline on a split; ERR_EMPTY: no user has an answer there.  rank_out, shown: NULL, or as in
+ * rank_eval and struct rank_cfg (an answer outside the list has rank n_items). */
+NODISCARD int baseline_eval(struct metrics *m, int64_t *rank_out, int64_t *shown,
+                            const struct dataset *d, enum baseline b, enum split s,
+                            enum seen seen, struct par *pool, struct err *e);

@@ -68,6 +68,7 @@ struct ranker {
     float *score;                 /* [n_max, V] */
     float *tile;                  /* [threads, chunk*K, COLS_TILE]; NULL for K = 1 */
     int64_t *rank;                /* [n_max] */
+    int32_t *top;                 /* [n_max, SHOWN_DEPTH] -1: none; NULL: not wanted */
 };
 
 /* Four lanes: every instruction set that the project runs on has them, and the loops below are a
@@ -162,6 +163,24 @@ static bool contains(const int32_t *x, int32_t n, int32_t v)
     return false;
 }
 
+/* The first SHOWN_DEPTH items of s [n], best first, equal ones by row; -inf is no candidate. */
+static void top_items(int32_t *top, const float *s, int32_t n)
+{
+    float best[SHOWN_DEPTH];
+    int32_t have = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (!(s[i] > (have < SHOWN_DEPTH ? -INFINITY : best[SHOWN_DEPTH - 1]))) continue;
+        int32_t at = have < SHOWN_DEPTH ? have++ : SHOWN_DEPTH - 1;
+        for (; at > 0 && s[i] > best[at - 1]; at--) {
+            best[at] = best[at - 1];
+            top[at] = top[at - 1];
+        }
+        best[at] = s[i];
+        top[at] = i;
+    }
+    for (; have < SHOWN_DEPTH; have++) top[have] = -1;
+}
+
 static void rank_user(void *ctx, int i, int worker)
 {
     (void)worker;
@@ -172,6 +191,7 @@ static void rank_user(void *ctx, int i, int worker)
         float hidden = r->cfg->seen == SEEN_ZERO ? 0 : -INFINITY;
         for (int32_t j = 0; j < r->len[i]; j++) s[r->hist[i][j]] = hidden;
     }
+    if (r->top) top_items(r->top + (size_t)i * SHOWN_DEPTH, s, V);
     if (r->cfg->seen == SEEN_MASK && contains(r->hist[i], r->len[i], target)) {
         r->rank[i] = V;
         return;
@@ -213,6 +233,7 @@ static void ranker_init(struct ranker *r, const struct dataset *d, const struct 
     r->answer = xcalloc(N, sizeof *r->answer);
     r->hist = xcalloc(N, sizeof *r->hist);
     r->rank = xcalloc(N, sizeof *r->rank);
+    if (cfg->shown) r->top = xcalloc(N * SHOWN_DEPTH, sizeof *r->top);
     r->q = xaligned(N * (size_t)cfg->K * (size_t)cfg->D * sizeof *r->q);
     r->score = xaligned(N * (size_t)d->n_items * sizeof *r->score);
     if (cfg->K > 1)
@@ -227,6 +248,7 @@ static void ranker_free(struct ranker *r)
     free(r->answer);
     free(r->hist);
     free(r->rank);
+    free(r->top);
     free(r->q);
     free(r->score);
     free(r->tile);
@@ -262,6 +284,8 @@ int rank_eval(struct metrics *m, int64_t *rank_out, const struct dataset *d,
             metrics_add(m, r.rank[i] < d->n_items ? r.rank[i] : -1);
             if (rank_out) rank_out[r.user[i]] = r.rank[i];
         }
+        for (int32_t i = 0; r.top && i < r.n * SHOWN_DEPTH && rc == 0; i++)
+            if (r.top[i] >= 0) cfg->shown[r.top[i]]++;
         if (cfg->progress)
             prog_step(&p, u, "hr@10 %.4f", m->hr[1] / (double)(m->n > 0 ? m->n : 1));
     }

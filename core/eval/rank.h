@@ -26,6 +26,7 @@ void metrics_mean(struct metrics *m);              /* sums -> means, once */
  * the owner's thread, outside the pool, which it may use. */
 typedef int rank_encode_fn(void *ctx, float *q, const int32_t *const *hist, const int32_t *len,
                            int32_t n, struct err *e);
+enum { SHOWN_DEPTH = 20 };
 struct rank_cfg {
     enum split split;
     enum seen seen;
@@ -33,6 +34,8 @@ struct rank_cfg {
     const float *items; /* [V,D] */
     int32_t block;      /* users per encode call; 0: 256 */
     bool progress;
+    int64_t *
+        shown; /* [V] counts how often an item is among a user's first SHOWN_DEPTH; NULL: not wanted */
 };
 /* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks; -1 without a case, n_items where the
  * answer itself is masked (it counts as not found).  Metrics are zeros without any case.  ERR_INTERNAL

@@ -67,6 +67,15 @@ void model_free(struct model *m)
 }
 
 const struct model_cfg *model_config(const struct model *m) { return &m->cfg; }
+void model_set(struct model *m, const struct model_cfg *cfg)
+{
+    REQUIRE(cfg->width == m->cfg.width && cfg->layers == m->cfg.layers &&
+                cfg->max_len == m->cfg.max_len && cfg->interests == m->cfg.interests &&
+                cfg->ffn_mult == m->cfg.ffn_mult && cfg->n_items == m->cfg.n_items,
+            "a model of other shapes: width %d, %d layers", cfg->width, cfg->layers);
+    m->cfg = *cfg;
+}
+
 struct params *model_params(const struct model *m) { return m->ps; }
 int32_t model_interests(const struct model *m)
 {

@@ -35,6 +35,8 @@ NODISCARD int model_check(const struct model_cfg *cfg, struct err *e); /* D % H,
 struct model *model_new(const struct model_cfg *cfg, bool trainable);  /* cfg must pass check */
 void model_free(struct model *m);
 const struct model_cfg *model_config(const struct model *m);
+/* Another way to run the same weights: causal, dropout, attn_dropout and active_share may differ. */
+void model_set(struct model *m, const struct model_cfg *cfg);
 struct params *model_params(const struct model *m);
 int32_t model_interests(const struct model *m); /* vectors per sequence: max(1, K) */
 struct param *

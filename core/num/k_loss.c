@@ -73,6 +73,37 @@ static void exp_best(float *max, float *sum, float *e, int32_t *win, const float
     exp_row(max, sum, e, n);
 }
 
+static void best(float *out, int32_t *win, const float *x, int32_t K, int32_t n, int32_t ld)
+{
+    best_of(out, win, x, K, n, ld);
+}
+
+/* log prod (1 + exp(-|x|)) instead of a sum of logarithms: each factor is in (1,2], and VW times so many of them do
+ * not overflow. */
+enum { FACTORS = 96 / VW };
+
+static float softplus_sum(float *x, int32_t n)
+{
+    float total = 0;
+    for (int32_t j0 = 0; j0 < n; j0 += FACTORS * VW) {
+        int32_t end = n - j0 < FACTORS * VW ? n : j0 + FACTORS * VW;
+        vf product = vf_set(1), positive = vf_set(0);
+        for (int32_t j = j0; j < end; j += VW) {
+            int32_t m = end - j;
+            vf v = vf_get(x + j, m), up = vf_max(v, vf_set(0));
+            vf e = vf_exp(vf_min(v, -v));
+            vf d = vf_sel_lt(v, vf_set(0), e, vf_set(1)) / (e + 1.0f);
+            positive += vf_first(up, m);
+            product *= vf_first(e, m) + 1.0f;
+            vf_put(x + j, d, m);
+        }
+        float all = 1;
+        for (int i = 0; i < VW; i++) all *= product[i];
+        total += vf_hsum(positive) + logf(all);
+    }
+    return total;
+}
+
 enum { STRIP = 256 }; /* columns between two passes: stay in the first-level cache */
 
 static void sum_best(float *max, float *sum, const float *x, int32_t K, int32_t n, int32_t ld)
@@ -219,6 +250,8 @@ static void lse_bwd(float *dx, const float *x, float lse, float g, int64_t n)
 const struct k_loss_ops NUM_TABLE(k_loss) = {
     .exp_row = exp_row,
     .exp_best = exp_best,
+    .best = best,
+    .softplus_sum = softplus_sum,
     .sum_best = sum_best,
     .win_rows = win_rows,
     .win_cols = win_cols,

@@ -13,6 +13,10 @@ struct k_loss_ops {
      * win [n]: the first k that attains the maximum. */
     void (*exp_best)(float *max, float *sum, float *e, int32_t *win, const float *x, int32_t K,
                      int32_t n, int32_t ld);
+    /* best[j] = max_k x[k,j] and win[j], the first k that attains it. */
+    void (*best)(float *best, int32_t *win, const float *x, int32_t K, int32_t n, int32_t ld);
+    /* Returns sum_j log(1 + exp x[j]); x[j] becomes its derivative 1 / (1 + exp -x[j]).  -inf counts as nothing. */
+    float (*softplus_sum)(float *x, int32_t n);
     /* Only *max and *sum. */
     void (*sum_best)(float *max, float *sum, const float *x, int32_t K, int32_t n, int32_t ld);
 

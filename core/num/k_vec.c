@@ -161,6 +161,13 @@ static void scatter_add(float *table, int64_t ldt, const float *x, int64_t ldx, 
     for (int64_t r = 0; r < n; r++) add(table + row[r] * ldt, table + row[r] * ldt, x + r * ldx, cols);
 }
 
+static void scatter_axpy(float *table, int64_t ldt, const int32_t *row, float a, const float *coef,
+                         const float *x, int64_t ldx, const int32_t *src, int64_t n, int64_t cols)
+{
+    for (int64_t i = 0; i < n; i++)
+        axpy(table + row[i] * ldt, a * coef[i], src ? x + src[i] * ldx : x, cols);
+}
+
 static void transpose(float *y, const float *x, int64_t rows, int64_t cols)
 {
     for (int64_t r = 0; r < rows; r += VW)
@@ -193,5 +200,6 @@ const struct k_vec_ops NUM_TABLE(k_vec) = {
     .softmax_row_bwd = softmax_row_bwd,
     .sum_rows = sum_rows,
     .scatter_add = scatter_add,
+    .scatter_axpy = scatter_axpy,
     .transpose = transpose,
 };

@@ -120,7 +120,8 @@ static void bench_gemm(int32_t M, int32_t K, int32_t N, bool nt)
 static double adam_s(struct params *ps, int threads)
 {
     struct par *pool = par_new(threads);
-    struct opt_adam *o = opt_new(ps, (struct opt_cfg){ 1e-3f, 0.9f, 0.999f, 1e-8f, 0 });
+    struct opt_adam *o = opt_new(
+        ps, (struct opt_cfg){ .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f });
     double best = HUGE_VAL, start = clock_s();
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
         double t = clock_s();

@@ -11,6 +11,29 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char *loss_choices(const struct obj_ops *ops)
+{
+    const struct opt *o = conf_find(ops->opts, "loss");
+    return o ? o->choices : NULL;
+}
+
+int objective_variants(const struct obj_ops *ops)
+{
+    int n = 1;
+    for (const char *c = loss_choices(ops); c && (c = strchr(c, '|')); c++) n++;
+    return n;
+}
+
+const char *objective_variant(const struct obj_ops *ops, int i)
+{
+    static char name[64];
+    const char *c = loss_choices(ops);
+    if (!c) return NULL;
+    for (; i > 0; i--) c = strchr(c, '|') + 1;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(c, "|"), c);
+    return name;
+}
+
 char *learnable_data(const char *dir, int n_users, int n_items, uint64_t seed)
 {
     struct buf text = { 0 };
@@ -38,7 +61,7 @@ struct job job_new(const char *dir, const char *data, const char *sections)
 {
     static int n_jobs;
     struct err e = { 0 };
-    struct job j = { .data = xstrdup(data), .threads = 1 };
+    struct job j = { .data = xstrdup(data), .threads = 1, .save_s = 60 };
     j.out = xasprintf("%s/model%d", dir, n_jobs);
     j.recipe = xasprintf("%s/recipe%d.ini", dir, n_jobs++);
     char *text = xasprintf(
@@ -60,7 +83,15 @@ static void train(void *ctx)
     j->e = (struct err){ 0 };
     j->rc = recipe_load(&r, j->recipe, &j->e);
     if (j->rc == 0)
-        j->rc = train_run(&(struct train_args){ j->data, j->out, &r, pool, index }, &j->e);
+        j->rc = train_run(&(struct train_args){ .data = j->data,
+                                                .out = j->out,
+                                                .recipe = &r,
+                                                .pool = pool,
+                                                .index = index,
+                                                .resume = j->resume,
+                                                .no_test = j->no_test,
+                                                .save_s = j->save_s },
+                          &j->res, &j->e);
     par_free(pool);
     recipe_free(&r);
 }
@@ -74,7 +105,9 @@ void job_run(struct job *j)
 void job_in_child(void *ctx)
 {
     train(ctx);
-    if (((struct job *)ctx)->rc < 0) _exit(1);
+    const struct job *j = ctx;
+    if (j->rc < 0) _exit(1);
+    if (j->res.stopped) _exit(2);
 }
 
 void job_free(struct job *j)

@@ -155,7 +155,10 @@ START_TEST(metrics_are_those_of_the_definition)
     for (int threads = 1; threads <= 2; threads++) {
         struct evaluation v;
         struct par *pool = par_new(threads);
-        int rc = evaluate(&v, m, &ds, cases[_i].split, cases[_i].seen, pool, false, &e);
+        int rc = evaluate(
+            &v, m, &ds,
+            &(struct evaluate_opts){ .split = cases[_i].split, .seen = cases[_i].seen }, pool,
+            &e);
         par_free(pool);
         ck_assert_msg(rc == 0, "%s", e.msg);
         ck_assert_int_ge(v.metrics.n, 40);

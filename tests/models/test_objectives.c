@@ -5,6 +5,7 @@
 #include "models/obj.h"
 #include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
+#include "tests/models/fixture_train.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -46,6 +47,7 @@ static struct model_cfg small_model(int32_t interests)
 
 struct built {
     const struct obj_ops *ops;
+    int variant;
     void *cfg;
     struct model *model;
     const struct batch *batch;
@@ -67,10 +69,10 @@ static struct batcher *first_batch(struct built *b, const struct model_cfg *c)
                              .max_len = c->max_len,
                              .layout = b->layout,
                              .positions = c->positions,
-                             .future = b->ops->needs_future,
-                             .seed = 3 };
+                             .seed = b->layout == LAYOUT_C ? 6 : 3 };
+    if (b->ops->needs) b->ops->needs(b->cfg, &cfg);
     struct batcher *batches = batcher_new(&ds, &cfg);
-    batcher_epoch(batches, 1);
+    batcher_epoch(batches, 1, 0);
     b->batch = batcher_next(batches);
     ck_assert_ptr_nonnull(b->batch);
     ck_assert_int_ge(b->batch->seq.B, 4);
@@ -78,15 +80,25 @@ static struct batcher *first_batch(struct built *b, const struct model_cfg *c)
 }
 
 /* A confidence threshold is a jump in the loss, which no difference can follow: with all pairs kept there
- * is none.  The golden vectors check the threshold. */
-static void *smooth_cfg(const struct obj_ops *ops)
+ * is none.  The golden vectors check the threshold.  Few negatives, or the differences drown in their number. */
+static void *smooth_cfg(const struct obj_ops *ops, int variant)
 {
     void *cfg = xcalloc(1, ops->cfg_size ? ops->cfg_size : 1);
     struct err e = { 0 };
     conf_defaults(ops->opts, cfg);
+    const char *loss = objective_variant(ops, variant);
+    if (loss) ck_assert_msg(conf_set(ops->opts, cfg, "loss", loss, &e) == 0, "%s", e.msg);
+    if (conf_find(ops->opts, "negatives"))
+        ck_assert_msg(conf_set(ops->opts, cfg, "negatives", "3", &e) == 0, "%s", e.msg);
     if (conf_find(ops->opts, "lambda"))
         ck_assert_msg(conf_set(ops->opts, cfg, "lambda", "1", &e) == 0, "%s", e.msg);
     return cfg;
+}
+
+static bool accepts(const struct built *b, const struct model_cfg *c)
+{
+    struct obj_context x = { c, b->layout, false };
+    return !b->ops->check || b->ops->check(b->cfg, &x, NULL) == 0;
 }
 
 /* The tolerance is that of float32: a gradient that is zero by algebra (interest.norm2.bias) comes out of the
@@ -94,29 +106,30 @@ static void *smooth_cfg(const struct obj_ops *ops)
  * maximum over interests).  tests/vectors is what checks gradients to 1e-4. */
 static void check_objective(struct built *b, const struct model_cfg *c)
 {
-    b->cfg = smooth_cfg(b->ops);
     b->model = model_new(c, true);
     params_init(model_params(b->model), 3);
     struct batcher *batches = first_batch(b, c);
     double worst = ad_gradcheck(model_params(b->model), build, b, 8e-3f, 12, 6);
     ck_assert_msg(worst < 5e-2,
-                  "%s (%d interests, layout %s): gradient off by %g of its largest",
-                  b->ops->name, c->interests, b->layout == LAYOUT_A ? "A" : "B", worst);
+                  "%s (variant %d, %d interests, layout %s): gradient off by %g of its largest",
+                  b->ops->name, b->variant, c->interests, layout_name[b->layout], worst);
     batcher_free(batches);
     model_free(b->model);
-    free(b->cfg);
 }
 
-static int check_every_model(const struct obj_ops *ops)
+static int check_every_model(const struct obj_ops *ops, int variant)
 {
     int accepted = 0;
     for (int32_t interests = 0; interests <= 3; interests += 3) {
-        for (int layout = LAYOUT_A; layout <= LAYOUT_B; layout++) {
+        for (int layout = LAYOUT_A; layout <= LAYOUT_C; layout++) {
             struct model_cfg c = small_model(interests);
-            struct built b = { .ops = ops, .layout = (enum layout)layout };
-            if (ops->check && ops->check(&c, b.layout, NULL) < 0) continue;
-            check_objective(&b, &c);
-            accepted++;
+            struct built b = { .ops = ops, .variant = variant, .layout = (enum layout)layout };
+            b.cfg = smooth_cfg(ops, variant);
+            if (accepts(&b, &c)) {
+                check_objective(&b, &c);
+                accepted++;
+            }
+            free(b.cfg);
         }
     }
     return accepted;
@@ -127,8 +140,9 @@ START_TEST(gradients_agree_with_differences)
     const struct num_ops *have[3];
     for (int i = 0, n = num_available(have); i < n; i++) {
         num = have[i];
-        ck_assert_msg(check_every_model(obj_list[_i]) > 0, "%s accepts no model",
-                      obj_list[_i]->name);
+        for (int v = 0; v < objective_variants(obj_list[_i]); v++)
+            ck_assert_msg(check_every_model(obj_list[_i], v) > 0, "%s accepts no model",
+                          obj_list[_i]->name);
     }
 }
 END_TEST
@@ -137,9 +151,10 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
 {
     const struct obj_ops *ops = obj_list[_i];
     struct model_cfg c = small_model(3);
-    struct built b = { .ops = ops, .layout = LAYOUT_B };
-    if (ops->check && ops->check(&c, b.layout, NULL) < 0) return;
-    b.cfg = smooth_cfg(ops);
+    struct built b = { .ops = ops, .layout = LAYOUT_B, .cfg = smooth_cfg(ops, 0) };
+    struct batch_cfg needs = { 0 };
+    if (ops->needs) ops->needs(b.cfg, &needs);
+    ck_assert(accepts(&b, &c));
     b.model = model_new(&c, true);
     params_init(model_params(b.model), 4);
     struct batcher *batches = first_batch(&b, &c);
@@ -152,7 +167,7 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
     for (int32_t i = 0; i < params_count(model_params(b.model)); i++) {
         const struct param *p = params_at(model_params(b.model), i);
         /* default vectors of futures are for objectives that have futures */
-        if (!ops->needs_future && strcmp(p->name, "interest.beta_out") == 0) continue;
+        if (!needs.future && strcmp(p->name, "interest.beta_out") == 0) continue;
         double sum = 0;
         for (int64_t j = 0; j < (int64_t)p->t.rows * p->t.cols; j++)
             sum += fabs((double)p->t.g[j]);

@@ -65,7 +65,7 @@ START_TEST(a_recipe_sets_model_loop_and_objectives)
     ck_assert_int_eq(r.n_obj, 2);
     ck_assert(used("next_item")->weight == 2);
     ck_assert(used("dssrec")->weight == 1);
-    ck_assert(recipe_needs_future(&r));
+    ck_assert(recipe_batches(&r).future);
 }
 END_TEST
 
@@ -74,7 +74,7 @@ START_TEST(a_section_without_keys_takes_the_objective_with_its_defaults)
     ck_assert_msg(load_and_check("[model]\n[train]\n[next_item]\n") == 0, "%s", e.msg);
     ck_assert_int_eq(r.n_obj, 1);
     ck_assert(used("next_item")->weight == 1);
-    ck_assert(!recipe_needs_future(&r));
+    ck_assert(!recipe_batches(&r).future);
 }
 END_TEST
 
@@ -92,7 +92,7 @@ START_TEST(an_objective_of_weight_zero_is_left_out)
     /* it needs neither its model nor its data */
     ck_assert_msg(load_and_check("[next_item]\nweight = 1\n[dssrec]\nweight = 0\n") == 0, "%s",
                   e.msg);
-    ck_assert(!recipe_needs_future(&r));
+    ck_assert(!recipe_batches(&r).future);
 }
 END_TEST
 
@@ -103,11 +103,11 @@ static const struct {
       "/r.ini:2: [model]: unknown key 'widht'; did you mean 'width'?" },
     { "[model]\n\nlayers = 65\n", "/r.ini:3: [model]: layers = 65: must be from 0 to 64" },
     { "[train]\nlr = 0\n", "/r.ini:2: [train]: lr = 0: must be from 1e-09 to 10" },
-    { "[train]\nlayout = C\n", "/r.ini:2: [train]: layout = C: must be one of A|B" },
+    { "[train]\nlayout = D\n", "/r.ini:2: [train]: layout = D: must be one of A|B|C" },
     { "[train]\nstop_on = ndcg\n", "must be one of ndcg@10|" },
     { "[train]\nepochs = 1.5\n", "epochs = 1.5: expected a whole number" },
-    { "[nextitem]\nweight = 1\n",
-      "/r.ini:1: unknown section [nextitem]; there are model, train, next_item, dssrec" },
+    { "[nextitem]\nweight = 1\n", "/r.ini:1: unknown section [nextitem]; there are model, "
+                                  "train, stage NAME, next_item, dssrec" },
     { "[model]\nwidth = 8\n[objective]\n", "/r.ini:3: unknown section [objective]" },
     { "width = 64\n", "/r.ini:1: []: unknown section []" },
     { "[next_item]\nweigth = 1\n",
@@ -116,6 +116,15 @@ static const struct {
       "/r.ini:2: [dssrec]: unknown key 'lamda'; did you mean 'lambda'?" },
     { "[dssrec]\nlambda = 1.01\n", "/r.ini:2: [dssrec]: lambda = 1.01: must be from 0 to 1" },
     { "[dssrec]\nweight = -1\n", "/r.ini:2: [dssrec]: weight = -1: must be from 0 to 1e+06" },
+    { "[stage a]\nepochs = 2\n",
+      "/r.ini:2: [stage a]: 'epochs': a stage's keys are section.key" },
+    { "[stage a]\ntrain.epoch = 2\n",
+      "/r.ini:2: [stage a]: [train]: unknown key 'epoch'; did you mean 'epochs'?" },
+    { "[stage a]\nstage b.train.epochs = 2\n", "a stage within a stage" },
+    { "[stage a b]\n", "unknown section [stage a b]" },
+    { "[stage 1]\n[stage 2]\n[stage 3]\n[stage 4]\n[stage 5]\n[stage 6]\n[stage 7]\n[stage 8]\n"
+      "[stage 9]\n",
+      "[stage 9]: at most 8 stages" },
     { "[dssrec]\nweight\n", "/r.ini:2: expected [section], key = value or # comment" },
 };
 
@@ -137,10 +146,19 @@ static const struct {
       "width = 10 is not a multiple of heads = 4" },
     { "[dssrec]\n", "dssrec: needs interests; set model.interests" },
     { "[model]\ninterests = 4\n[train]\nlayout = A\n[dssrec]\n",
-      "dssrec: needs prefixes; set train.layout = B" },
+      "dssrec: needs prefixes; set train.layout = B or C" },
     { "[model]\ninterests = 4\n[train]\nlayout = A\n[next_item]\n", "next_item: layout A" },
     { "[model]\ncausal = bidirectional\n[train]\nlayout = A\n[next_item]\n",
       "would see its targets" },
+    { "[train]\nitem_update = touched\n[next_item]\n", "set next_item.loss = sampled" },
+    { "[train]\nitem_update = touched\naccumulate = 2\n[next_item]\nloss = bce\n",
+      "raise train.batch_size instead" },
+    { "[next_item]\nloss = bpr\nlabel_smoothing = 0.1\n",
+      "label_smoothing is for the softmax" },
+    { "[next_item]\n[stage a]\nmodel.width = 32\n",
+      "[stage a]: model.width = 32: the weights go from stage to stage" },
+    { "[next_item]\n[stage a]\n[stage b]\nnext_item.weight = 0\n",
+      "[stage b]: nothing to train" },
     { "[model]\ninterests = 4\nactive_share = 0.3\n[dssrec]\n",
       "active_share = 0.3: with 4 interests" },
 };
@@ -150,6 +168,36 @@ START_TEST(a_recipe_that_cannot_be_trained_says_what_to_change)
     int rc = load_and_check(unfit[_i].text);
     ck_assert_msg(rc == ERR_CONFIG, "accepted: %s", unfit[_i].text);
     ck_assert_msg(strstr(e.msg, unfit[_i].msg), "'%s' is not in: %s", unfit[_i].msg, e.msg);
+}
+END_TEST
+
+START_TEST(a_stage_is_the_recipe_with_its_own_keys)
+{
+    struct recipe one;
+    ck_assert_msg(
+        load_and_check("[model]\ninterests = 2\n[train]\nlr = 0.01\nepochs = 7\n[next_item]\n"
+                       "negatives = 9\n[stage first]\ntrain.lr = 0.5\ndssrec.weight = 2\n"
+                       "next_item.weight = 0\nmodel.dropout = 0\n[stage second]\n") == 0,
+        "%s", e.msg);
+    ck_assert_int_eq(recipe_stages(&r), 2);
+    recipe_stage(&one, &r, 0);
+    ck_assert(one.train.lr == 0.5f && one.train.epochs == 7 && one.model.dropout == 0);
+    ck_assert_int_eq(one.n_obj, 2);
+    ck_assert(one.obj[0].weight == 0 && one.obj[1].weight == 2);
+    ck_assert(recipe_batches(&one).future);
+    recipe_free(&one);
+    recipe_stage(&one, &r, 1);
+    ck_assert(one.train.lr == 0.01f && one.model.dropout == 0.5f && one.n_obj == 1);
+    ck_assert(!recipe_batches(&one).future);
+    recipe_free(&one);
+    json_t *o = recipe_json(&r), *again;
+    recipe_free(&r);
+    ck_assert_msg(recipe_from_json(&r, o, &e) == 0, "%s", e.msg);
+    ck_assert_int_eq(r.n_stages, 2);
+    again = recipe_json(&r);
+    ck_assert(json_equal(o, again));
+    json_decref(o);
+    json_decref(again);
 }
 END_TEST
 
@@ -259,6 +307,8 @@ START_TEST(every_objective_is_documented_and_complete)
         ck_assert_msg(!conf_find(o->opts, "weight"), "%s has a weight of its own", o->name);
         ck_assert_msg(strcmp(o->name, "model") != 0 && strcmp(o->name, "train") != 0,
                       "%s is taken", o->name);
+        /* options are copied byte by byte from stage to stage */
+        for (const struct opt *x = o->opts; x->key; x++) ck_assert_int_ne(x->type, OPT_T_STR);
         for (int j = 0; j < i; j++) ck_assert_str_ne(o->name, obj_list[j]->name);
     }
 }
@@ -280,6 +330,7 @@ Suite *suite_recipe(void)
                         COUNT(unreadable));
     tcase_add_loop_test(t, a_recipe_that_cannot_be_trained_says_what_to_change, 0,
                         COUNT(unfit));
+    tcase_add_test(t, a_stage_is_the_recipe_with_its_own_keys);
     tcase_add_test(t, a_missing_recipe_is_named);
     tcase_add_test(t, set_takes_section_and_key_or_a_key_of_one_section);
     tcase_add_loop_test(t, a_wrong_set_is_repeated_in_the_message, 0, COUNT(wrong_sets));

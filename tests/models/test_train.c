@@ -1,3 +1,4 @@
+#include "core/base/buf.h"
 #include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/mem.h"
@@ -74,26 +75,124 @@ static void train_smoke(const char *sections)
     job_free(&j);
 }
 
+static bool accepted(const struct obj_ops *ops, const char *loss, int interests, int layout)
+{
+    struct model_cfg c;
+    struct err e = { 0 };
+    void *cfg = xcalloc(1, ops->cfg_size + 1);
+    conf_defaults(model_opts, &c);
+    conf_defaults(ops->opts, cfg);
+    c.interests = interests;
+    if (loss) ck_assert_int_eq(conf_set(ops->opts, cfg, "loss", loss, &e), 0);
+    struct obj_context x = { &c, (enum layout)layout, false };
+    bool ok = !ops->check || ops->check(cfg, &x, NULL) == 0;
+    free(cfg);
+    return ok;
+}
+
 START_TEST(every_objective_trains_with_every_model_it_accepts)
 {
     const struct obj_ops *ops = obj_list[_i];
-    for (int interests = 0; interests <= 3; interests += 3) {
-        for (int layout = LAYOUT_A; layout <= LAYOUT_B; layout++) {
-            struct model_cfg c;
-            conf_defaults(model_opts, &c);
-            c.interests = interests;
-            if (ops->check && ops->check(&c, (enum layout)layout, NULL) < 0) continue;
-            char sections[200];
-            snprintf(sections, sizeof sections,
-                     "layout = %s\n[model]\ninterests = %d\n[%s]\nweight = 1\n",
-                     layout == LAYOUT_A ? "A" : "B", interests, ops->name);
-            train_smoke(sections);
-        }
-    }
+    for (int v = 0; v < objective_variants(ops); v++)
+        for (int interests = 0; interests <= 3; interests += 3)
+            for (int layout = LAYOUT_A; layout <= LAYOUT_C; layout++) {
+                const char *loss = objective_variant(ops, v);
+                if (!accepted(ops, loss, interests, layout)) continue;
+                char sections[300];
+                snprintf(sections, sizeof sections,
+                         "layout = %s\n[model]\ninterests = %d\n[%s]\nweight = 1\n%s%s\n",
+                         layout_name[layout], interests, ops->name, loss ? "loss = " : "",
+                         loss ? loss : "");
+                train_smoke(sections);
+            }
 }
 END_TEST
 
+/* Every option of the optimiser and the loop, a training each. */
+static const char *const ways[] = {
+    "optimizer = adamw\nweight_decay = 0.1\n[next_item]\n",
+    "warmup = 3\nschedule = cosine\nlr_end = 0.1\n[next_item]\n",
+    "schedule = step\nstep_epochs = 1\nstep_factor = 0.5\n[next_item]\n",
+    "clip_norm = 0.5\n[next_item]\n",
+    "accumulate = 3\nbatch_size = 11\n[next_item]\n",
+    "ema = 0.9\n[next_item]\n",
+    "item_update = touched\n[next_item]\nloss = sampled\nnegatives = 8\n",
+    "item_update = touched\nema = 0.9\nclip_norm = 1\n[next_item]\nloss = gbce\nnegatives = "
+    "4\n",
+    "item_update = touched\n[dssrec]\n",
+    "[next_item]\nlabel_smoothing = 0.1\ntemperature = 0.5\n",
+    "[next_item]\nloss = sampled\nsampling = popularity\nnegatives = 8\nlabel_smoothing = "
+    "0.1\n",
+};
+
+START_TEST(every_way_to_optimise_learns) { train_smoke(ways[_i]); }
+END_TEST
+
 START_TEST(objectives_train_together) { train_smoke("[next_item]\n[dssrec]\nweight = 0.5\n"); }
+END_TEST
+
+START_TEST(stages_follow_each_other)
+{
+    double loss[4];
+    struct job j =
+        job_new(dir, data,
+                "[next_item]\n[dssrec]\nweight = 0\n"
+                "[stage pretrain]\ntrain.epochs = 2\ntrain.stop_on = none\n"
+                "dssrec.weight = 1\nnext_item.weight = 0\nmodel.causal = bidirectional\n"
+                "[stage finetune]\ntrain.epochs = 2\ntrain.lr = 0.001\n");
+    must_train(&j);
+    ck_assert_int_eq(job_log(&j, 1, "epoch", "loss", loss, 4), 4);
+    ck_assert(loss[1] < loss[0] && loss[3] < loss[2]);
+    ck_assert_ptr_nonnull(strstr(j.text, "pretrain epoch 2"));
+    ck_assert_ptr_nonnull(strstr(j.text, "finetune epoch 1"));
+    struct bundle b;
+    ck_assert_int_eq(bundle_open(&b, j.out, true, NULL), 0);
+    const json_t *recipe = json_object_get(b.manifest, "recipe");
+    ck_assert_str_eq(json_string_value(json_object_get(recipe, "stage pretrain.train.stop_on")),
+                     "none");
+    ck_assert_str_eq(
+        json_string_value(json_object_get(json_object_get(b.manifest, "encoder"), "causal")),
+        "causal");
+    bundle_close(&b);
+    check_bundle(j.out, true);
+    job_free(&j);
+}
+END_TEST
+
+START_TEST(without_a_metric_the_last_epoch_is_kept)
+{
+    double best[1];
+    struct job j = job_new(dir, data, "epochs = 2\nstop_on = none\nema = 0.5\n[next_item]\n");
+    must_train(&j);
+    ck_assert_int_eq(job_log(&j, 1, "done", "best_epoch", best, 1), 1);
+    ck_assert(best[0] == 2);
+    check_bundle(j.out, true);
+    job_free(&j);
+}
+END_TEST
+
+/* The 190 rows in one batch, or in two whose gradients make one step. */
+START_TEST(batches_of_one_step_add_up_to_a_large_one)
+{
+    double loss[2][3], rows;
+    static const char *const how[] = { "batch_size = 190\n",
+                                       "batch_size = 95\naccumulate = 2\n" };
+    for (int i = 0; i < 2; i++) {
+        char sections[200];
+        snprintf(sections, sizeof sections,
+                 "epochs = 3\n%s[model]\ndropout = 0\nattn_dropout = 0\n"
+                 "[next_item]\n",
+                 how[i]);
+        struct job j = job_new(dir, data, sections);
+        must_train(&j);
+        ck_assert_int_eq(job_log(&j, 1, "start", "rows", &rows, 1), 1);
+        ck_assert(rows == 190);
+        ck_assert_int_eq(job_log(&j, 1, "epoch", "loss", loss[i], 3), 3);
+        job_free(&j);
+    }
+    ck_assert(loss[0][2] < loss[0][0]);
+    for (int i = 0; i < 3; i++) ck_assert_double_eq_tol(loss[0][i], loss[1][i], 1e-5);
+}
 END_TEST
 
 START_TEST(training_learns_what_the_data_repeat)
@@ -200,8 +299,8 @@ END_TEST
 
 /* ---- interrupted ---- */
 
-/* Nothing but versions and their logs: no half-written directory. */
-static void check_no_leftovers(const char *out)
+/* Nothing but versions, their logs and at most the state of an unfinished one: no half-written directory. */
+static void check_no_leftovers(const char *out, bool finished)
 {
     DIR *d = opendir(out);
     ck_assert_ptr_nonnull(d);
@@ -209,7 +308,9 @@ static void check_no_leftovers(const char *out)
         if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0) continue;
         size_t digits = strspn(x->d_name, "0123456789");
         const char *rest = x->d_name + digits;
-        ck_assert_msg(digits > 0 && (*rest == '\0' || strcmp(rest, ".train.jsonl") == 0),
+        bool state = strcmp(rest, ".state.safetensors") == 0;
+        ck_assert_msg(digits > 0 && (*rest == '\0' || strcmp(rest, ".train.jsonl") == 0 ||
+                                     (state && !finished)),
                       "%s is left over", x->d_name);
     }
     closedir(d);
@@ -231,34 +332,85 @@ static int check_versions(const char *out)
     return n;
 }
 
-START_TEST(killed_at_any_moment_it_leaves_whole_bundles)
+/* Two stages, an average, warm-up, accumulation, negatives: all that has a state. */
+static const char *const eventful =
+    "epochs = 3\npatience = 2\naccumulate = 2\nbatch_size = 16\nwarmup = 5\nschedule = cosine\n"
+    "ema = 0.9\nclip_norm = 1\nweight_decay = 0.01\n[next_item]\nloss = sampled\nnegatives = "
+    "8\n"
+    "[dssrec]\nweight = 0.1\n[stage first]\nnext_item.loss = bce\ntrain.epochs = 2\n"
+    "train.stop_on = none\n[stage second]\ntrain.seed = 5\n";
+
+/* The log without what differs from run to run: times, and the state of the arena. */
+static char *log_without_times(const struct job *j)
 {
-    enum { KILLS = 10 };
-    struct job j = job_new(dir, data, "epochs = 6\n[next_item]\n");
+    char *path = xasprintf("%s/1.train.jsonl", j->out), *text, *rest;
+    size_t nb;
+    struct buf out = { 0 };
+    struct err e = { 0 };
+    ck_assert_msg(io_read_all(&text, &nb, path, 1 << 20, &e) == 0, "%s", e.msg);
+    rest = text;
+    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+        json_t *o = json_loads(line, 0, NULL);
+        ck_assert_msg(o, "not JSON: %s", line);
+        static const char *const times[] = { "train_s", "valid_s", "seconds",
+                                             "step_arena_bytes" };
+        for (size_t i = 0; i < sizeof times / sizeof *times; i++) json_object_del(o, times[i]);
+        char *clean = json_dumps(o, JSON_COMPACT);
+        buf_printf(&out, "%s\n", clean);
+        free(clean);
+        json_decref(o);
+    }
+    free(text);
+    free(path);
+    return out.data;
+}
+
+/* RESUME_KILLS: how many runs are killed; the environment asks for more than a quick test does. */
+START_TEST(killed_at_any_moment_and_resumed_it_ends_with_the_same_bits)
+{
+    const char *asked = getenv("RESUME_KILLS");
+    int runs = asked ? atoi(asked) : 8, killed = 0;
+    struct job whole = job_new(dir, data, eventful);
     struct rng r = rng_make((uint64_t)getpid(), RNG_TEST); /* other moments every time */
+    whole.save_s = 0;
     double start = clock_s();
-    int status = child_wait(child_start(job_in_child, &j), 60);
-    ck_assert_int_eq(status, 0);
-    double whole = clock_s() - start;
-    int versions = check_versions(j.out), killed = 0;
-    ck_assert_int_eq(versions, 1);
-    for (int i = 0; i < KILLS; i++) {
-        pid_t pid = child_start(job_in_child, &j);
-        usleep((useconds_t)(whole * 1e6 * rng_f64(&r)));
-        kill(pid, SIGKILL);
-        status = child_wait(pid, 10);
-        ck_assert(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
-        killed += status != 0;
-        int now = check_versions(j.out);
-        ck_assert(now == versions || now == versions + 1);
-        versions = now;
+    ck_assert_int_eq(child_wait(child_start(job_in_child, &whole), 60), 0);
+    double seconds = clock_s() - start;
+    size_t nb, nb_again;
+    char *want = weights_of(&whole, &nb), *log = log_without_times(&whole);
+    for (int i = 0; i < runs; i++) {
+        struct job j = job_new(dir, data, eventful);
+        j.save_s = 0;
+        j.resume = true;
+        j.threads = 1 + i % 2;
+        int status = -1;
+        for (int kills = 0; status != 0; kills++) {
+            pid_t pid = child_start(job_in_child, &j);
+            if (kills < 3) { /* up to three times; then it may end */
+                usleep((useconds_t)(seconds * 1e6 * rng_f64(&r)));
+                kill(pid, SIGKILL);
+            }
+            status = child_wait(pid, 60);
+            killed += status != 0;
+            ck_assert(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+            (void)check_versions(j.out);
+        }
+        char *got = weights_of(&j, &nb_again), *log_again = log_without_times(&j);
+        ck_assert_msg(nb == nb_again && memcmp(got, want, nb) == 0, "run %d: other bits", i);
+        ck_assert_str_eq(log_again, log);
+        check_no_leftovers(j.out, true);
+        check_bundle(j.out, true);
+        free(got);
+        free(log_again);
+        job_free(&j);
     }
     ck_assert_int_gt(killed, 0);
-    must_train(&j); /* goes on where they ended, and tidies up */
-    ck_assert_int_eq(check_versions(j.out), versions + 1);
-    check_no_leftovers(j.out);
-    check_bundle(j.out, true);
-    job_free(&j);
+    if (asked)
+        fprintf(stderr, "%d runs killed %d times: all ended with the same bits\n", runs,
+                killed);
+    free(want);
+    free(log);
+    job_free(&whole);
 }
 END_TEST
 
@@ -267,7 +419,7 @@ static const struct {
     const char *after; /* event of the log */
 } asks[] = { { SIGINT, "start" }, { SIGINT, "epoch" }, { SIGTERM, "epoch" } };
 
-START_TEST(asked_to_stop_it_ends_with_a_bundle)
+START_TEST(asked_to_stop_it_saves_and_goes_on_when_resumed)
 {
     struct job j = job_new(dir, data, "epochs = 100000\npatience = 100000\n[next_item]\n");
     pid_t pid = child_start(job_in_child, &j);
@@ -275,11 +427,124 @@ START_TEST(asked_to_stop_it_ends_with_a_bundle)
     while (job_log(&j, 1, asks[_i].after, "", NULL, 0) == 0 && clock_s() < until) usleep(3000);
     kill(pid, asks[_i].signal);
     int status = child_wait(pid, 30);
-    ck_assert_msg(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x",
+    ck_assert_msg(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 2, "status %#x",
                   (unsigned)status);
+    ck_assert_int_eq(job_log(&j, 1, "done", "", NULL, 0), 0); /* test was not looked at */
+    check_no_leftovers(j.out, false);
+    int epochs = job_log(&j, 1, "epoch", "", NULL, 0);
+    j.resume = true;
+    pid = child_start(job_in_child, &j);
+    until = clock_s() + 30;
+    while (job_log(&j, 1, "epoch", "", NULL, 0) <= epochs && clock_s() < until) usleep(3000);
+    kill(pid, SIGTERM);
+    ck_assert_int_eq(WEXITSTATUS(child_wait(pid, 30)), 2);
+    ck_assert_int_gt(job_log(&j, 1, "epoch", "", NULL, 0), epochs);
+    job_free(&j);
+}
+END_TEST
+
+/* Trains with --no-test: an unfinished run is left, whatever its length. */
+static struct job unfinished(const char *sections)
+{
+    struct job j = job_new(dir, data, sections);
+    j.no_test = true;
+    must_train(&j);
+    ck_assert(!j.res.finished);
+    ck_assert_int_eq(job_log(&j, 1, "done", "", NULL, 0), 0);
+    j.resume = true;
+    j.no_test = false;
+    return j;
+}
+
+START_TEST(a_run_without_its_test_is_tested_when_resumed)
+{
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    must_train(&j);
+    ck_assert(j.res.finished);
     ck_assert_int_eq(job_log(&j, 1, "done", "", NULL, 0), 1);
+    ck_assert_int_eq(job_log(&j, 1, "epoch", "", NULL, 0), 2);
     check_bundle(j.out, true);
-    check_no_leftovers(j.out);
+    check_no_leftovers(j.out, true);
+    must_train(&j); /* and once more: there is nothing left to do */
+    ck_assert_ptr_nonnull(
+        strstr(j.text, "/1 is finished; leave --resume out to train another"));
+    ck_assert_int_eq(job_log(&j, 2, "start", "", NULL, 0), 0);
+    j.resume = false;
+    must_train(&j);
+    ck_assert_int_eq(j.res.version, 2);
+    job_free(&j);
+}
+END_TEST
+
+static void must_not_resume(struct job *j, int code, const char *msg)
+{
+    job_run(j);
+    ck_assert_msg(j->rc == code, "%d: %s\n%s", j->rc, j->e.msg, j->text);
+    ck_assert_msg(strstr(j->e.msg, msg), "'%s' is not in: %s", msg, j->e.msg);
+    job_free(j);
+}
+
+static void rewrite(const char *path, const char *from, const char *to)
+{
+    char *text;
+    size_t nb;
+    struct buf out = { 0 };
+    ck_assert_int_eq(io_read_all(&text, &nb, path, 1 << 20, NULL), 0);
+    char *at = strstr(text, from);
+    ck_assert_ptr_nonnull(at);
+    buf_put(&out, text, (size_t)(at - text));
+    buf_puts(&out, to);
+    buf_puts(&out, at + strlen(from));
+    ck_assert_int_eq(io_write_atomic(path, out.data, out.len, NULL), 0);
+    buf_free(&out);
+    free(text);
+}
+
+START_TEST(another_recipe_is_refused_by_the_key_that_differs)
+{
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    rewrite(j.recipe, "lr = 0.005", "lr = 0.004");
+    must_not_resume(&j, ERR_CONFIG,
+                    "train.lr is 0.00400000019, in the run to go on with it is 0.00499999989");
+    j = unfinished("epochs = 2\n[next_item]\n");
+    rewrite(j.recipe, "[next_item]", "[next_item]\n[stage x]\ntrain.epochs = 1");
+    must_not_resume(&j, ERR_CONFIG,
+                    "stage x.train.epochs is 1, in the run to go on with it is not set");
+    j = unfinished("epochs = 2\n[next_item]\n[dssrec]\nweight = 0\n");
+    rewrite(j.recipe, "[dssrec]\nweight = 0\n", "");
+    must_not_resume(&j, ERR_CONFIG, "dssrec.weight is not set");
+}
+END_TEST
+
+START_TEST(other_data_are_refused)
+{
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    char *more = learnable_data(dir, 41, 30, 2);
+    free(j.data);
+    j.data = more;
+    must_not_resume(&j, ERR_INVALID, "is not the data set that");
+}
+END_TEST
+
+START_TEST(a_damaged_state_is_refused_and_left_alone)
+{
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    char *path = xasprintf("%s/1.state.safetensors", j.out), *bytes;
+    size_t nb;
+    ck_assert_int_eq(io_read_all(&bytes, &nb, path, 1 << 26, NULL), 0);
+    float nan = NAN;
+    memcpy(bytes + nb - sizeof nan, &nan, sizeof nan);
+    ck_assert_int_eq(io_write_atomic(path, bytes, nb, NULL), 0);
+    job_run(&j);
+    ck_assert_int_eq(j.rc, ERR_FORMAT);
+    ck_assert_msg(strstr(j.e.msg, "is not finite"), "%s", j.e.msg);
+    ck_assert_int_eq(io_write_atomic(path, bytes, nb / 2, NULL), 0);
+    job_run(&j);
+    ck_assert_int_eq(j.rc, ERR_FORMAT);
+    ck_assert_msg(strstr(j.e.msg, "1.state.safetensors"), "%s", j.e.msg);
+    ck_assert(io_exists(path));
+    free(bytes);
+    free(path);
     job_free(&j);
 }
 END_TEST
@@ -381,6 +646,10 @@ Suite *suite_train(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, every_objective_trains_with_every_model_it_accepts, 0, obj_count);
+    tcase_add_loop_test(t, every_way_to_optimise_learns, 0, sizeof ways / sizeof ways[0]);
+    tcase_add_test(t, stages_follow_each_other);
+    tcase_add_test(t, without_a_metric_the_last_epoch_is_kept);
+    tcase_add_test(t, batches_of_one_step_add_up_to_a_large_one);
     tcase_add_test(t, objectives_train_together);
     tcase_add_test(t, training_learns_what_the_data_repeat);
     tcase_add_test(t, it_stops_when_validation_gets_no_better);
@@ -388,11 +657,15 @@ Suite *suite_train(void)
     tcase_add_loop_test(t, one_seed_gives_the_same_bytes_for_any_number_of_threads, 0, 3);
     suite_add_tcase(s, t);
     TCase *i = tcase_create("interrupted");
-    tcase_set_timeout(i, 120);
+    tcase_set_timeout(i, getenv("RESUME_KILLS") ? 7200 : 120);
     tcase_add_checked_fixture(i, set_up, tear_down);
-    tcase_add_test(i, killed_at_any_moment_it_leaves_whole_bundles);
-    tcase_add_loop_test(i, asked_to_stop_it_ends_with_a_bundle, 0,
+    tcase_add_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits);
+    tcase_add_loop_test(i, asked_to_stop_it_saves_and_goes_on_when_resumed, 0,
                         sizeof asks / sizeof asks[0]);
+    tcase_add_test(i, a_run_without_its_test_is_tested_when_resumed);
+    tcase_add_test(i, another_recipe_is_refused_by_the_key_that_differs);
+    tcase_add_test(i, other_data_are_refused);
+    tcase_add_test(i, a_damaged_state_is_refused_and_left_alone);
     tcase_add_test(i, afterwards_signals_are_as_before);
     suite_add_tcase(s, i);
     TCase *w = tcase_create("refused");

@@ -130,7 +130,7 @@ static void softmax_ref(const struct op_run *r, double *y, double *const *in)
     }
 }
 
-/* ---- xent: dim = { B, K, V, D, 1: every target is the last item } ---- */
+/* ---- xent: dim = { B, K, V, D, 1: every target is the last item, 1: weights }, p = label smoothing ---- */
 
 static void xent_setup(struct op_run *r)
 {
@@ -140,16 +140,26 @@ static void xent_setup(struct op_run *r)
     r->target = op_index(r, B, V);
     for (int32_t b = 0; dim(r)[4] && b < B; b++) r->target[b] = V - 1;
 }
+/* NULL without weights */
+static float *xent_weights(const struct op_run *r)
+{
+    if (!dim(r)[5]) return NULL;
+    float *w = ARENA_NEW(r->mem, float, dim(r)[0]);
+    for (int32_t b = 0; b < dim(r)[0]; b++) w[b] = 0.5f + 0.25f * (float)(b % 5);
+    return w;
+}
 static struct ten *xent_build(struct op_run *r, struct tape *tp, struct ten **in)
 {
-    return ad_xent(tp, in[0], in[1], r->target, dim(r)[1]);
+    struct xent_opts o = { .smoothing = r->c->p, .weight = xent_weights(r) };
+    return ad_xent(tp, in[0], in[1], r->target, dim(r)[1], &o);
 }
 static void xent_ref(const struct op_run *r, double *y, double *const *in)
 {
     int32_t B = dim(r)[0], K = dim(r)[1], V = dim(r)[2], D = dim(r)[3];
-    y[0] = 0;
+    double e = (double)r->c->p, total = 0, weights = 0;
+    const float *weight = xent_weights(r);
     for (int32_t b = 0; b < B; b++) {
-        double s = 0, at_target = 0;
+        double s = 0, at_target = 0, sum = 0, w = weight ? (double)weight[b] : 1;
         for (int32_t v = 0; v < V; v++) {
             double best = -HUGE_VAL;
             for (int32_t k = 0; k < K; k++) {
@@ -159,10 +169,13 @@ static void xent_ref(const struct op_run *r, double *y, double *const *in)
                 best = fmax(best, l);
             }
             s += exp(best);
+            sum += best;
             if (v == r->target[b]) at_target = best;
         }
-        y[0] += (log(s) - at_target) / B;
+        total += w * (log(s) - (1 - e) * at_target - e * sum / V);
+        weights += w;
     }
+    y[0] = total / weights;
 }
 static void xent_work(const struct op_run *r, double *fwd, double *bwd)
 {
@@ -285,6 +298,9 @@ static const struct op_case cases[] = {
     { XENT, .what = "B=5, K=3, V=131, D=83", .dim = { 5, 3, 131, 83 } },
     { XENT, .what = "B=2, K=200, V=9, D=4", .dim = { 2, 200, 9, 4 } },
     { XENT, .what = "B=131, K=1, V=61, D=6", .dim = { 131, 1, 61, 6 } },
+    { XENT, .what = "K=1, smoothing", .dim = { 70, 1, 1030, 6 }, .p = 0.1f },
+    { XENT, .what = "K=1, weights", .dim = { 9, 1, 75, 17, 0, 1 } },
+    { XENT, .what = "K=3, smoothing, weights", .dim = { 37, 3, 1030, 6, 0, 1 }, .p = 0.2f },
     { XENT_ROWS, .what = "1x1", .dim = { 1, 1 } },
     { XENT_ROWS, .what = "19x33", .dim = { 19, 33 } },
     { XENT_GROUP, .what = "B=1, K=1", .dim = { 1, 5, 1 } },

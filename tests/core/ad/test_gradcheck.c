@@ -27,7 +27,7 @@ static struct ten *build(struct tape *tp, struct params *ps, void *ctx)
     struct model *m = ctx;
     m->builds++;
     struct ten *q = ad_param(tp, params_at(ps, 0)), *table = ad_param(tp, params_at(ps, 1));
-    struct ten *loss = ad_xent(tp, q, table, target, 1);
+    struct ten *loss = ad_xent(tp, q, table, target, 1, NULL);
     if (m->spoil == 0 || !q->g) return loss;
     struct ten **of = ARENA_NEW(tape_arena(tp), struct ten *, 2);
     of[0] = q;

@@ -418,7 +418,7 @@ START_TEST(xent_gives_the_gradient_of_a_tie_to_the_first_vector)
     /* both vectors of the one user are equal */
     struct ten *q = learned(&s, (float[]){ 1, 2, 1, 2 }, 2, 2);
     struct ten *table = learned(&s, (float[]){ 1, 0, 0, 1, 1, 1 }, 3, 2);
-    tape_backward(s.tp, ad_xent(s.tp, q, table, (int32_t[]){ 2 }, 2));
+    tape_backward(s.tp, ad_xent(s.tp, q, table, (int32_t[]){ 2 }, 2, NULL));
     ck_assert(q->g[0] != 0);
     SAME(q->g[2], 0);
     SAME(q->g[3], 0);
@@ -431,7 +431,7 @@ START_TEST(xent_stays_finite_for_logits_of_ten_thousand)
     struct small s = small_new(NULL);
     struct ten *q = learned(&s, (float[]){ 100, -100 }, 2, 1);
     struct ten *table = learned(&s, (float[]){ 100, -100, 1 }, 3, 1);
-    struct ten *y = ad_xent(s.tp, q, table, (int32_t[]){ 0, 0 }, 1);
+    struct ten *y = ad_xent(s.tp, q, table, (int32_t[]){ 0, 0 }, 1, NULL);
     SAME(y->x[0], 10000); /* 0 for the first, 20000 for the second */
     tape_backward(s.tp, y);
     for (int i = 0; i < 2; i++) ck_assert(isfinite(q->g[i]));
@@ -459,7 +459,8 @@ START_TEST(xent_scratch_does_not_grow_with_the_batch)
     for (int i = 0; i < 2; i++) {
         struct small s = small_new(NULL);
         struct ten *table = learned(&s, x, 4096, 1);
-        tape_backward(s.tp, ad_xent(s.tp, learned(&s, x, i ? 4096 : 512, 1), table, target, 1));
+        tape_backward(s.tp,
+                      ad_xent(s.tp, learned(&s, x, i ? 4096 : 512, 1), table, target, 1, NULL));
         peak[i] = arena_peak(s.mem);
         small_free(&s);
     }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct opt_cfg plain = { 1e-3f, 0.9f, 0.999f, 1e-8f, 0 };
+static const struct opt_cfg plain = {
+    .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f
+};
 
 static void set_up(void) { num_init(); }
 

@@ -124,6 +124,26 @@ START_TEST(dropout_keys_depend_on_the_step_and_their_turn_only)
 }
 END_TEST
 
+START_TEST(a_bound_parameter_stands_for_some_of_its_rows)
+{
+    static const int32_t row[] = { 0, 3 };
+    struct param *a = params_find(ps, "a");
+    params_part(a);
+    tape_begin(tp, GROUPS_ALL, 1, true);
+    tape_bind(tp, a, row, 2);
+    struct ten *t = ad_param(tp, a);
+    ck_assert(t->rows == 2 && t->cols == 6);
+    ck_assert_mem_eq(t->x, a->t.x, 6 * sizeof(float));
+    ck_assert_mem_eq(t->x + 6, a->t.x + 18, 6 * sizeof(float));
+    tape_backward(tp, ad_sum(tp, t, 2));
+    ck_assert_ptr_eq(a->part.g, t->g);
+    for (int i = 0; i < 12; i++) ck_assert(a->part.g[i] == 2);
+    tape_begin(tp, 0, 1, false); /* the next step has all of it, and no gradient */
+    ck_assert_int_eq(ad_param(tp, a)->rows, 4);
+    ck_assert_ptr_null(ad_param(tp, a)->g);
+}
+END_TEST
+
 START_TEST(initial_values_hang_on_seed_and_name_and_not_on_order)
 {
     struct params *other = params_new(false);
@@ -157,6 +177,7 @@ Suite *suite_tape(void)
     tcase_add_test(t, a_tensor_used_twice_gets_both_gradients);
     tcase_add_test(t, a_step_takes_no_more_memory_than_the_one_before);
     tcase_add_test(t, dropout_keys_depend_on_the_step_and_their_turn_only);
+    tcase_add_test(t, a_bound_parameter_stands_for_some_of_its_rows);
     tcase_add_test(t, initial_values_hang_on_seed_and_name_and_not_on_order);
     suite_add_tcase(s, t);
     return s;

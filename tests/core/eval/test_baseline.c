@@ -97,7 +97,7 @@ END_TEST
 static int rank_of(enum baseline b, enum split s, enum seen seen)
 {
     struct metrics m;
-    ck_assert_msg(baseline_eval(&m, &d, b, s, seen, NULL, &e) == 0, "%s", e.msg);
+    ck_assert_msg(baseline_eval(&m, NULL, NULL, &d, b, s, seen, NULL, &e) == 0, "%s", e.msg);
     return m.hr[0] > 0 ? (int)lround(1 / (m.mrr[0] * (double)m.n)) - 1 : 9;
 }
 
@@ -150,8 +150,9 @@ START_TEST(a_split_without_answers_is_an_error)
 {
     struct metrics m;
     data_from_text(&d, dir, "u1 a b\nu2 a\n");
-    ck_assert_int_eq(baseline_eval(&m, &d, BASE_POP, SPLIT_TEST, SEEN_KEEP, NULL, &e),
-                     ERR_EMPTY);
+    ck_assert_int_eq(
+        baseline_eval(&m, NULL, NULL, &d, BASE_POP, SPLIT_TEST, SEEN_KEEP, NULL, &e),
+        ERR_EMPTY);
 }
 END_TEST
 
@@ -193,7 +194,8 @@ static void compare(const struct figures *p, enum seen seen, const double *want,
                     struct par *pool)
 {
     struct metrics m;
-    ck_assert_msg(baseline_eval(&m, &d, p->base, SPLIT_TEST, seen, pool, &e) == 0, "%s", e.msg);
+    ck_assert_msg(baseline_eval(&m, NULL, NULL, &d, p->base, SPLIT_TEST, seen, pool, &e) == 0,
+                  "%s", e.msg);
     ck_assert_int_eq(m.n, d.n_users);
     for (int c = 0; c < 3; c++) {
         ck_assert_msg(fabs(m.hr[c] - want[2 * c]) < 1e-4, "%s %d HR@%d %.4f, published %.4f",

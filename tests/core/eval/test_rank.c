@@ -144,6 +144,59 @@ START_TEST(ranks_equal_the_definition_ties_included)
 }
 END_TEST
 
+/* How often each item is among the first of the definition's lists. */
+static void plain_shown(int64_t *shown, const struct rank_cfg *cfg)
+{
+    for (int32_t u = 0; u < d.n_users; u++) {
+        const int32_t *hist;
+        int32_t len, answer;
+        if (!dataset_case(&d, u, cfg->split, &hist, &len, &answer)) continue;
+        float *s = xmalloc((size_t)d.n_items * sizeof *s);
+        for (int32_t v = 0; v < d.n_items; v++) {
+            s[v] = -INFINITY;
+            for (int32_t k = 0; k < cfg->K; k++) {
+                float dot = 0;
+                for (int32_t j = 0; j < cfg->D; j++)
+                    dot += toy_value(hist[len - 1], len, k, j) * cfg->items[v * cfg->D + j];
+                if (dot > s[v]) s[v] = dot;
+            }
+            if (holds(hist, len, v)) s[v] = -INFINITY;
+        }
+        for (int n = 0; n < SHOWN_DEPTH; n++) {
+            int32_t best = 0;
+            for (int32_t v = 1; v < d.n_items; v++)
+                if (s[v] > s[best]) best = v;
+            if (s[best] == -INFINITY) break;
+            shown[best]++;
+            s[best] = -INFINITY;
+        }
+        free(s);
+    }
+}
+
+START_TEST(lists_are_counted_as_the_definition_has_them)
+{
+    data_random(&d, dir, 200, _i ? 25 : 300, 12,
+                1); /* 25: masked histories leave fewer than a list */
+    struct toy t = { .K = 2, .D = 8 };
+    float *items = toy_items(t.D);
+    int64_t *shown = xcalloc((size_t)d.n_items, sizeof *shown);
+    int64_t *want = xcalloc((size_t)d.n_items, sizeof *want);
+    struct rank_cfg cfg = {
+        .split = SPLIT_TEST, .seen = SEEN_MASK, .K = 2, .D = 8, .items = items, .shown = shown
+    };
+    struct metrics m;
+    struct par *pool = par_new(2);
+    ck_assert_int_eq(rank_eval(&m, NULL, &d, &cfg, toy_encode, &t, pool, &e), 0);
+    plain_shown(want, &cfg);
+    ck_assert_mem_eq(shown, want, (size_t)d.n_items * sizeof *want);
+    par_free(pool);
+    free(items);
+    free(shown);
+    free(want);
+}
+END_TEST
+
 START_TEST(a_masked_answer_counts_as_not_found)
 {
     data_from_text(&d, dir, "u1 a b c a\nu2 a b c\n");
@@ -265,6 +318,7 @@ Suite *suite_rank(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, ranks_equal_the_definition_ties_included, 0,
                         sizeof cases / sizeof *cases);
+    tcase_add_loop_test(t, lists_are_counted_as_the_definition_has_them, 0, 2);
     tcase_add_test(t, a_masked_answer_counts_as_not_found);
     tcase_add_test(t, a_score_that_is_not_a_number_names_the_user);
     tcase_add_test(t, an_error_of_the_encoder_is_passed_on);

@@ -18,7 +18,14 @@ static void set_up(void)
 START_TEST(a_step_is_that_of_the_paper)
 {
     float x[MAX_N + 1], g[MAX_N + 1], m[MAX_N + 1], v[MAX_N + 1];
-    const struct k_adam_step c = { 0.9f, 0.99f, 0.1f, 0.02f, 3.0f, 1e-4f };
+    const struct k_adam_step c = { .beta1 = 0.9f,
+                                   .beta2 = 0.99f,
+                                   .clip = 0.8f,
+                                   .decay = 0.1f,
+                                   .shrink = 0.95f,
+                                   .size = 0.02f,
+                                   .root = 3.0f,
+                                   .eps = 1e-4f };
     int32_t n = sizes[_i];
     for (int i = 0; i < n_isa; i++) {
         struct rng r = rng_make(1, RNG_TEST);
@@ -29,10 +36,10 @@ START_TEST(a_step_is_that_of_the_paper)
             m[j] = rng_normal(&r);
             v[j] = (float)rng_f64(&r);
             if (j == n) continue;
-            double gj = (double)g[j] + (double)c.decay * (double)x[j];
+            double gj = (double)c.clip * (double)g[j] + (double)c.decay * (double)x[j];
             double mj = (double)c.beta1 * (double)m[j] + (1 - (double)c.beta1) * gj;
             double vj = (double)c.beta2 * (double)v[j] + (1 - (double)c.beta2) * gj * gj;
-            want[j][0] = (double)x[j] -
+            want[j][0] = (double)c.shrink * (double)x[j] -
                          (double)c.size * mj / ((double)c.root * sqrt(vj) + (double)c.eps);
             want[j][1] = mj;
             want[j][2] = vj;
@@ -50,6 +57,23 @@ START_TEST(a_step_is_that_of_the_paper)
 }
 END_TEST
 
+START_TEST(an_average_moves_part_of_the_way)
+{
+    float x[MAX_N + 1], y[MAX_N + 1];
+    int32_t n = sizes[_i];
+    for (int i = 0; i < n_isa; i++) {
+        for (int32_t j = 0; j <= n; j++) {
+            x[j] = (float)j;
+            y[j] = -1;
+        }
+        isa[i]->adam->average(y, x, 0.25f, n);
+        for (int32_t j = 0; j < n; j++)
+            ck_assert_float_eq_tol(y[j], -1 + 0.25f * (float)(j + 1), 1e-5f);
+        ck_assert(y[n] == -1);
+    }
+}
+END_TEST
+
 Suite *suite_adam(void);
 Suite *suite_adam(void)
 {
@@ -57,6 +81,8 @@ Suite *suite_adam(void)
     TCase *t = tcase_create("kernels");
     tcase_add_checked_fixture(t, set_up, NULL);
     tcase_add_loop_test(t, a_step_is_that_of_the_paper, 0, (int)(sizeof sizes / sizeof *sizes));
+    tcase_add_loop_test(t, an_average_moves_part_of_the_way, 0,
+                        (int)(sizeof sizes / sizeof *sizes));
     suite_add_tcase(s, t);
     return s;
 }

@@ -2,6 +2,7 @@
 #include "core/num/num.h"
 #include <check.h>
 #include <math.h>
+#include <string.h>
 
 enum { MAX_N = 600, MAX_K = 5, MAX_B = 7, MAX_D = 70 };
 
@@ -124,6 +125,30 @@ START_TEST(products_with_winners_are_those_of_the_definition)
 }
 END_TEST
 
+START_TEST(softplus_and_its_derivative_are_those_of_the_definition)
+{
+    static float x[MAX_N + 1], got[MAX_N + 1];
+    int32_t n = sizes[_i];
+    struct rng r = rng_make(5, RNG_TEST);
+    fill(x, n + 1, &r);
+    for (int32_t j = 0; j < n; j++) x[j] *= 20;
+    if (n > 2) x[1] = -INFINITY; /* counts as nothing */
+    if (n > 4) x[3] = 500;
+    for (int i = 0; i < n_isa; i++) {
+        double want = 0;
+        memcpy(got, x, sizeof got);
+        float sum = isa[i]->loss->softplus_sum(got, n);
+        for (int32_t j = 0; j < n; j++) {
+            double v = (double)x[j];
+            want += v > 0 ? v + log1p(exp(-v)) : log1p(exp(v));
+            near(got[j], 1 / (1 + exp(-v)), 1);
+        }
+        near(sum, want, 1 + fabs(want));
+        ck_assert(got[n] == x[n]);
+    }
+}
+END_TEST
+
 START_TEST(lse_bwd_adds_probabilities)
 {
     static float x[MAX_N], dx[MAX_N + 1];
@@ -153,6 +178,7 @@ Suite *suite_loss(void)
     tcase_add_test(t, exp_row_takes_minus_infinity_for_nothing);
     tcase_add_loop_test(t, products_with_winners_are_those_of_the_definition, 0,
                         N_SIZES * N_WIDTHS);
+    tcase_add_loop_test(t, softplus_and_its_derivative_are_those_of_the_definition, 0, N_SIZES);
     tcase_add_loop_test(t, lse_bwd_adds_probabilities, 0, N_SIZES);
     suite_add_tcase(s, t);
     return s;

@@ -172,6 +172,36 @@ START_TEST(scatter_add_sums_repeated_rows)
 }
 END_TEST
 
+START_TEST(scatter_axpy_sums_scaled_rows)
+{
+    enum { ROWS = 5, COLS = 19, N = 40 };
+    int32_t row[N], src[N];
+    float coef[N];
+    struct rng r = rng_make(6, RNG_TEST);
+    for (int i = 0; i < N; i++) {
+        row[i] = (int32_t)rng_below(&r, ROWS);
+        src[i] = (int32_t)rng_below(&r, 3);
+        coef[i] = rng_normal(&r);
+    }
+    for (int k = 0; k < n_isa; k++)
+        for (int with_src = 0; with_src < 2; with_src++) {
+            float *table = vec_new(ROWS * COLS, 1), *x = vec_new(3 * COLS, 1);
+            double want[ROWS * COLS];
+            for (int i = 0; i < ROWS * COLS; i++) want[i] = (double)table[i];
+            for (int i = 0; i < N; i++)
+                for (int c = 0; c < COLS; c++)
+                    want[row[i] * COLS + c] +=
+                        0.5 * (double)coef[i] * (double)x[(with_src ? src[i] : 0) * COLS + c];
+            isa[k]->vec->scatter_axpy(table, COLS, row, 0.5f, coef, x, COLS,
+                                      with_src ? src : NULL, N, COLS);
+            for (int i = 0; i < ROWS * COLS; i++)
+                ck_assert_double_eq_tol((double)table[i], want[i], 1e-5);
+            vec_free(table, ROWS * COLS);
+            vec_free(x, 3 * COLS);
+        }
+}
+END_TEST
+
 /* ---- products ---- */
 
 static const struct {
@@ -253,6 +283,7 @@ Suite *suite_vec(void)
     tcase_add_test(t, softmax_gives_masked_entries_zero_and_a_masked_row_zeros);
     tcase_add_loop_test(t, transpose_and_row_sums_match_plain_loops, 0, 6);
     tcase_add_test(t, scatter_add_sums_repeated_rows);
+    tcase_add_test(t, scatter_axpy_sums_scaled_rows);
     tcase_add_loop_test(t, products_match_double, 0, N_PRODUCTS);
     tcase_add_test(t, a_row_of_a_product_has_the_same_bits_whatever_rows_are_beside_it);
     suite_add_tcase(s, t);
