@@ -188,7 +188,7 @@ FORCE:
 
 # Package groups by goal; `build` is what compiling needs.
 setup_groups := build $(if $(filter demo,$(MAKECMDGOALS)),demo) \
-    $(if $(filter test tsan cov bench lint build/%/run_tests,$(MAKECMDGOALS)),test) \
+    $(if $(filter test tsan cov bench lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
     $(if $(filter lint headers tidy clang-check cppcheck format format-check,$(MAKECMDGOALS)),lint) \
     $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz)
 
@@ -199,7 +199,7 @@ setup:
 # ---- targets ------------------------------------------------------------------------------------------------------
 
 .PHONY: all debug test tsan fuzz bench lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo image install uninstall clean help
+        vectors demo resume-kills image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -212,6 +212,10 @@ export DATA
 test_env := CK_FORK=no OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
     ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
     TSAN_OPTIONS=halt_on_error=1
+
+# 200 trainings, each killed up to three times: minutes
+resume-kills: build/release/run_tests ## 200 trainings killed at random moments and resumed: all must end with the same bits
+	$(Q)RESUME_KILLS=$${RESUME_KILLS:-200} $(test_env) build/release/run_tests train
 
 replays := $(if $(wildcard tests/fuzz/replay.c),$(fuzz_names:%=build/asan/replay_%))
 build/asan/replay_%: build/asan/obj/tests/fuzz/fuzz_%.o build/asan/obj/tests/fuzz/replay.o $(libs_asan)

@@ -10,7 +10,7 @@
 struct args {
     char *data, *recipe, *out;
     int32_t index, threads;
-    bool resume, test;
+    bool resume, finish, test;
     float save_every;
 };
 
@@ -21,6 +21,8 @@ static const struct opt opts[] = {
     OPT_BOOL(
         struct args, resume, "false",
         "go on with the newest run of --out, or start one; a finished one is left as it is"),
+    OPT_BOOL(struct args, finish, "false",
+             "with --resume: train no further, test and index the best checkpoint so far"),
     OPT_BOOL(struct args, test, "true",
              "--no-test ends with training: --resume then tests and indexes"),
     OPT_FLOAT(struct args, save_every, "60", 0, 1e6,
@@ -67,6 +69,8 @@ static int run(const struct args *a, char **set, int n_set, int *stopped, struct
 {
     if (!a->data || !a->out || (!a->recipe && !a->resume))
         return err_set(e, ERR_USAGE, "--data, --recipe and --out are needed");
+    if (a->finish && !a->resume)
+        return err_set(e, ERR_USAGE, "--finish ends an unfinished run: give --resume as well");
     if (!a->recipe && n_set > 0)
         return err_set(e, ERR_USAGE, "--set changes a recipe: give --recipe as well");
     struct recipe r = { 0 };
@@ -80,6 +84,7 @@ static int run(const struct args *a, char **set, int n_set, int *stopped, struct
                                 .pool = pool,
                                 .index = { (enum index_type)a->index, 0.99f },
                                 .resume = a->resume,
+                                .finish = a->finish,
                                 .no_test = !a->test,
                                 .save_s = (double)a->save_every };
         rc = train_run(&t, &res, e);

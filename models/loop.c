@@ -1,6 +1,7 @@
 /* loop.c — the epochs of one stage: steps, learning rate, validation, the best checkpoint. */
 #include "core/base/clock.h"
 #include "core/base/prog.h"
+#include "models/stop.h"
 #include "models/trainer.h"
 #include <math.h>
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static int train_epoch(struct trainer *t, struct err *e)
         snprintf(label, sizeof label, "epoch %lld", (long long)t->at.epoch);
     struct prog p = prog_begin(label, batcher_batches(t->batches));
     batcher_epoch(t->batches, t->at.epoch, t->at.batch);
-    for (int more = 1; more && !trainer_stop_asked();) {
+    for (int more = 1; more && !stop_asked();) {
         more = train_step(t, e);
         TRY(more);
         prog_step(&p, t->at.batch, "loss %.4f", mean_loss(t));
@@ -204,7 +205,7 @@ static int epoch_run(struct trainer *t, struct err *e)
 
 int loop_run(struct trainer *t, struct err *e)
 {
-    while (!stage_over(t) && !trainer_stop_asked()) TRY(epoch_run(t, e));
+    while (!stage_over(t) && !stop_asked()) TRY(epoch_run(t, e));
     if (stage_over(t) && t->at.epoch - 1 < t->now.train.epochs)
         fprintf(stderr, "no better validation for %d epochs: stopping\n",
                 t->now.train.patience);

@@ -12,8 +12,11 @@ static const struct {
     { "prep", cmd_prep, "read interactions, write a data set" },
     { "train", cmd_train, "train an encoder, write a bundle" },
     { "eval", cmd_eval, "measure a bundle or a counting baseline by full ranking" },
+    { "compare", cmd_compare, "print the figures of several runs side by side" },
+    { "sweep", cmd_sweep, "train a grid of settings, choose on validation, test the winner" },
     { "index", cmd_index, "build a bundle's search index" },
     { "recommend", cmd_recommend, "ask a bundle for candidates, as the daemon would" },
+    { "synth", cmd_synth, "write interactions with planted interests, to test models with" },
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -6,10 +6,13 @@
 #include "core/fmt/safet.h"
 #include "core/num/num.h"
 #include "models/trainer.h"
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct state {
     struct safet *file;
@@ -144,6 +147,24 @@ int state_save(struct trainer *t, struct err *e)
     t->saved_s = clock_s();
     t->save_took_s = t->saved_s - start;
     return rc < 0 ? err_ctx(e, "saving the state") : 0;
+}
+
+int state_remove(const struct trainer *t, bool half_written, struct err *e)
+{
+    char prefix[64];
+    int n = snprintf(prefix, sizeof prefix, "%" PRId64 STATE_SUFFIX "%s", t->version,
+                     half_written ? ".tmp." : "");
+    DIR *d = opendir(t->a->out);
+    if (!d) return err_sys(e, ERR_IO, "%s", t->a->out);
+    int rc = 0;
+    for (struct dirent *x; rc == 0 && (x = readdir(d));) {
+        if (strncmp(x->d_name, prefix, (size_t)n) != 0) continue;
+        char *path = xasprintf("%s/%s", t->a->out, x->d_name);
+        if (unlink(path) < 0 && errno != ENOENT) rc = err_sys(e, ERR_IO, "removing %s", path);
+        free(path);
+    }
+    closedir(d);
+    return rc;
 }
 
 int state_save_at_times(struct trainer *t, struct err *e)

@@ -7,21 +7,15 @@
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
 #include "core/num/num.h"
+#include "models/stop.h"
 #include "models/trainer.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-static volatile sig_atomic_t stop_asked;
-
-static void on_stop(int sig) { stop_asked = sig; }
-
-int trainer_stop_asked(void) { return stop_asked; }
 
 void trainer_log(struct trainer *t, json_t *o)
 {
@@ -146,7 +140,7 @@ static int run_stages(struct trainer *t, struct err *e)
 {
     while (!t->at.trained) {
         TRY(loop_run(t, e));
-        if (stop_asked) return 0;
+        if (stop_asked()) return 0;
         bool last = t->at.stage + 1 == recipe_stages(&t->r);
         TRY(stage_end(t, last, e));
         if (last) {
@@ -199,9 +193,7 @@ static int finish(struct trainer *t, struct err *e)
                               t->at.seconds + clock_s() - t->start_s, "step_arena_bytes",
                               (json_int_t)arena_peak(t->mem), "valid", valid, "test",
                               metrics_json(&test.metrics), "interests", interests_json(&test)));
-        char *state = trainer_path(t, STATE_SUFFIX);
-        if (unlink(state) < 0 && errno != ENOENT) rc = err_sys(e, ERR_IO, "removing %s", state);
-        free(state);
+        rc = state_remove(t, false, e);
         tell(t, valid, &test.metrics);
     }
     json_decref(valid);
@@ -420,6 +412,7 @@ static int begin_resume(struct trainer *t, bool *finished, struct err *e)
         rc = err_set(e, ERR_USAGE, "%s has no unfinished run; --recipe is needed to start one",
                      t->a->out);
     if (rc == 0 && !*finished && t->version > 0) rc = open_log(t, false, e);
+    if (rc == 0 && t->log) rc = state_remove(t, true, e);
     if (rc == 0 && saved) rc = state_open(&s, path, e);
     if (rc == 0 && saved) rc = begin_again(t, s, e);
     if (rc == 0 && !saved && !*finished) {
@@ -468,6 +461,17 @@ static void end(struct trainer *t)
     dataset_close(&t->ds);
 }
 
+/* What is there is enough. */
+static int stop_training(struct trainer *t, struct err *e)
+{
+    char *dir = trainer_path(t, "");
+    t->at.trained = io_exists(dir);
+    free(dir);
+    return t->at.trained ? 0
+                         : err_set(e, ERR_EMPTY, "%s/%" PRId64 " has no checkpoint to finish with yet",
+                                   t->a->out, t->version);
+}
+
 static int run(struct trainer *t, struct train_result *res, struct err *e)
 {
     bool finished = false;
@@ -479,8 +483,9 @@ static int run(struct trainer *t, struct train_result *res, struct err *e)
         res->finished = true;
         return 0;
     }
+    if (t->a->finish) TRY(stop_training(t, e));
     TRY(run_stages(t, e));
-    res->stopped = t->at.trained ? 0 : stop_asked;
+    res->stopped = t->at.trained ? 0 : stop_asked();
     if (res->stopped) {
         fprintf(stderr, "stopped and saved: --resume goes on from here\n");
         return 0;
@@ -501,17 +506,11 @@ static int run(struct trainer *t, struct train_result *res, struct err *e)
 int train_run(const struct train_args *a, struct train_result *res, struct err *e)
 {
     struct trainer t = { .a = a, .start_s = clock_s() };
-    /* A second signal ends at once; what is being written is not disturbed by the first. */
-    struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESETHAND | SA_RESTART },
-                     was[2];
+    struct stop stop = stop_begin();
     *res = (struct train_result){ 0 };
-    stop_asked = 0;
-    sigaction(SIGINT, &sa, &was[0]);
-    sigaction(SIGTERM, &sa, &was[1]);
     t.saved_s = t.start_s;
     int rc = run(&t, res, e);
     end(&t);
-    sigaction(SIGINT, &was[0], NULL);
-    sigaction(SIGTERM, &was[1], NULL);
+    stop_end(&stop);
     return rc;
 }

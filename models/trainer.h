@@ -39,8 +39,6 @@ struct trainer {
     double start_s, saved_s, save_took_s;
 };
 
-/* The signal that asked for a stop, or 0. */
-int trainer_stop_asked(void);
 void trainer_log(struct trainer *t, json_t *o); /* one line; takes o */
 char *trainer_path(const struct trainer *t,
                    const char *suffix); /* OUT/VERSION + suffix, malloc'd */
@@ -55,6 +53,9 @@ NODISCARD int loop_run(struct trainer *t, struct err *e);
 NODISCARD int state_save(struct trainer *t, struct err *e);
 /* Saves when enough time has passed since the last time. */
 NODISCARD int state_save_at_times(struct trainer *t, struct err *e);
+/* Removes the saved state, or only what a killed process left half-written beside it.  The version's log must be
+ * locked. */
+NODISCARD int state_remove(const struct trainer *t, bool half_written, struct err *e);
 struct state; /* a saved state that was opened */
 NODISCARD int state_open(struct state **s, const char *path, struct err *e);
 void state_close(struct state *s); /* NULL is fine */

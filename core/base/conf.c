@@ -168,7 +168,12 @@ void conf_get(const struct opt *o, const void *cfg, char *out, size_t n)
     case OPT_T_BOOL: snprintf(out, n, "%s", *(const bool *)m ? "true" : "false"); break;
     case OPT_T_INT: snprintf(out, n, "%d", *(const int32_t *)m); break;
     case OPT_T_I64: snprintf(out, n, "%lld", (long long)*(const int64_t *)m); break;
-    case OPT_T_FLOAT: snprintf(out, n, "%.9g", (double)*(const float *)m); break;
+    case OPT_T_FLOAT: /* as few digits as bring it back */
+        for (int digits = 6; digits <= 9; digits++) {
+            snprintf(out, n, "%.*g", digits, (double)*(const float *)m);
+            if (strtof(out, NULL) == *(const float *)m) break;
+        }
+        break;
     case OPT_T_STR: snprintf(out, n, "%s", *(char *const *)m ? *(char *const *)m : ""); break;
     case OPT_T_CHOICE: {
         const char *c = o->choices;

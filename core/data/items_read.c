@@ -132,6 +132,18 @@ static int take_spec(struct table *t, int64_t line, struct span header)
     return 0;
 }
 
+/* A field's values come from one column. */
+static int check_names(const struct table *t, int64_t line)
+{
+    for (size_t i = 0; i < t->c.n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (t->col[i].seen && t->col[j].seen && strcmp(t->col[i].name, t->col[j].name) == 0)
+                return err_set(t->e, ERR_FORMAT,
+                               "%s:%lld: columns %zu and %zu are both called '%s'; rename one",
+                               t->name, (long long)line, j + 1, i + 1, t->col[i].name);
+    return 0;
+}
+
 /* Names and declared types of the columns; those that may become fields get a vocabulary to count in. */
 static int table_columns(struct table *t, struct span header, int64_t line, bool typed)
 {
@@ -162,7 +174,7 @@ static int table_columns(struct table *t, struct span header, int64_t line, bool
             leave_out(t->st, "a column", "its name is empty or too long");
         if (wanted && col->name[0]) col->seen = items_builder_new();
     }
-    return 0;
+    return check_names(t, line);
 }
 
 /* fn gets every line of a known item. */

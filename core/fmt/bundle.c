@@ -216,17 +216,6 @@ char *bundle_path(const struct bundle *b, const char *file) { return join(b->dir
 
 /* ---- options ---- */
 
-/* The shortest decimal that reads back as the same float. */
-static double shortest(float x)
-{
-    char s[32];
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, (double)x);
-        if (strtof(s, NULL) == x) break;
-    }
-    return strtod(s, NULL);
-}
-
 json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
 {
     json_t *obj = json_object();
@@ -238,7 +227,10 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
         case OPT_T_BOOL: v = json_boolean(*(const bool *)m); break;
         case OPT_T_INT: v = json_integer(*(const int32_t *)m); break;
         case OPT_T_I64: v = json_integer(*(const int64_t *)m); break;
-        case OPT_T_FLOAT: v = json_real(shortest(*(const float *)m)); break;
+        case OPT_T_FLOAT:
+            conf_get(o, cfg, text, sizeof text); /* the shortest decimal that reads back as the float */
+            v = json_real(strtod(text, NULL));
+            break;
         case OPT_T_STR:
             v = *(char *const *)m ? json_string(*(char *const *)m) : json_null();
             break;

@@ -90,6 +90,7 @@ static void train(void *ctx)
                                                 .index = index,
                                                 .resume = j->resume,
                                                 .no_test = j->no_test,
+                                                .finish = j->finish,
                                                 .save_s = j->save_s },
                           &j->res, &j->e);
     par_free(pool);

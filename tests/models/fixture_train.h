@@ -17,7 +17,7 @@ char *learnable_data(const char *dir, int n_users, int n_items, uint64_t seed);
 struct job {
     char *data, *out, *recipe; /* paths, owned */
     int threads;
-    bool resume, no_test;
+    bool resume, no_test, finish;
     double save_s;
     int rc;
     struct train_result res;

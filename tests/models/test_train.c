@@ -456,6 +456,25 @@ static struct job unfinished(const char *sections)
     return j;
 }
 
+START_TEST(a_stopped_run_can_be_finished_with_what_is_there)
+{
+    struct job j = job_new(dir, data, "epochs = 100000\npatience = 100000\n[next_item]\n");
+    pid_t pid = child_start(job_in_child, &j);
+    double until = clock_s() + 30;
+    while (job_log(&j, 1, "epoch", "", NULL, 0) < 2 && clock_s() < until) usleep(3000);
+    kill(pid, SIGINT);
+    ck_assert_int_eq(WEXITSTATUS(child_wait(pid, 30)), 2);
+    int epochs = job_log(&j, 1, "epoch", "", NULL, 0);
+    j.resume = j.finish = true;
+    must_train(&j);
+    ck_assert(j.res.finished);
+    ck_assert_int_eq(job_log(&j, 1, "epoch", "", NULL, 0), epochs);
+    ck_assert_int_eq(job_log(&j, 1, "done", "", NULL, 0), 1);
+    check_bundle(j.out, true);
+    job_free(&j);
+}
+END_TEST
+
 START_TEST(a_run_without_its_test_is_tested_when_resumed)
 {
     struct job j = unfinished("epochs = 2\n[next_item]\n");
@@ -505,7 +524,7 @@ START_TEST(another_recipe_is_refused_by_the_key_that_differs)
     struct job j = unfinished("epochs = 2\n[next_item]\n");
     rewrite(j.recipe, "lr = 0.005", "lr = 0.004");
     must_not_resume(&j, ERR_CONFIG,
-                    "train.lr is 0.00400000019, in the run to go on with it is 0.00499999989");
+                    "train.lr is 0.004, in the run to go on with it is 0.005");
     j = unfinished("epochs = 2\n[next_item]\n");
     rewrite(j.recipe, "[next_item]", "[next_item]\n[stage x]\ntrain.epochs = 1");
     must_not_resume(&j, ERR_CONFIG,
@@ -662,6 +681,7 @@ Suite *suite_train(void)
     tcase_add_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits);
     tcase_add_loop_test(i, asked_to_stop_it_saves_and_goes_on_when_resumed, 0,
                         sizeof asks / sizeof asks[0]);
+    tcase_add_test(i, a_stopped_run_can_be_finished_with_what_is_there);
     tcase_add_test(i, a_run_without_its_test_is_tested_when_resumed);
     tcase_add_test(i, another_recipe_is_refused_by_the_key_that_differs);
     tcase_add_test(i, other_data_are_refused);

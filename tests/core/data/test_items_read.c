@@ -170,6 +170,7 @@ static const struct {
       { .fields = "title:text" },
       "after the colon comes values or number" },
     { "item,item\na,b\n", { .header = NULL }, "columns 1 and 2 are both called 'item'" },
+    { "item,x,title,x\na,1,b,2\n", { .header = NULL }, "items:1: columns 2 and 4 are both called 'x'" },
     { "id,title\na,b\n",
       { .columns = { { [COL_ITEM] = "nr" } } },
       "no column 'nr' (--item-col)" },

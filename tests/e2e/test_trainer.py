@@ -1,0 +1,253 @@
+"""The trainer's commands from outside, as a data scientist calls them: files in, figures out, stopped and gone on with."""
+import glob
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from daemon import INTENT, WAIT_S, intent
+
+RECIPE = """[model]
+width = 16
+layers = 1
+max_len = 12
+dropout = 0.1
+attn_dropout = 0.1
+[train]
+epochs = 3
+batch_size = 64
+lr = 0.01
+stop_on = recall@50
+[next_item]
+"""
+
+
+def fails(*args, code=1):
+    """Standard error of a command that must exit so."""
+    done = subprocess.run([INTENT, *args], capture_output=True, text=True)
+    if done.returncode != code:
+        raise AssertionError(f"intent {' '.join(args)}: exit {done.returncode}, not {code}\n{done.stderr}")
+    return done.stderr
+
+
+class Trainer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp(prefix="intentd-e2e-")
+        cls.recipe = cls.path("recipe.ini")
+        with open(cls.recipe, "w") as f:
+            f.write(RECIPE)
+        intent("synth", "--users", "300", "--items", "60", "--clusters", "3", "--interests", "2", "--events", "14",
+               "--out", cls.path("synth"))
+        cls.data = cls.path("data")
+        intent("prep", cls.path("synth/events.csv"), "--items", cls.path("synth/items.csv"), "--out", cls.data)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.dir)
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.dir, name)
+
+    def train(self, out, *more):
+        return intent("train", "--data", self.data, "--recipe", self.recipe, "--out", self.path(out), *more)
+
+    # ---- synth, prep ----
+
+    def test_synth_plants_what_it_says(self):
+        with open(self.path("synth/items.csv")) as f:
+            cluster = {line.split(",")[0]: line.strip().split(",")[2] for line in list(f)[1:]}
+        users = {}
+        with open(self.path("synth/events.csv")) as f:
+            for line in list(f)[1:]:
+                user, item, _ = line.strip().split(",")
+                users.setdefault(user, []).append(item)
+        self.assertEqual(len(users), 300)
+        self.assertEqual(len(set(cluster.values())), 3)
+        inside = followed = 0
+        after = {}
+        for items in users.values():
+            counts = sorted((sum(cluster[i] == c for i in items) for c in set(cluster.values())), reverse=True)
+            inside += sum(counts[:2])
+            last = {}
+            for item in items:
+                if cluster[item] in last:
+                    after.setdefault(last[cluster[item]], []).append(item)
+                last[cluster[item]] = item
+        total = sum(map(len, users.values()))
+        self.assertGreater(inside / total, 0.95)  # two interests hold all but the noise
+        for item, followers in after.items():      # three successors hold most of what follows
+            counts = sorted((followers.count(x) for x in set(followers)), reverse=True)
+            followed += sum(counts[:3]) / len(followers)
+        self.assertGreater(followed / len(after), 0.8)
+        self.assertIn("--interests 4 of only 3", fails("synth", "--out", self.path("x"), "--clusters", "3", code=2))
+
+    def test_the_same_events_packed_split_and_shuffled_make_the_same_data_set(self):
+        with open(self.path("synth/events.csv")) as f:
+            header, *rows = f.read().splitlines()
+        half = len(rows) // 2
+        with gzip.open(self.path("one.csv.gz"), "wt") as f:
+            f.write("\n".join([header, *rows[:half]]) + "\n")
+        with open(self.path("two.tsv"), "w") as f:  # other order of columns, in milliseconds
+            f.write("what\twhen\twho\n")
+            for row in rows[half:]:
+                user, item, t = row.split(",")
+                f.write(f"{item}\t{t}000\t{user}\n")
+        said = subprocess.run([INTENT, "prep", self.path("one.csv.gz"), "--out", self.path("half")],
+                              capture_output=True, text=True)
+        self.assertIn("csv, gzip", said.stderr)
+        intent("prep", self.path("synth/events.csv"), "--out", self.path("whole"))
+        # columns are named for all inputs alike: the second file is read by itself first
+        fails("prep", self.path("two.tsv"), "--out", self.path("x"))
+        intent("prep", self.path("two.tsv"), "--user-col", "who", "--item-col", "what", "--time-col", "when", "--out",
+               self.path("other"))
+        whole, other = (json.loads(intent("prep", "--json", self.path(d))) for d in ("whole", "other"))
+        self.assertEqual(whole["users"], 300)
+        self.assertLess(other["events"], whole["events"])
+        self.assertIn("--user-col", fails("prep", self.path("two.tsv"), "--user-col", "whom", "--out", self.path("x")))
+
+    # ---- train, eval, compare ----
+
+    def test_evaluations_have_slices_and_compare_side_by_side(self):
+        self.train("a")
+        self.train("b", "--set", "model.interests=2", "--set", "lr=0.02")
+        texts = []
+        for name in "ab":
+            text = intent("eval", "--data", self.data, "--bundle", self.path(name), "--json", "--cluster", "cluster")
+            texts.append(json.loads(text))
+            with open(self.path(name + ".json"), "w") as f:
+                f.write(text)
+        a, b = texts
+        self.assertEqual(a["slices"]["head"]["users"] + a["slices"]["middle"]["users"] + a["slices"]["tail"]["users"],
+                         a["users"])
+        self.assertTrue(0 < a["lists"]["coverage@20"] <= 1)
+        self.assertNotIn("nmi", a)  # one vector has no interests
+        self.assertTrue(0 <= b["nmi"] <= 1)
+        table = intent("compare", self.path("a"), self.path("b"))
+        self.assertIn("train.lr: a@1 0.01, b@1 0.02", table)
+        self.assertIn("model.interests: a@1 0, b@1 2", table)
+        for name, x in (("a", a), ("b", b)):
+            self.assertIn(f"{x['metrics']['hr@20']:.4f}",
+                          intent("compare", self.path(name + ".json"), "--metrics", "hr@20"))
+        sliced = intent("compare", self.path("a.json"), self.path("b.json"), "--slice", "tail", "--metrics", "hr@20")
+        self.assertIn(f"{b['slices']['tail']['hr@20']:.4f}", sliced)
+        lines = [json.loads(x) for x in intent("compare", self.path("a"), self.path("b"), "--json").splitlines()]
+        self.assertEqual([x["run"] for x in lines], ["a@1", "b@1"])
+        self.assertIn("has no figure 'hr@7'", fails("compare", self.path("a"), "--metrics", "hr@7", code=2))
+        self.assertIn("no field of values called 'colour'",
+                      fails("eval", "--data", self.data, "--bundle", self.path("b"), "--cluster", "colour"))
+
+    def test_an_interrupt_exits_with_130_and_resume_finishes(self):
+        out = self.path("stopped")
+        command = [INTENT, "train", "--data", self.data, "--recipe", self.recipe, "--out", out, "--set", "epochs=100000",
+                   "--set", "patience=100000"]
+        p = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.until(lambda: os.path.exists(os.path.join(out, "1")))
+        p.send_signal(signal.SIGINT)
+        p.send_signal(signal.SIGINT)  # as `timeout` does it: at once a second time
+        said = p.communicate(timeout=WAIT_S)[1]
+        self.assertEqual(p.returncode, 130)
+        self.assertIn("--resume goes on from here", said)
+        self.assertTrue(os.path.exists(os.path.join(out, "1.state.safetensors")))
+        # the recipe is in the state; another one is refused
+        said = fails("train", "--data", self.data, "--recipe", self.recipe, "--out", out, "--resume")
+        self.assertIn("train.epochs is 3, in the run to go on with it is 100000", said)
+        said = fails("train", "--data", self.path("nowhere"), "--out", out, "--resume")
+        self.assertIn("no such data set", said)
+        p = subprocess.Popen([INTENT, "train", "--data", self.data, "--out", out, "--resume"], stderr=subprocess.PIPE,
+                             stdout=subprocess.DEVNULL, text=True)
+        time.sleep(1)
+        busy = subprocess.run(command + ["--resume"], capture_output=True, text=True)
+        self.assertIn("another training is writing it", busy.stderr)
+        p.send_signal(signal.SIGTERM)
+        p.communicate(timeout=WAIT_S)
+        self.assertEqual(p.returncode, 143)
+
+    # ---- sweep ----
+
+    def until(self, condition):
+        end = time.monotonic() + WAIT_S
+        while not condition():
+            self.assertLess(time.monotonic(), end, "nothing happened")
+            time.sleep(0.01)
+
+    def sweep(self, out, *more):
+        return [INTENT, "sweep", "--data", self.data, "--recipe", self.recipe, "--set", "epochs=2", "--grid",
+                "lr=0.01,0.0001", "--grid", "next_item.loss=softmax,bce", "--out", out, "--jobs", "2", *more]
+
+    def winner(self, out):
+        with open(os.path.join(out, "1", "manifest.json")) as f:
+            return json.load(f)
+
+    def test_a_sweep_chooses_on_validation_and_goes_on_after_kills(self):
+        whole, killed = self.path("whole-sweep"), self.path("killed-sweep")
+        done = subprocess.run(self.sweep(whole), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        want = self.winner(whole)
+        self.assertIn("test", want["metrics"])
+        scores = {}
+        for path in glob.glob(os.path.join(whole, "sweep/trial-*/1/manifest.json")):
+            with open(path) as f:
+                m = json.load(f)
+            scores[int(path.split("trial-")[1][:3])] = m["metrics"]["valid"]["recall@50"]
+            tested = "test" in m["metrics"]
+            self.assertEqual(tested, int(path.split("trial-")[1][:3]) == want["sweep"]["trial"], "tested once")
+        self.assertEqual(len(scores), 4)
+        best = max(scores.values())
+        self.assertEqual(want["sweep"], {"trial": min(t for t in scores if scores[t] == best), "of": 4})
+        self.assertEqual(want["metrics"]["valid"]["recall@50"], best)
+        rng = random.Random()
+        for kill in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, None):
+            p = subprocess.Popen(self.sweep(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if kill:
+                time.sleep(rng.uniform(0.1, 1.5))
+                p.send_signal(kill)
+            code = p.wait(WAIT_S)
+            time.sleep(0.5 if kill == signal.SIGKILL else 0)  # its trainings save and end after it
+        self.assertEqual(code, 0)
+        got = self.winner(killed)
+        for m in (want, got):
+            for key in ("created", "name", "files"):
+                del m[key]
+        self.assertEqual(got, want)
+        with open(os.path.join(killed, "sweep/table.tsv")) as f:
+            self.assertEqual(len(f.read().splitlines()), 5)
+        # the same command again changes nothing
+        again = subprocess.run(self.sweep(killed), capture_output=True, text=True)
+        self.assertEqual(again.returncode, 0)
+        self.assertIn("winner: trial", again.stdout)
+        self.assertEqual(sorted(x for x in os.listdir(killed) if x.isdigit()), ["1"])
+        other = subprocess.run(self.sweep(killed, "--set", "width=8"), capture_output=True, text=True)
+        self.assertEqual(other.returncode, 1)
+        self.assertIn("holds another sweep (its recipe differs)", other.stderr)
+
+    def test_a_spent_budget_ends_with_the_best_so_far(self):
+        out = self.path("budget")
+        done = subprocess.run(self.sweep(out, "--set", "epochs=100000", "--set", "patience=100000", "--budget", "3s"),
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("the budget is spent", done.stderr)
+        self.assertIn("stopped", done.stdout)
+        self.assertIn("test", self.winner(out)["metrics"])
+
+    def test_a_sweep_that_cannot_be_is_refused_before_it_begins(self):
+        for more, code, why in ((["--grid", "widht=1,2"], 1, "did you mean 'width'"),
+                                (["--grid", "heads=2,3"], 1, "not a multiple of heads = 3"),
+                                (["--grid", "lr"], 2, "expected key=a,b,c"),
+                                (["--grid", "stop_on=hr@20,mrr@10"], 1, "one train.stop_on"),
+                                (["--grid", "lr=1,2", "--budget", "soon"], 2, "expected a time such as 90m")):
+            out = self.path("refused")
+            said = fails("sweep", "--data", self.data, "--recipe", self.recipe, "--out", out, *more, code=code)
+            self.assertIn(why, said)
+            self.assertFalse(os.path.exists(out))
+
+
+if __name__ == "__main__":
+    unittest.main()
