@@ -190,7 +190,7 @@ FORCE:
 setup_groups := build $(if $(filter demo,$(MAKECMDGOALS)),demo) \
     $(if $(filter test tsan cov bench lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
     $(if $(filter lint headers tidy clang-check cppcheck format format-check,$(MAKECMDGOALS)),lint) \
-    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz)
+    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench,$(MAKECMDGOALS)),bench)
 
 .PHONY: setup
 setup:
@@ -199,7 +199,7 @@ setup:
 # ---- targets ------------------------------------------------------------------------------------------------------
 
 .PHONY: all debug test tsan fuzz bench lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo resume-kills image install uninstall clean help
+        vectors demo resume-kills planted image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -216,6 +216,9 @@ test_env := CK_FORK=no OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
 # 200 trainings, each killed up to three times: minutes
 resume-kills: build/release/run_tests ## 200 trainings killed at random moments and resumed: all must end with the same bits
 	$(Q)RESUME_KILLS=$${RESUME_KILLS:-200} $(test_env) build/release/run_tests train
+
+planted: build/release/intent ## do 4 interests find 4 planted ones, and what do 8 do: ten minutes
+	$(Q)tests/bench/planted.sh
 
 replays := $(if $(wildcard tests/fuzz/replay.c),$(fuzz_names:%=build/asan/replay_%))
 build/asan/replay_%: build/asan/obj/tests/fuzz/fuzz_%.o build/asan/obj/tests/fuzz/replay.o $(libs_asan)
@@ -252,8 +255,8 @@ $(bench_names:%=build/release/bench_%): build/release/libtests.a $(libs_release)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(flags_release) $(link_flags) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(test_libs) $(server_libs) $(libs)
 
-bench: all $(bench_names:%=build/release/bench_%) ## run every benchmark, one after the other
-	$(Q)set -e; export OPENBLAS_NUM_THREADS=1; for name in $(bench_names); do build/release/bench_$$name; done
+bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, daemon, training beside PyTorch: one table in minutes
+	$(Q)tests/bench/bench.sh
 
 demo: all ## from MovieLens to a recommendation, in a few minutes
 	$(Q)models/demo.sh

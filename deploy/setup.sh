@@ -2,7 +2,7 @@
 # Installs what is missing on this machine to build, test or check the project: Debian packages (12, in principle 13),
 # then FAISS (deploy/faiss/build.sh). Does nothing, quickly, when nothing is missing; make runs it by itself.
 #
-#   deploy/setup.sh [build|demo|test|lint|fuzz]...      default: build
+#   deploy/setup.sh [build|demo|test|lint|bench|fuzz]...      default: build
 #   INTENTD_SETUP=no skips it: the machine is taken as it is
 set -euo pipefail
 [ "${INTENTD_SETUP:-}" != no ] || exit 0
@@ -22,8 +22,9 @@ for group in "${@:-build}"; do
     demo) packages+=(curl jq) ;;
     test) packages+=(check libsubunit-dev python3 curl) ;;
     lint) packages+=("clang$llvm" "clang-format$llvm" "clang-tidy$llvm" cppcheck) ;;
+    bench) packages+=(wrk) ;;
     fuzz) packages+=("clang$llvm" "libclang-rt$llvm-dev") ;;
-    *) echo "usage: $0 [build|demo|test|lint|fuzz]..." >&2; exit 2 ;;
+    *) echo "usage: $0 [build|demo|test|lint|bench|fuzz]..." >&2; exit 2 ;;
     esac
 done
 

@@ -21,13 +21,13 @@ struct args {
 };
 
 static const struct opt opts[] = {
-    OPT_STR(struct args, metrics, "hr@5,ndcg@5,hr@10,ndcg@10,hr@20,ndcg@20,recall@50,recall@100",
+    OPT_STR(struct args, metrics,
+            "hr@5,ndcg@5,hr@10,ndcg@10,hr@20,ndcg@20,recall@50,recall@100",
             "columns of the table"),
     OPT_CHOICE(struct args, split, "test", "valid|test", "of bundles: which figures"),
     OPT_STR(struct args, slice, NULL,
             "of evaluations: figures of a slice (head, tail, repeat ...) instead of all users"),
-    OPT_BOOL(struct args, json, "false", "print one JSON object a line"),
-    OPT_END
+    OPT_BOOL(struct args, json, "false", "print one JSON object a line"), OPT_END
 };
 
 struct run {
@@ -42,7 +42,7 @@ static void text_of(char *out, const json_t *v)
 
 static const char *history(const char *seen)
 {
-    return !seen                     ? "?"
+    return !seen                       ? "?"
            : strcmp(seen, "mask") == 0 ? "masked"
            : strcmp(seen, "keep") == 0 ? "kept"
                                        : "zeroed";
@@ -55,7 +55,8 @@ static int from_bundle(struct run *r, const char *path, const struct args *a, st
     struct bundle b;
     if (a->slice)
         return err_set(e, ERR_USAGE,
-                       "%s: a bundle has no slices; give what `intent eval --json` printed", path);
+                       "%s: a bundle has no slices; give what `intent eval --json` printed",
+                       path);
     TRY(bundle_open(&b, path, false, e));
     const json_t *recipe = json_object_get(b.manifest, "recipe");
     const json_t *m = json_object_get(json_object_get(b.manifest, "metrics"), splits[a->split]);
@@ -65,8 +66,9 @@ static int from_bundle(struct run *r, const char *path, const struct args *a, st
     snprintf(r->protocol, sizeof r->protocol, "%s, %s", splits[a->split],
              history(json_string_value(json_object_get(recipe, "train.valid_seen"))));
     if (!json_is_object(m))
-        rc = err_set(e, ERR_NOT_FOUND, "%s has no %s figures: `intent train --resume` makes them",
-                     r->name, splits[a->split]);
+        rc = err_set(e, ERR_NOT_FOUND,
+                     "%s has no %s figures: `intent train --resume` makes them", r->name,
+                     splits[a->split]);
     r->metrics = json_incref((json_t *)(uintptr_t)m);
     r->recipe = json_incref((json_t *)(uintptr_t)recipe);
     bundle_close(&b);
@@ -92,8 +94,9 @@ static int from_evaluation(struct run *r, const char *path, const struct args *a
              history(json_string_value(json_object_get(o, "seen"))));
     int rc = 0;
     if (!json_is_object(m))
-        rc = a->slice ? err_set(e, ERR_NOT_FOUND, "%s has no slice '%s'", path, a->slice)
-                      : err_set(e, ERR_FORMAT, "%s is not what `intent eval --json` prints", path);
+        rc = a->slice
+                 ? err_set(e, ERR_NOT_FOUND, "%s has no slice '%s'", path, a->slice)
+                 : err_set(e, ERR_FORMAT, "%s is not what `intent eval --json` prints", path);
     r->metrics = json_incref((json_t *)(uintptr_t)m);
     json_decref(o);
     return rc;
@@ -120,17 +123,18 @@ static int take_metrics(struct table *t, const char *list, struct err *e)
     struct span rest = { list, strlen(list) }, part;
     while (text_part(&rest, ',', &part)) {
         if (part.n == 0 || part.n >= NAME || t->n_metrics == MAX_METRICS)
-            return err_set(e, ERR_USAGE, "--metrics %s: up to %d names such as hr@10,ndcg@10", list,
-                           MAX_METRICS);
+            return err_set(e, ERR_USAGE, "--metrics %s: up to %d names such as hr@10,ndcg@10",
+                           list, MAX_METRICS);
         snprintf(t->metric[t->n_metrics++], NAME, "%.*s", (int)part.n, part.p);
     }
     for (int i = 0; i < t->n; i++)
         for (int k = 0; k < t->n_metrics; k++)
             if (!json_is_number(json_object_get(t->run[i].metrics, t->metric[k])))
-                return err_set(e, ERR_USAGE,
-                               "%s has no figure '%s'; there are hr, ndcg, mrr and recall @5, 10, "
-                               "20, 50 and 100",
-                               t->run[i].name, t->metric[k]);
+                return err_set(
+                    e, ERR_USAGE,
+                    "%s has no figure '%s'; there are hr, ndcg, mrr and recall @5, 10, "
+                    "20, 50 and 100",
+                    t->run[i].name, t->metric[k]);
     return 0;
 }
 
@@ -214,8 +218,8 @@ static void print_json(const struct table *t)
 {
     for (int i = 0; i < t->n; i++) {
         const struct run *r = &t->run[i];
-        json_t *o = json_pack("{s:s, s:s, s:s, s:O}", "run", r->name, "data", r->data, "protocol",
-                              r->protocol, "metrics", r->metrics);
+        json_t *o = json_pack("{s:s, s:s, s:s, s:O}", "run", r->name, "data", r->data,
+                              "protocol", r->protocol, "metrics", r->metrics);
         if (r->recipe) json_object_set(o, "recipe", r->recipe);
         json_dumpf(o, stdout, JSON_COMPACT);
         putchar('\n');
@@ -253,10 +257,12 @@ int cmd_compare(int argc, char **argv)
     conf_defaults(opts, &a);
     int rc = conf_args(opts, &a, argc, argv, pos, &n_pos, &e);
     if (rc == 1) {
-        puts("usage: intent compare RUN... [OPTION]...\n\n"
-             "Prints the figures of runs side by side, the best of each column starred, and the "
-             "settings\nin which they differ.  RUN is a bundle (a version, or a model directory's "
-             "newest) or a file\nthat `intent eval --json` wrote.\n");
+        puts(
+            "usage: intent compare RUN... [OPTION]...\n\n"
+            "Prints the figures of runs side by side, the best of each column starred, and the "
+            "settings\nin which they differ.  RUN is a bundle (a version, or a model "
+            "directory's "
+            "newest) or a file\nthat `intent eval --json` wrote.\n");
         conf_help(opts, stdout);
     } else if (rc == 0) {
         rc = run(&a, pos, n_pos, &e);

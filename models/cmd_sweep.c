@@ -17,7 +17,8 @@ static const struct opt opts[] = {
     OPT_STR(struct args, out, NULL, "model directory; the winner becomes its next version"),
     OPT_STR(struct args, budget, NULL, "wall time for all trials, over all calls: 90m, 2h, 1d"),
     OPT_INT(struct args, jobs, "1", 0, 256, "trials at once; 0: one per core"),
-    OPT_INT(struct args, threads, "0", 0, 256, "threads of a trial; 0: the cores divided by --jobs"),
+    OPT_INT(struct args, threads, "0", 0, 256,
+            "threads of a trial; 0: the cores divided by --jobs"),
     OPT_END
 };
 
@@ -32,7 +33,8 @@ static void help(void)
          "lists the trials.  Interrupted, by Ctrl-C or a kill, the same command goes on.\n");
     conf_help(opts, stdout);
     printf("  %-34s values of a key to try; may be repeated\n", "--grid [SECTION.]KEY=A,B,C");
-    printf("  %-34s change a key for all trials; may be repeated\n", "--set [SECTION.]KEY=VALUE");
+    printf("  %-34s change a key for all trials; may be repeated\n",
+           "--set [SECTION.]KEY=VALUE");
 }
 
 static int load(struct recipe *r, const struct args *a, char **set, int n_set, struct err *e)

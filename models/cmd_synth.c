@@ -27,7 +27,8 @@ static const struct opt opts[] = {
     OPT_INT(struct args, clusters, "4", 1, 10000, "clusters that the items are divided into"),
     OPT_INT(struct args, interests, "4", 1, 10000, "clusters that a user is interested in"),
     OPT_INT(struct args, events, "40", 3, 100000, "mean number of events of a user"),
-    OPT_INT(struct args, successors, "3", 1, 100, "items that may follow an item in its cluster"),
+    OPT_INT(struct args, successors, "3", 1, 100,
+            "items that may follow an item in its cluster"),
     OPT_FLOAT(struct args, noise, "0.05", 0, 1, "part of the events that is any item"),
     OPT_I64(struct args, seed, "1", 0, 1e15, "of all that is random"),
     OPT_END
@@ -67,7 +68,8 @@ static int32_t common_divisor(int32_t a, int32_t b)
 static int32_t successor(const struct args *a, int32_t cluster, int32_t place, uint32_t s)
 {
     int32_t n = places_of(a, cluster), factor;
-    struct rng r = rng_make(rng_hash(rng_hash((uint64_t)a->seed, (uint64_t)cluster), s), RNG_SYNTH);
+    struct rng r =
+        rng_make(rng_hash(rng_hash((uint64_t)a->seed, (uint64_t)cluster), s), RNG_SYNTH);
     do {
         factor = 1 + (int32_t)rng_below(&r, (uint32_t)n);
     } while (common_divisor(factor, n) != 1);
@@ -137,7 +139,8 @@ static int run(const struct args *a, struct err *e)
     printf("%s: %d users, %d items in %d clusters, %d interests a user\n", a->out, a->users,
            a->items, a->clusters, a->interests);
     printf("intent prep %s/events.csv --items %s/items.csv --out DATASET\n", a->out, a->out);
-    printf("intent eval --cluster cluster ... compares a model's interests with the clusters\n");
+    printf(
+        "intent eval --cluster cluster ... compares a model's interests with the clusters\n");
     return 0;
 }
 

@@ -14,7 +14,8 @@ static void on_signal(int sig)
         asked = sig;
         return;
     }
-    int64_t ns = (int64_t)(now.tv_sec - asked_at.tv_sec) * 1000000000 + (now.tv_nsec - asked_at.tv_nsec);
+    int64_t ns =
+        (int64_t)(now.tv_sec - asked_at.tv_sec) * 1000000000 + (now.tv_nsec - asked_at.tv_nsec);
     if (ns < 1000000000) return;
     signal(sig, SIG_DFL);
     raise(sig);

@@ -50,11 +50,15 @@ int sweep_budget(double *seconds, const char *text, struct err *e)
     size_t n = strlen(text);
     double unit = 1;
     if (n && strchr("smhd", text[n - 1])) {
-        unit = text[n - 1] == 's' ? 1 : text[n - 1] == 'm' ? 60 : text[n - 1] == 'h' ? 3600 : 86400;
+        unit = text[n - 1] == 's'   ? 1
+               : text[n - 1] == 'm' ? 60
+               : text[n - 1] == 'h' ? 3600
+                                    : 86400;
         n--;
     }
     if (!text_number((struct span){ text, n }, seconds) || *seconds <= 0)
-        return err_set(e, ERR_USAGE, "--budget %s: expected a time such as 90m, 2h or 3600", text);
+        return err_set(e, ERR_USAGE, "--budget %s: expected a time such as 90m, 2h or 3600",
+                       text);
     *seconds *= unit;
     return 0;
 }
@@ -84,8 +88,7 @@ static int make_trials(struct sweep *s, struct err *e)
 {
     int count[MAX_GRIDS];
     int64_t n = 1;
-    if (s->a->n_grid > MAX_GRIDS)
-        return err_set(e, ERR_USAGE, "at most %d grids", MAX_GRIDS);
+    if (s->a->n_grid > MAX_GRIDS) return err_set(e, ERR_USAGE, "at most %d grids", MAX_GRIDS);
     for (int g = 0; g < s->a->n_grid; g++) {
         count[g] = count_values(s->a->grid[g], e);
         TRY(count[g]);
@@ -217,10 +220,11 @@ static int same_sweep(const json_t *was, const json_t *now, const char *dir, str
     json_t *v;
     json_object_foreach ((json_t *)(uintptr_t)now, key, v)
         if (!json_equal(v, json_object_get(was, key)))
-            return err_set(e, ERR_CONFIG,
-                           "%s holds another sweep (its %s differs): give its command again to go "
-                           "on with it, or another --out",
-                           dir, key);
+            return err_set(
+                e, ERR_CONFIG,
+                "%s holds another sweep (its %s differs): give its command again to go "
+                "on with it, or another --out",
+                dir, key);
     return 0;
 }
 
@@ -295,7 +299,8 @@ static int by_score(const void *a, const void *b)
 
 static void print_table(const struct sweep *s, FILE *f, const char *sep)
 {
-    static const char *const columns[] = { "hr@10", "ndcg@10", "hr@20", "ndcg@20", "recall@50" };
+    static const char *const columns[] = { "hr@10", "ndcg@10", "hr@20", "ndcg@20",
+                                           "recall@50" };
     int *order = xcalloc((size_t)s->n, sizeof *order);
     for (int i = 0; i < s->n; i++) order[i] = i;
     sorted = s;
@@ -305,8 +310,8 @@ static void print_table(const struct sweep *s, FILE *f, const char *sep)
     fprintf(f, "%ssettings\n", sep);
     for (int i = 0; i < s->n; i++) {
         const struct trial *t = &s->trial[order[i]];
-        fprintf(f, "%5d%s%-7s%s%5" PRId64 "%s%7.0f", order[i] + 1, sep, status_name[t->status], sep,
-                t->epoch, sep, t->seconds);
+        fprintf(f, "%5d%s%-7s%s%5" PRId64 "%s%7.0f", order[i] + 1, sep, status_name[t->status],
+                sep, t->epoch, sep, t->seconds);
         for (int c = 0; c < 5; c++) {
             const json_t *v = json_object_get(t->metrics, columns[c]);
             int width = (int)strlen(columns[c]) + 6;
@@ -357,10 +362,17 @@ static pid_t start(struct sweep *s, int i, bool test, struct err *e)
     const struct sweep_args *a = s->a;
     char *out = trial_path(s, i, ""), *log = trial_path(s, i, ".log"), threads[16];
     char **argv = xcalloc((size_t)(a->n_set + a->n_grid) * 2 + 16, sizeof *argv);
-    char *words[] = { (char[]){ "intent" },   (char[]){ "train" }, (char[]){ "--data" },
-                      (char *)(uintptr_t)a->data, (char[]){ "--recipe" },
-                      (char *)(uintptr_t)a->recipe_path, (char[]){ "--out" }, out,
-                      (char[]){ "--resume" }, (char[]){ "--threads" }, threads };
+    char *words[] = { (char[]){ "intent" },
+                      (char[]){ "train" },
+                      (char[]){ "--data" },
+                      (char *)(uintptr_t)a->data,
+                      (char[]){ "--recipe" },
+                      (char *)(uintptr_t)a->recipe_path,
+                      (char[]){ "--out" },
+                      out,
+                      (char[]){ "--resume" },
+                      (char[]){ "--threads" },
+                      threads };
     int n = 0;
     snprintf(threads, sizeof threads, "%d", test ? a->threads * a->jobs : a->threads);
     for (size_t k = 0; k < sizeof words / sizeof *words; k++) argv[n++] = words[k];
@@ -565,8 +577,8 @@ static int finish(struct sweep *s, struct err *e)
 {
     if (s->winner < 0) s->winner = best_trial(s);
     if (s->winner < 0)
-        return err_set(e, ERR_EMPTY, "no trial came to its first validation; see %s/trial-*.log",
-                       s->dir);
+        return err_set(e, ERR_EMPTY,
+                       "no trial came to its first validation; see %s/trial-*.log", s->dir);
     TRY(save_plan(s, e)); /* from here on nothing else is tested */
     TRY(test_winner(s, e));
     return publish(s, e);

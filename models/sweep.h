@@ -9,13 +9,13 @@
 
 struct sweep_args {
     const char *data, *recipe_path, *out;
-    const struct recipe *recipe;  /* with the settings all trials share */
-    char *const *set;             /* [n_set] those settings, as --set takes them */
+    const struct recipe *recipe; /* with the settings all trials share */
+    char *const *set;            /* [n_set] those settings, as --set takes them */
     int n_set;
-    char *const *grid;            /* [n_grid] "key=a,b,c" */
+    char *const *grid; /* [n_grid] "key=a,b,c" */
     int n_grid;
-    double budget_s;              /* of wall time, over all calls; 0: none */
-    int jobs, threads;            /* at once; threads of each */
+    double budget_s;   /* of wall time, over all calls; 0: none */
+    int jobs, threads; /* at once; threads of each */
 };
 enum { SWEEP_TRIALS = 10000 };
 

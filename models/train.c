@@ -467,9 +467,10 @@ static int stop_training(struct trainer *t, struct err *e)
     char *dir = trainer_path(t, "");
     t->at.trained = io_exists(dir);
     free(dir);
-    return t->at.trained ? 0
-                         : err_set(e, ERR_EMPTY, "%s/%" PRId64 " has no checkpoint to finish with yet",
-                                   t->a->out, t->version);
+    return t->at.trained
+               ? 0
+               : err_set(e, ERR_EMPTY, "%s/%" PRId64 " has no checkpoint to finish with yet",
+                         t->a->out, t->version);
 }
 
 static int run(struct trainer *t, struct train_result *res, struct err *e)

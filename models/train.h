@@ -19,8 +19,9 @@ struct train_args {
     struct index_cfg index; /* what is built at the end */
     /* Goes on with the newest run of OUT; starts one where there is none.  A finished one is left as it is. */
     bool resume;
-    bool no_test;  /* ends when training does: resume goes on with test and index */
-    bool finish;   /* with resume: trains no further, tests and indexes the best checkpoint so far */
+    bool no_test; /* ends when training does: resume goes on with test and index */
+    bool
+        finish; /* with resume: trains no further, tests and indexes the best checkpoint so far */
     double save_s; /* seconds between saved states, at least; an epoch's end saves too */
 };
 struct train_result {

@@ -228,7 +228,8 @@ json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)
         case OPT_T_INT: v = json_integer(*(const int32_t *)m); break;
         case OPT_T_I64: v = json_integer(*(const int64_t *)m); break;
         case OPT_T_FLOAT:
-            conf_get(o, cfg, text, sizeof text); /* the shortest decimal that reads back as the float */
+            conf_get(o, cfg, text,
+                     sizeof text); /* the shortest decimal that reads back as the float */
             v = json_real(strtod(text, NULL));
             break;
         case OPT_T_STR:

@@ -1,7 +1,7 @@
 /* bench_ops.c — the rows of the op-case tables made for it: time of the forward and of the
  * backward pass with 1 and 2 threads, and what that is in GFLOP/s and GB/s (each input and
- * output read or written once, twice more for gradients).  The first lines are cblas_sgemm's rate
- * on shapes of the model, measured in the same run: what the ops have to be held against.
+ * output read or written once, twice more for gradients).  Beside an op that is mostly a product stands
+ * cblas_sgemm's rate on that product's shape, measured in the same run on one thread, and the ratio.
  *   build/release/bench_ops [NAME]         only ops (or adam) of that name
  * Every figure is the best of several runs. */
 #include "core/ad/opt.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 
 enum { MIN_RUNS = 5, MAX_RUNS = 200 };
-static const double run_s = 0.25; /* time spent on one figure */
+static const double run_s = 0.15; /* time spent on one figure */
 
 struct timing {
     double fwd, bwd; /* seconds */
@@ -66,31 +66,6 @@ static double bytes_of(const struct op_run *r)
     return n * sizeof(float);
 }
 
-static void print_row(const char *op, const char *what, const struct timing t[2], double flop,
-                      double bytes)
-{
-    double one = t[0].fwd + t[0].bwd, two = t[1].fwd + t[1].bwd;
-    char rate[2][16] = { "", "" };
-    for (int i = 0; flop > 0 && i < 2; i++)
-        snprintf(rate[i], sizeof rate[i], "%.1f", flop / (i ? two : one) * 1e-9);
-    printf("%-12s %-28s %9.1f %9.1f %9.1f %9.1f %9s %9s %7.1f\n", op, what, t[0].fwd * 1e6,
-           t[0].bwd * 1e6, t[1].fwd * 1e6, t[1].bwd * 1e6, rate[0], rate[1],
-           bytes / one * 1e-9);
-}
-
-static void bench_case(const struct op_case *c)
-{
-    struct op_run r;
-    op_run_init(&r, c);
-    double fwd = 0, bwd = 0;
-    if (c->work) c->work(&r, &fwd, &bwd);
-    struct timing t[2] = { best_of(&r, 1, GROUPS_ALL), best_of(&r, 2, GROUPS_ALL) };
-    print_row(c->op, c->what, t, fwd + bwd, 3 * bytes_of(&r));
-    op_run_free(&r);
-}
-
-/* ---- beside them ---- */
-
 static float *filled(int64_t n)
 {
     struct rng r = rng_make(1, RNG_TEST);
@@ -99,23 +74,50 @@ static float *filled(int64_t n)
     return x;
 }
 
-/* c [M,N] = a [M,K] b, b given as [N,K] where nt. */
-static void bench_gemm(int32_t M, int32_t K, int32_t N, bool nt)
+/* GFLOP/s of c [M,N] = a [M,K] b [K,N] */
+static double sgemm_rate(int32_t M, int32_t K, int32_t N)
 {
     float *a = filled((int64_t)M * K), *b = filled((int64_t)K * N), *c = filled((int64_t)M * N);
     double best = HUGE_VAL, start = clock_s();
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
         double t = clock_s();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, nt ? CblasTrans : CblasNoTrans, M, N, K, 1, a,
-                    K, b, nt ? K : N, 0, c, N);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, N, K, 1, a, K, b, N, 0, c, N);
         best = smaller(best, clock_s() - t);
     }
-    printf("cblas_sgemm  %5d x %3d x %5d %-9s %9.1f us %8.1f GFLOP/s, 1 thread\n", M, K, N,
-           nt ? "b^T" : "", best * 1e6, 2.0 * M * N * K / best * 1e-9);
     free(a);
     free(b);
     free(c);
+    return 2.0 * M * N * K / best * 1e-9;
 }
+
+static void print_row(const char *op, const char *what, const struct timing t[2], double flop,
+                      double bytes, double sgemm)
+{
+    double one = t[0].fwd + t[0].bwd, two = t[1].fwd + t[1].bwd;
+    char rate[2][16] = { "", "" }, beside[32] = "";
+    for (int i = 0; flop > 0 && i < 2; i++)
+        snprintf(rate[i], sizeof rate[i], "%.1f", flop / (i ? two : one) * 1e-9);
+    if (sgemm > 0)
+        snprintf(beside, sizeof beside, "%8.1f %6.2f", sgemm, flop / one * 1e-9 / sgemm);
+    printf("%-12s %-28s %9.1f %9.1f %9.1f %9.1f %8s %8s %7.1f %s\n", op, what, t[0].fwd * 1e6,
+           t[0].bwd * 1e6, t[1].fwd * 1e6, t[1].bwd * 1e6, rate[0], rate[1], bytes / one * 1e-9,
+           beside);
+    fflush(stdout);
+}
+
+static void bench_case(const struct op_case *c)
+{
+    struct op_run r;
+    op_run_init(&r, c);
+    double fwd = 0, bwd = 0, sgemm = 0;
+    if (c->work) c->work(&r, &fwd, &bwd);
+    if (c->gemm[0]) sgemm = sgemm_rate(c->gemm[0], c->gemm[1], c->gemm[2]);
+    struct timing t[2] = { best_of(&r, 1, GROUPS_ALL), best_of(&r, 2, GROUPS_ALL) };
+    print_row(c->op, c->what, t, fwd + bwd, 3 * bytes_of(&r), sgemm);
+    op_run_free(&r);
+}
+
+/* ---- beside them ---- */
 
 static double adam_s(struct params *ps, int threads)
 {
@@ -140,7 +142,7 @@ static void bench_adam(void)
     params_init(ps, 1);
     struct timing t[2] = { { adam_s(ps, 1), 0 }, { adam_s(ps, 2), 0 } };
     /* reads x, g, m, v; writes all four */
-    print_row("adam", "12101x64", t, 0, 8.0 * 12101 * 64 * sizeof(float));
+    print_row("adam", "12101x64", t, 0, 8.0 * 12101 * 64 * sizeof(float), 0);
     params_free(ps);
 }
 
@@ -148,11 +150,9 @@ int main(int argc, char **argv)
 {
     num_init();
     const char *only = argc > 1 ? argv[1] : NULL;
-    printf("kernels %s; best of up to %d runs\n\n", num->isa, MAX_RUNS);
-    bench_gemm(256, 64, 12101, true);
-    bench_gemm(2300, 64, 256, false);
-    printf("\n%-12s %-28s %9s %9s %9s %9s %9s %9s %7s\n", "op", "shape", "fwd us", "bwd us",
-           "2t fwd", "2t bwd", "GFLOP/s", "2t", "GB/s");
+    printf("kernels %s; best of up to %d runs; 2t: two threads\n", num->isa, MAX_RUNS);
+    printf("%-12s %-28s %9s %9s %9s %9s %8s %8s %7s %8s %6s\n", "op", "shape", "fwd us",
+           "bwd us", "2t fwd", "2t bwd", "GFLOP/s", "2t", "GB/s", "sgemm", "ratio");
     for (int32_t t = 0; t < n_op_tables; t++)
         for (int32_t i = 0; i < op_tables[t]->n; i++) {
             const struct op_case *c = &op_tables[t]->c[i];

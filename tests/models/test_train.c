@@ -523,8 +523,7 @@ START_TEST(another_recipe_is_refused_by_the_key_that_differs)
 {
     struct job j = unfinished("epochs = 2\n[next_item]\n");
     rewrite(j.recipe, "lr = 0.005", "lr = 0.004");
-    must_not_resume(&j, ERR_CONFIG,
-                    "train.lr is 0.004, in the run to go on with it is 0.005");
+    must_not_resume(&j, ERR_CONFIG, "train.lr is 0.004, in the run to go on with it is 0.005");
     j = unfinished("epochs = 2\n[next_item]\n");
     rewrite(j.recipe, "[next_item]", "[next_item]\n[stage x]\ntrain.epochs = 1");
     must_not_resume(&j, ERR_CONFIG,

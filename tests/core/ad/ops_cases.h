@@ -47,6 +47,8 @@ struct op_case {
     double tol_y, tol_g;               /* times the largest reference; 0: OP_TOL_Y, OP_TOL_G */
     bool eval;                         /* build with training off */
     bool bench; /* for bench_ops only: too large for the double reference */
+    /* Bench: M, K, N of the product whose rate in cblas_sgemm is put beside the op's; zeros: none. */
+    int32_t gemm[3];
     /* Bench: floating-point operations of the forward pass and of the backward pass; NULL: none shown. */
     void (*work)(const struct op_run *r, double *fwd, double *bwd);
 };
