@@ -1,6 +1,7 @@
 /* cmd.c — what the subcommands share; apart from main() so that tests can link them. */
 #include "models/cmd.h"
 #include "core/base/mem.h"
+#include "models/recipe.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,14 @@ int cmd_repeated(const char *name, int *argc, char **argv, char **value, int *n_
 int cmd_usage(int rc, struct err *e)
 {
     if (rc == ERR_CONFIG) rc = e->code = ERR_USAGE;
+    return rc;
+}
+
+int cmd_recipe(struct recipe *r, const char *path, char *const *set, int n_set, struct err *e)
+{
+    recipe_defaults(r);
+    int rc = recipe_load(r, path, e);
+    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(r, set[i], e), e);
     return rc;
 }
 

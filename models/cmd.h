@@ -18,6 +18,10 @@ NODISCARD int cmd_options(const struct opt *o, void *cfg, int argc, char **argv,
  * end of argv, behind the shorter *argc: an option that may be repeated.  value has room for argc of them. */
 NODISCARD int cmd_repeated(const char *name, int *argc, char **argv, char **value, int *n_value,
                            struct err *e);
+/* The recipe of a file, changed by the values of --set; to be freed, after a failure too. */
+struct recipe;
+NODISCARD int cmd_recipe(struct recipe *r, const char *path, char *const *set, int n_set,
+                         struct err *e);
 /* Prints "intent NAME: message" on standard error; the exit status that goes with the error. */
 int cmd_fail(const char *name, const struct err *e);
 /* For a value that the command line gave: what conf_set calls a bad configuration is wrong usage. */

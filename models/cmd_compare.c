@@ -31,13 +31,15 @@ static const struct opt opts[] = {
 };
 
 struct run {
-    char name[NAME], data[NAME], protocol[NAME]; /* protocol: split and history */
+    char name[NAME], data[NAME], protocol[NAME]; /* protocol: split, history and slice */
+    char fingerprint[NAME];                      /* of the data set; "?" where it is not said */
     json_t *metrics, *recipe;                    /* owned; recipe may be NULL */
 };
 
 static void text_of(char *out, const json_t *v)
 {
-    snprintf(out, NAME, "%s", json_is_string(v) ? json_string_value(v) : "?");
+    const char *s = json_is_string(v) ? json_string_value(v) : "?";
+    snprintf(out, NAME, "%.*s", (int)text_utf8_cut(s, strlen(s), NAME - 1), s);
 }
 
 static const char *history(const char *seen)
@@ -63,6 +65,8 @@ static int from_bundle(struct run *r, const char *path, const struct args *a, st
     int n = snprintf(r->name, sizeof r->name, "%.40s@%" PRId64, b.name, b.version), rc = 0;
     REQUIRE(n > 0, "label of %s", path);
     text_of(r->data, json_object_get(json_object_get(b.manifest, "data"), "name"));
+    text_of(r->fingerprint,
+            json_object_get(json_object_get(b.manifest, "data"), "fingerprint"));
     snprintf(r->protocol, sizeof r->protocol, "%s, %s", splits[a->split],
              history(json_string_value(json_object_get(recipe, "train.valid_seen"))));
     if (!json_is_object(m))
@@ -89,11 +93,15 @@ static int from_evaluation(struct run *r, const char *path, const struct args *a
     char split[NAME];
     text_of(r->name, json_object_get(o, "model"));
     text_of(r->data, json_object_get(o, "data"));
+    text_of(r->fingerprint, json_object_get(o, "fingerprint"));
     text_of(split, json_object_get(o, "split"));
-    snprintf(r->protocol, sizeof r->protocol, "%.20s, %s", split,
-             history(json_string_value(json_object_get(o, "seen"))));
+    snprintf(r->protocol, sizeof r->protocol, "%.20s, %s%s%.20s", split,
+             history(json_string_value(json_object_get(o, "seen"))), a->slice ? ", " : "",
+             a->slice ? a->slice : "");
     int rc = 0;
-    if (!json_is_object(m))
+    if (a->slice && m && json_integer_value(json_object_get(m, "users")) == 0)
+        rc = err_set(e, ERR_EMPTY, "%s: slice '%s' has no user", path, a->slice);
+    if (rc == 0 && !json_is_object(m))
         rc = a->slice
                  ? err_set(e, ERR_NOT_FOUND, "%s has no slice '%s'", path, a->slice)
                  : err_set(e, ERR_FORMAT, "%s is not what `intent eval --json` prints", path);
@@ -175,7 +183,8 @@ static void print_figures(const struct table *t)
         putchar('\n');
     }
     for (int i = 1; i < t->n; i++)
-        if (strcmp(t->run[i].data, t->run[0].data) != 0 ||
+        if (strcmp(t->run[i].fingerprint, t->run[0].fingerprint) != 0 ||
+            strcmp(t->run[i].data, t->run[0].data) != 0 ||
             strcmp(t->run[i].protocol, t->run[0].protocol) != 0) {
             puts("These figures are not of one data set and protocol: they do not compare.");
             break;

@@ -4,6 +4,7 @@
 #include "core/serve/load.h"
 #include "models/cmd.h"
 #include "models/evaluate.h"
+#include <inttypes.h>
 #include <stdio.h>
 
 struct args {
@@ -105,6 +106,7 @@ static void print_json(const struct what *w, const struct args *a, const struct 
                           d->name, "split", split[a->split], "seen", seen[a->seen], "users",
                           (json_int_t)w->v.metrics.n, "metrics", metrics_json(&w->v.metrics),
                           "interests", interests_json(&w->v));
+    json_object_set_new(o, "fingerprint", json_sprintf("%016" PRIx64, dataset_fingerprint(d)));
     if (w->v.nmi >= 0) json_object_set_new(o, "nmi", json_real(w->v.nmi));
     if (w->v.details) {
         json_object_set_new(o, "slices", slices_json(&w->v));
@@ -130,6 +132,9 @@ static void print_table(const struct what *w, const struct args *a, const struct
 static int run(const struct args *a, struct err *e)
 {
     if (!a->data) return err_set(e, ERR_USAGE, "--data is needed");
+    if (a->cluster && a->baseline)
+        return err_set(e, ERR_USAGE,
+                       "--cluster compares a model's interests: a baseline has none");
     if (!a->bundle == !a->baseline)
         return err_set(e, ERR_USAGE, "one of --bundle and --baseline is needed");
     struct dataset d;

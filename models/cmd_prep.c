@@ -11,7 +11,7 @@
 
 struct prep_cfg {
     char *out, *user_col, *item_col, *time_col, *event_col, *title_col, *header, *events;
-    char *fields, *items_header, *valid_from, *test_from;
+    char *fields, *items_header, *items_item_col, *valid_from, *test_from;
     int32_t min_events, min_item_events, format, split;
     bool describe, json;
     char **items; /* [n_items] files of --items */
@@ -24,7 +24,7 @@ static const struct opt prep_opts[] = {
     OPT_CHOICE(struct prep_cfg, format, "auto", "auto|seq|inter|csv|tsv",
                "format of the inputs; auto looks at the content"),
     OPT_STR(struct prep_cfg, user_col, NULL, "name of the user column of a table"),
-    OPT_STR(struct prep_cfg, item_col, NULL, "name of the item column, of inputs and --items"),
+    OPT_STR(struct prep_cfg, item_col, NULL, "name of the item column"),
     OPT_STR(struct prep_cfg, time_col, NULL, "name of the timestamp column; -: there is none"),
     OPT_STR(struct prep_cfg, event_col, NULL, "name of the column of event types; -: none"),
     OPT_STR(struct prep_cfg, header, NULL,
@@ -38,9 +38,11 @@ static const struct opt prep_opts[] = {
         "k-core"),
     OPT_CHOICE(struct prep_cfg, split, "leave-one-out", "leave-one-out|time",
                "what is test: each user's last event, or what came after a moment"),
-    OPT_STR(struct prep_cfg, valid_from, "80%",
-            "--split time: validation begins at a share of the events, a date or a time stamp"),
-    OPT_STR(struct prep_cfg, test_from, "90%", "--split time: test begins"),
+    OPT_STR(struct prep_cfg, valid_from, NULL,
+            "--split time: validation begins at a share of the events, a date or a time stamp "
+            "(default 80%)"),
+    OPT_STR(struct prep_cfg, test_from, NULL, "--split time: test begins (default 90%)"),
+    OPT_STR(struct prep_cfg, items_item_col, NULL, "name of the item column of --items"),
     OPT_STR(struct prep_cfg, title_col, NULL, "name of the title column of --items; -: none"),
     OPT_STR(
         struct prep_cfg, fields, NULL,
@@ -94,13 +96,14 @@ struct prep {
     struct interactions *x;
 };
 
-/* Reads one input.  A file of unknown format is reported and passed over: others may be usable. */
+/* Reads one input.  A file of unknown format is reported and passed over: others may be usable.  One that is known
+ * but does not fit what was asked for is an error. */
 static int prep_read(struct prep *p, const char *path, struct err *e)
 {
     struct read_stats st;
     struct err why = { 0 };
     int rc = read_events(p->x, path, &p->read, &st, &why);
-    if (rc == ERR_FORMAT) {
+    if (rc == ERR_FORMAT && st.format == READ_AUTO) {
         say_error(&why);
         return 0;
     }
@@ -117,6 +120,16 @@ static int prep_items(struct prep *p, const char *path, struct err *e)
     return 0;
 }
 
+/* The first option given that is about items files, or NULL. */
+static const char *items_options(const struct prep_cfg *c)
+{
+    return c->fields           ? "--fields"
+           : c->title_col      ? "--title-col"
+           : c->items_header   ? "--items-header"
+           : c->items_item_col ? "--items-item-col"
+                               : NULL;
+}
+
 /* A MovieLens directory stands for the two files inside. */
 static int prep_directory(struct prep *p, const char *dir, struct err *e)
 {
@@ -126,26 +139,31 @@ static int prep_directory(struct prep *p, const char *dir, struct err *e)
         rc = err_set(e, ERR_NOT_FOUND, "%s: a directory without ratings.csv", dir);
     if (rc == 0) rc = prep_read(p, ratings, e);
     struct err why = { 0 };
-    if (rc == 0 && p->cfg->n_items == 0 && io_exists(movies) && prep_items(p, movies, &why) < 0)
-        say_error(&why); /* nobody asked for these titles: the events are good without */
+    bool asked = items_options(p->cfg) != NULL;
+    if (rc == 0 && p->cfg->n_items == 0 && io_exists(movies) &&
+        prep_items(p, movies, &why) < 0) {
+        if (asked)
+            rc = err_set(e, why.code, "%s", why.msg);
+        else
+            say_error(&why); /* nobody asked for these titles: the events are good without */
+    }
     free(ratings);
     free(movies);
     return rc;
 }
 
-static int describe(const struct dataset *d, bool json)
+static void describe(const struct dataset *d, bool json)
 {
     struct description s;
     describe_dataset(&s, d);
     if (!json) {
         describe_print(&s, d, stdout);
-        return 0;
+        return;
     }
     json_t *o = describe_json(&s, d);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
-    return 0;
 }
 
 /* Opens what was written, which also checks it, and prints what it holds. */
@@ -184,16 +202,19 @@ static int prep_options(struct prep *p, const struct prep_cfg *cfg, struct err *
         TRY(event_types_parse(&p->types, cfg->events, e));
         p->read.types = &p->types;
     }
-    p->items.columns =
-        (struct column_names){ { [COL_ITEM] = cfg->item_col, [COL_TITLE] = cfg->title_col } };
+    p->items.columns = (struct column_names){
+        { [COL_ITEM] = cfg->items_item_col, [COL_TITLE] = cfg->title_col }
+    };
     p->items.fields = cfg->fields;
     p->items.header = cfg->items_header;
     p->write.min_events = cfg->min_events;
     p->write.min_item_events = cfg->min_item_events;
     p->write.split.kind = (enum split_kind)cfg->split;
+    if (cfg->split != SPLIT_TIME && (cfg->valid_from || cfg->test_from))
+        return err_set(e, ERR_USAGE, "--valid-from and --test-from are for --split time");
     if (cfg->split != SPLIT_TIME) return 0;
-    TRY(split_point_parse(&p->write.split.valid, cfg->valid_from, e));
-    return split_point_parse(&p->write.split.test, cfg->test_from, e);
+    TRY(split_point_parse(&p->write.split.valid, cfg->valid_from ? cfg->valid_from : "80%", e));
+    return split_point_parse(&p->write.split.test, cfg->test_from ? cfg->test_from : "90%", e);
 }
 
 static int prep(const struct prep_cfg *cfg, char **input, int n_input, struct err *e)
@@ -201,6 +222,11 @@ static int prep(const struct prep_cfg *cfg, char **input, int n_input, struct er
     struct prep p;
     struct read_stats st;
     TRY(prep_options(&p, cfg, e));
+    bool directory = false;
+    for (int i = 0; i < n_input; i++) directory |= is_directory(input[i]);
+    if (items_options(cfg) && cfg->n_items == 0 && !directory)
+        return err_set(e, ERR_USAGE, "%s is about items files, and no --items is given",
+                       items_options(cfg));
     p.x = interactions_new();
     int rc = 0;
     for (int i = 0; i < n_input && rc == 0; i++)

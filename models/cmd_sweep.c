@@ -37,29 +37,21 @@ static void help(void)
            "--set [SECTION.]KEY=VALUE");
 }
 
-static int load(struct recipe *r, const struct args *a, char **set, int n_set, struct err *e)
+static int run(const struct args *a, struct sweep_args s, int *stopped, struct err *e)
 {
-    recipe_defaults(r);
-    int rc = recipe_load(r, a->recipe, e);
-    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(r, set[i], e), e);
-    return rc;
-}
-
-static int run(const struct args *a, struct sweep_args *s, int *stopped, struct err *e)
-{
-    if (!a->data || !a->recipe || !a->out || s->n_grid == 0)
+    if (!a->data || !a->recipe || !a->out || s.n_grid == 0)
         return err_set(e, ERR_USAGE, "--data, --recipe, --out and --grid are needed");
-    if (a->budget) TRY(sweep_budget(&s->budget_s, a->budget, e));
+    if (a->budget) TRY(sweep_budget(&s.budget_s, a->budget, e));
     struct recipe r;
     int cores = par_cores();
-    s->jobs = a->jobs ? a->jobs : cores;
-    s->threads = a->threads ? a->threads : cores / s->jobs > 0 ? cores / s->jobs : 1;
-    s->data = a->data;
-    s->recipe_path = a->recipe;
-    s->out = a->out;
-    s->recipe = &r;
-    int rc = load(&r, a, (char **)(uintptr_t)s->set, s->n_set, e);
-    if (rc == 0) rc = sweep_run(s, stopped, e);
+    s.jobs = a->jobs ? a->jobs : cores;
+    s.threads = a->threads ? a->threads : cores / s.jobs > 0 ? cores / s.jobs : 1;
+    s.data = a->data;
+    s.recipe_path = a->recipe;
+    s.out = a->out;
+    s.recipe = &r;
+    int rc = cmd_recipe(&r, a->recipe, s.set, s.n_set, e);
+    if (rc == 0) rc = sweep_run(&s, stopped, e);
     recipe_free(&r);
     return rc;
 }
@@ -77,7 +69,7 @@ int cmd_sweep(int argc, char **argv)
     if (rc == 1)
         help();
     else if (rc == 0)
-        rc = run(&a, &s, &stopped, &e);
+        rc = run(&a, s, &stopped, &e);
     conf_free(opts, &a);
     free(set);
     if (rc < 0) return cmd_fail("sweep", &e);

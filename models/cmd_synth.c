@@ -1,7 +1,8 @@
 /* cmd_synth.c — `intent synth`: interactions with planted interests, to see whether a model finds them.
  *
- * Items are divided into clusters. Within its cluster every item has `successors` others that may follow it, drawn by
- * permutations p -> (a p + b) mod n of the cluster's n places. A user has some of the clusters as interests and in each
+ * Items are divided into clusters. Within its cluster every item has up to `successors` items that may follow it, drawn by
+ * permutations p -> (a p + b) mod n of the cluster's n places (now and then two of them agree, or an item follows
+ * itself). A user has some of the clusters as interests and in each
  * of them a place. Every event picks one of the user's interests at random, moves there to one of the place's successors
  * at random, and is the item there; with probability `noise` it is any item instead, and nothing moves. What comes next
  * is therefore known up to the interest and the successor: interests x successors items hold all of it but the noise. */
@@ -106,15 +107,15 @@ static int write_events(const struct args *a, struct err *e)
     struct buf b = { .cap_max = (size_t)64 << 30 };
     int32_t *order = xcalloc((size_t)a->clusters + 2 * (size_t)a->interests, sizeof *order);
     struct user u = { order + a->clusters, order + a->clusters + a->interests };
-    int64_t time = 1600000000;
     buf_puts(&b, "user,item,timestamp\n");
-    for (int32_t i = 0; i < a->users; i++) {
+    for (int32_t i = 0; i < a->users && !b.failed; i++) {
         struct rng r = rng_make(rng_hash((uint64_t)a->seed, (uint64_t)i), RNG_SYNTH);
         int32_t least = a->events / 2 > 3 ? a->events / 2 : 3;
         int32_t n = least + (int32_t)rng_below(&r, (uint32_t)(2 * (a->events - least) + 1));
         user_new(&u, a, order, &r);
-        for (int32_t j = 0; j < n; j++)
-            buf_printf(&b, "u%d,i%d,%lld\n", i, user_next(&u, a, &r), (long long)(time++));
+        for (int32_t j = 0; j < n;
+             j++) /* users side by side, a minute between two events of one */
+            buf_printf(&b, "u%d,i%d,%lld\n", i, user_next(&u, a, &r), 1600000000LL + 60 * j);
     }
     free(order);
     char *path = xasprintf("%s/events.csv", a->out);

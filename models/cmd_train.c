@@ -57,25 +57,19 @@ static void help(void)
     }
 }
 
-static int load(struct recipe *r, const struct args *a, char **set, int n_set, struct err *e)
-{
-    recipe_defaults(r);
-    int rc = recipe_load(r, a->recipe, e);
-    for (int i = 0; rc == 0 && i < n_set; i++) rc = cmd_usage(recipe_set(r, set[i], e), e);
-    return rc;
-}
-
 static int run(const struct args *a, char **set, int n_set, int *stopped, struct err *e)
 {
     if (!a->data || !a->out || (!a->recipe && !a->resume))
         return err_set(e, ERR_USAGE, "--data, --recipe and --out are needed");
     if (a->finish && !a->resume)
         return err_set(e, ERR_USAGE, "--finish ends an unfinished run: give --resume as well");
+    if (a->finish && !a->test)
+        return err_set(e, ERR_USAGE, "--finish tests, --no-test does not: give one of them");
     if (!a->recipe && n_set > 0)
         return err_set(e, ERR_USAGE, "--set changes a recipe: give --recipe as well");
     struct recipe r = { 0 };
     struct train_result res;
-    int rc = a->recipe ? load(&r, a, set, n_set, e) : 0;
+    int rc = a->recipe ? cmd_recipe(&r, a->recipe, set, n_set, e) : 0;
     if (rc == 0) {
         struct par *pool = par_new(a->threads ? a->threads : par_cores());
         struct train_args t = { .data = a->data,

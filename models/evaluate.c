@@ -80,7 +80,8 @@ static void count_clusters(struct encode_ctx *c, const struct encoded *enc, cons
         int32_t best = 0;
         for (int32_t k = 1; k < K; k++)
             if (p[k] > p[best]) best = k;
-        if (c->cluster[ids[i]] >= 0) c->joint[best * c->n_clusters + c->cluster[ids[i]]]++;
+        if (c->cluster[ids[i]] >= 0)
+            c->joint[(int64_t)best * c->n_clusters + c->cluster[ids[i]]]++;
     }
 }
 
@@ -105,7 +106,7 @@ static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t
     return 0;
 }
 
-/* First value of each item's field. */
+/* One value of each item's field: of several the one that was seen first in the items' file. */
 static int clusters_of(struct encode_ctx *c, const struct items *it, const char *name,
                        int32_t K, struct err *e)
 {
@@ -153,6 +154,10 @@ int evaluate(struct evaluation *v, const struct model *m, const struct dataset *
     double start = clock_s();
     struct encode_ctx c = { .m = m };
     *v = (struct evaluation){ .K = model_interests(m), .nmi = -1 };
+    if (o->cluster && v->K < 2)
+        return err_set(e, ERR_INVALID,
+                       "a model of one vector has no interests to compare with '%s'",
+                       o->cluster);
     if (o->cluster) TRY(clusters_of(&c, d->items, o->cluster, v->K, e));
     struct arena *mem = arena_new("evaluate", 1 << 20, 0);
     struct details x = details_new(d, o->details);

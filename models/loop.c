@@ -54,12 +54,21 @@ static int64_t steps_of_epoch(const struct trainer *t)
 static double schedule(const struct train_cfg *c, int64_t s, int64_t epoch, int64_t epoch_steps)
 {
     if (s < c->warmup) return (double)(s + 1) / c->warmup;
-    if (c->schedule == SCHEDULE_STEP)
-        return pow((double)c->step_factor, (double)((epoch - 1) / c->step_epochs));
+    if (c->schedule == SCHEDULE_STEP) {
+        int64_t times = (epoch - 1) / c->step_epochs;
+        return pow((double)c->step_factor, (double)times);
+    }
     if (c->schedule == SCHEDULE_CONSTANT) return 1;
     double total = (double)(c->epochs * epoch_steps - c->warmup), end = (double)c->lr_end;
     double part = total > 0 ? (double)(s - c->warmup) / total : 1;
     return end + (1 - end) * 0.5 * (1 + cos(acos(-1) * fmin(part, 1)));
+}
+
+/* Of the newest step. */
+static double learning_rate(const struct trainer *t)
+{
+    const struct train_cfg *c = &t->now.train;
+    return (double)c->lr * schedule(c, t->at.moves - 1, t->at.epoch, steps_of_epoch(t));
 }
 
 /* Up to `accumulate` batches, then the optimiser moves.  0: the epoch has no batch left. */
@@ -75,8 +84,8 @@ static int train_step(struct trainer *t, struct err *e)
         t->at.loss_sum += loss;
         t->at.loss_n++;
     }
-    double rate = schedule(c, t->at.moves++, t->at.epoch, steps_of_epoch(t));
-    opt_set_lr(t->opt, (float)(rate * (double)c->lr));
+    t->at.moves++;
+    opt_set_lr(t->opt, (float)learning_rate(t));
     opt_step(t->opt, model_params(t->model), GROUPS_ALL, t->a->pool);
     t->at.batch += n;
     return 1;
@@ -125,9 +134,9 @@ static double score_of(const struct metrics *m, enum stop_metric on)
 static void log_epoch(struct trainer *t, const struct evaluation *v, double train_s,
                       bool better)
 {
-    json_t *o = json_pack("{s:s, s:I, s:I, s:f, s:f}", "event", "epoch", "epoch",
-                          (json_int_t)t->at.epoch, "step", (json_int_t)t->at.step, "loss",
-                          mean_loss(t), "train_s", train_s);
+    json_t *o = json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "event", "epoch", "epoch",
+                          (json_int_t)t->at.epoch, "step", (json_int_t)t->at.step, "lr",
+                          learning_rate(t), "loss", mean_loss(t), "train_s", train_s);
     if (t->r.n_stages > 0)
         json_object_set_new(o, "stage", json_string(t->r.stage[t->at.stage].name));
     if (v) {
@@ -139,12 +148,10 @@ static void log_epoch(struct trainer *t, const struct evaluation *v, double trai
     trainer_log(t, o);
 }
 
-static int evaluate_now(struct trainer *t, struct evaluation *v, struct err *e)
+int loop_evaluate(struct trainer *t, struct evaluation *v, enum split split, struct err *e)
 {
-    return evaluate(v, t->model, &t->ds,
-                    &(struct evaluate_opts){ .split = SPLIT_VALID,
-                                             .seen = (enum seen)t->now.train.valid_seen },
-                    t->a->pool, e);
+    struct evaluate_opts o = { .split = split, .seen = (enum seen)t->now.train.valid_seen };
+    return evaluate(v, t->model, &t->ds, &o, t->a->pool, e);
 }
 
 /* Validates, logs, exports the weights when they are the best of the stage so far. */
@@ -152,7 +159,7 @@ static int validate(struct trainer *t, double train_s, struct err *e)
 {
     struct evaluation v;
     char name[16];
-    TRY(evaluate_now(t, &v, e));
+    TRY(loop_evaluate(t, &v, SPLIT_VALID, e));
     conf_get(conf_find(train_opts, "stop_on"), &t->now.train, name, sizeof name);
     double score = score_of(&v.metrics, (enum stop_metric)t->now.train.stop_on);
     bool better = t->at.best_epoch == 0 || score > t->at.best_score;

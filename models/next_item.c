@@ -2,7 +2,8 @@
  * embedding and no bias (models/README.md, Objectives).  t: the target, N: negatives drawn.
  *   softmax  log sum_v exp s(v) - s(t)                          over the whole catalogue (RecBole's SASRec, its
  *                                                               padding row left out)
- *   sampled  log sum_{v in N + t} exp(s(v) - log q(v)) - ...    N shared by the batch; q: how likely it is drawn
+ *   sampled  log sum_{v in N + t} exp s'(v) - s'(t)             N shared by the batch, s' corrected for the draws by
+ *                                                               -log(n q): the negatives' scores, or both
  *   bce      -log sigma(s(t)) - sum_N log(1 - sigma(s(v)))      S3-Rec's SASRec with one negative
  *   gbce     (-beta log sigma(s(t)) - sum_N ...) / (|N| + 1)    Petrov & Macdonald, RecSys 2023:
  *            beta = a ((1 - 1/a) t + 1/a), a = |N| / (V - 1)
@@ -11,12 +12,14 @@
  * the K interests; the maximum over interests is ComiRec's readout (Cen et al., KDD 2020) moved
  * inside the loss. */
 #include "models/obj.h"
+#include <math.h>
 
+enum log_q { LOG_Q_NONE, LOG_Q_BOTH, LOG_Q_NEGATIVES };
 enum loss { LOSS_SOFTMAX, LOSS_SAMPLED, LOSS_BCE, LOSS_GBCE, LOSS_BPR };
 
 struct next_item {
-    int32_t loss, negatives, sampling;
-    bool log_q, avoid_seen;
+    int32_t loss, negatives, sampling, log_q;
+    bool avoid_seen;
     float temperature, label_smoothing, gbce_t;
 };
 
@@ -29,8 +32,8 @@ static const struct opt opts[] = {
         "negatives of a batch (sampled) or of each target (bce, gbce, bpr); 0: 256, 1, 256, 1"),
     OPT_CHOICE(struct next_item, sampling, "uniform", "uniform|popularity",
                "how negatives are drawn"),
-    OPT_BOOL(struct next_item, log_q, "true",
-             "sampled: correct scores for how likely an item is drawn"),
+    OPT_CHOICE(struct next_item, log_q, "negatives", "none|both|negatives",
+               "sampled: scores that are corrected for how often an item is drawn"),
     OPT_BOOL(struct next_item, avoid_seen, "true",
              "bce, gbce, bpr: no negatives from the user's training part"),
     OPT_FLOAT(struct next_item, temperature, "1", 1e-3, 1e3, "divides the scores"),
@@ -82,11 +85,11 @@ static void needs(const void *cfg, struct batch_cfg *b)
                                      .how = (enum sampling)c->sampling };
 }
 
-/* -log q [n], for as long as the step */
-static const float *negated(struct tape *tp, const float *log_q, int32_t n)
+/* -log (draws q) [n]: how often an item is expected among so many draws, for as long as the step */
+static const float *correction(struct tape *tp, const float *log_q, int32_t n, int32_t draws)
 {
-    float *x = ARENA_NEW(tape_arena(tp), float, n);
-    for (int32_t i = 0; i < n; i++) x[i] = -log_q[i];
+    float *x = ARENA_NEW(tape_arena(tp), float, n), all = logf((float)draws);
+    for (int32_t i = 0; i < n; i++) x[i] = -log_q[i] - all;
     return x;
 }
 
@@ -112,10 +115,10 @@ static struct ten *against_negatives(const struct next_item *c, const struct ste
                               .smoothing = c->label_smoothing,
                               .beta = 1,
                               .scale = 1 };
-    if (c->loss == LOSS_SAMPLED && c->log_q) {
-        o.target_bias = negated(s->tp, s->batch->target_log_q, T);
-        o.neg_bias = negated(s->tp, s->batch->neg_log_q, n);
-    }
+    if (c->loss == LOSS_SAMPLED && c->log_q != LOG_Q_NONE)
+        o.neg_bias = correction(s->tp, s->batch->neg_log_q, n, n);
+    if (c->loss == LOSS_SAMPLED && c->log_q == LOG_Q_BOTH)
+        o.target_bias = correction(s->tp, s->batch->target_log_q, T, n);
     if (c->loss == LOSS_GBCE) {
         o.beta = gbce_beta(c, n, model_config(s->model)->n_items);
         o.scale = 1.0f / (float)(n + 1);

@@ -55,13 +55,16 @@ void recipe_defaults(struct recipe *r)
     conf_defaults(train_opts, &r->train);
 }
 
+static void stage_free(struct stage *s)
+{
+    free(s->name);
+    for (int k = 0; k < s->n_assign; k++) free(s->assign[k]);
+}
+
 void recipe_free(struct recipe *r)
 {
     for (int i = 0; i < r->n_obj; i++) free(r->obj[i].cfg);
-    for (int i = 0; i < r->n_stages; i++) {
-        free(r->stage[i].name);
-        for (int k = 0; k < r->stage[i].n_assign; k++) free(r->stage[i].assign[k]);
-    }
+    for (int i = 0; i < r->n_stages; i++) stage_free(&r->stage[i]);
     r->n_obj = r->n_stages = 0;
 }
 
@@ -216,7 +219,7 @@ static int set_bare(struct recipe *r, const char *key, const char *value, struct
 }
 
 /* Splits "section.key=value" at the dot, "stage NAME.section.key=value" at the first one. */
-int recipe_set(struct recipe *r, const char *assignment, struct err *e)
+static int assign(struct recipe *r, const char *assignment, struct err *e)
 {
     const char *eq = strchr(assignment, '=');
     if (!eq) return err_set(e, ERR_USAGE, "--set %s: expected key=value", assignment);
@@ -228,9 +231,18 @@ int recipe_set(struct recipe *r, const char *assignment, struct err *e)
     } else {
         rc = set_bare(r, left, eq + 1, e);
     }
-    if (rc < 0) err_ctx(e, "--set %s", assignment);
     free(left);
     return rc;
+}
+
+int recipe_set(struct recipe *r, const char *assignment, struct err *e)
+{
+    int had = r->n_stages, rc = assign(r, assignment, e);
+    if (rc == 0 && r->n_stages > had) {
+        stage_free(&r->stage[--r->n_stages]);
+        rc = err_set(e, ERR_CONFIG, "the recipe has no such stage");
+    }
+    return rc < 0 ? err_ctx(e, "--set %s", assignment) : 0;
 }
 
 /* ---- checks ---- */
@@ -268,8 +280,13 @@ static bool may_change(const char *key)
     return false;
 }
 
+/* What belongs to the weights is the same in all stages. */
 static int check_same_model(const struct recipe *r, const struct recipe *stage, struct err *e)
 {
+    if (stage->train.item_update != r->train.item_update)
+        return err_set(
+            e, ERR_CONFIG,
+            "train.item_update: all stages update the items in one way; set it in [train]");
     for (const struct opt *o = model_opts; o->key; o++) {
         char a[64], b[64];
         conf_get(o, &r->model, a, sizeof a);
@@ -311,8 +328,8 @@ void recipe_stage(struct recipe *out, const struct recipe *r, int i)
     }
     for (int k = 0; r->n_stages > 0 && k < r->stage[i].n_assign; k++) {
         struct err e = { 0 };
-        REQUIRE(recipe_set(out, r->stage[i].assign[k], &e) == 0, "stage %s: %s",
-                r->stage[i].name, e.msg);
+        REQUIRE(assign(out, r->stage[i].assign[k], &e) == 0, "stage %s: %s", r->stage[i].name,
+                e.msg);
     }
 }
 
@@ -376,7 +393,7 @@ int recipe_from_json(struct recipe *r, const json_t *o, struct err *e)
         if (!json_is_string(value))
             return err_set(e, ERR_FORMAT, "recipe: the value of %s is no text", key);
         char *set = xasprintf("%s=%s", key, json_string_value(value));
-        int rc = recipe_set(r, set, e);
+        int rc = assign(r, set, e);
         free(set);
         if (rc < 0) {
             recipe_free(r);

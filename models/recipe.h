@@ -51,7 +51,7 @@ struct recipe {
 
 void recipe_defaults(struct recipe *r);
 NODISCARD int recipe_load(struct recipe *r, const char *path, struct err *e);
-/* "section.key=value", or "key=value" when one section alone has the key. */
+/* "section.key=value", or "key=value" when one section alone has the key.  Makes no stage. */
 NODISCARD int recipe_set(struct recipe *r, const char *assignment, struct err *e);
 /* Stages, and objectives with model and layout, agree; n_items must be set.  Call before training. */
 NODISCARD int recipe_check(const struct recipe *r, struct err *e);

@@ -54,8 +54,9 @@ static char *progress_text(const struct progress *at)
         json_object_set_new(o, whole[i].name,
                             json_integer(*(const int64_t *)((const char *)at + whole[i].off)));
     for (int i = 0; i < N_REAL; i++)
-        json_object_set_new(o, real[i].name,
-                            json_real(*(const double *)((const char *)at + real[i].off)));
+        json_object_set_new(
+            o, real[i].name,
+            json_real(*(const double *)(const void *)((const char *)at + real[i].off)));
     char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(o);
     return text;
@@ -74,7 +75,7 @@ static int progress_read(struct progress *at, const json_t *o, struct err *e)
         const json_t *v = json_object_get(o, real[i].name);
         if (!json_is_number(v) || !isfinite(json_number_value(v)))
             return err_set(e, ERR_FORMAT, "progress: %s is no number", real[i].name);
-        *(double *)((char *)at + real[i].off) = json_number_value(v);
+        *(double *)(void *)((char *)at + real[i].off) = json_number_value(v);
     }
     return at->epoch >= 1 ? 0 : err_set(e, ERR_FORMAT, "progress: epoch 0");
 }
@@ -130,6 +131,7 @@ int state_save(struct trainer *t, struct err *e)
     double start = clock_s();
     struct progress at = t->at;
     fflush(t->log);
+    if (fsync(fileno(t->log)) < 0) return err_sys(e, ERR_IO, "writing the log");
     at.log_bytes = ftell(t->log);
     at.seconds += start - t->start_s;
     char *path = trainer_path(t, STATE_SUFFIX), *progress = progress_text(&at);
@@ -151,14 +153,14 @@ int state_save(struct trainer *t, struct err *e)
 
 int state_remove(const struct trainer *t, bool half_written, struct err *e)
 {
-    char prefix[64];
-    int n = snprintf(prefix, sizeof prefix, "%" PRId64 STATE_SUFFIX "%s", t->version,
-                     half_written ? ".tmp." : "");
+    char name[64];
+    size_t n = (size_t)snprintf(name, sizeof name, "%" PRId64 STATE_SUFFIX, t->version);
     DIR *d = opendir(t->a->out);
     if (!d) return err_sys(e, ERR_IO, "%s", t->a->out);
     int rc = 0;
     for (struct dirent *x; rc == 0 && (x = readdir(d));) {
-        if (strncmp(x->d_name, prefix, (size_t)n) != 0) continue;
+        bool half = strncmp(x->d_name, name, n) == 0 && strncmp(x->d_name + n, ".tmp.", 5) == 0;
+        if (!half && (half_written || strcmp(x->d_name, name) != 0)) continue;
         char *path = xasprintf("%s/%s", t->a->out, x->d_name);
         if (unlink(path) < 0 && errno != ENOENT) rc = err_sys(e, ERR_IO, "removing %s", path);
         free(path);
@@ -224,7 +226,7 @@ uint64_t state_fingerprint(const struct state *s) { return s->fingerprint; }
 const char *state_isa(const struct state *s) { return safet_meta(s->file, "kernels"); }
 
 static int take(const struct state *s, const char *kind, const struct param *p, float *x,
-                struct err *e)
+                float least, struct err *e)
 {
     char name[LIMIT_TENSOR_NAME];
     if (!x) return 0;
@@ -236,9 +238,9 @@ static int take(const struct state *s, const char *kind, const struct param *p, 
         return err_set(e, ERR_FORMAT, "tensor %s is not F32 [%d,%d]", name, p->t.rows,
                        p->t.cols);
     for (int64_t i = 0; i < t->n; i++)
-        if (!isfinite(((const float *)t->data)[i]))
-            return err_set(e, ERR_FORMAT, "tensor %s: value %" PRId64 " is not finite", name,
-                           i);
+        if (!isfinite(((const float *)t->data)[i]) || ((const float *)t->data)[i] < least)
+            return err_set(e, ERR_FORMAT, "tensor %s: value %" PRId64 " is %g", name, i,
+                           (double)((const float *)t->data)[i]);
     memcpy(x, t->data, (size_t)t->n * sizeof *x);
     return 0;
 }
@@ -252,10 +254,10 @@ int state_restore(const struct state *s, struct trainer *t, struct err *e)
     for (int32_t i = 0; i < params_count(ps); i++) {
         const struct param *p = params_at(ps, i);
         struct opt_state o = opt_state(t->opt, i);
-        TRY(take(s, "param", p, p->t.x, e));
-        TRY(take(s, "m", p, o.m, e));
-        TRY(take(s, "v", p, o.v, e));
-        TRY(take(s, "average", p, o.average, e));
+        TRY(take(s, "param", p, p->t.x, -INFINITY, e));
+        TRY(take(s, "m", p, o.m, -INFINITY, e));
+        TRY(take(s, "v", p, o.v, 0, e));
+        TRY(take(s, "average", p, o.average, -INFINITY, e));
         *o.steps = ((const int64_t *)steps->data)[i];
         if (*o.steps < 0)
             return err_set(e, ERR_FORMAT, "steps of %s: %" PRId64, p->name, *o.steps);

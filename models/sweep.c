@@ -8,12 +8,15 @@
 #include "core/data/text.h"
 #include "core/fmt/bundle.h"
 #include "models/stop.h"
+#include "models/train.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +29,7 @@ struct trial {
     char *set[MAX_GRIDS]; /* "key=value" of each grid, owned */
     enum status status;
     pid_t pid;       /* of a running one */
+    int killed;      /* times it died of a signal that nobody here sent */
     double started;  /* clock_s */
     double seconds;  /* of this and earlier calls */
     double score;    /* on validation; NaN: none yet */
@@ -35,12 +39,17 @@ struct trial {
 
 struct sweep {
     const struct sweep_args *a;
-    char *dir; /* OUT/sweep */
+    char *dir;    /* OUT/sweep */
+    char *recipe; /* OUT/sweep/recipe.ini: the file as it was at the beginning */
+    int lock,
+        busy; /* descriptors: of dir, held while a sweep runs; of a file that its trainings hold too */
     uint64_t data;
+    char judge[64]; /* metric and protocol that all trials share */
     char metric[16];
     struct trial *trial;
     int n;
     double spent, started; /* seconds of earlier calls; clock_s of this one */
+    double saved;          /* clock_s of the newest plan on disk */
     int winner;            /* -1: not chosen */
     int64_t version;       /* of OUT, where the winner was put; 0: not yet */
 };
@@ -83,12 +92,33 @@ static char *grid_value(const char *grid, int i)
     return xasprintf("%.*s=%.*s", (int)(eq - grid), grid, (int)strcspn(v, ","), v);
 }
 
+/* One key in two grids, with its section or without. */
+static bool same_key(const char *a, const char *b)
+{
+    size_t na = strcspn(a, "="), nb = strcspn(b, "="), n = na < nb ? na : nb;
+    const char *longer = na < nb ? b : a;
+    if (memcmp(a + na - n, b + nb - n, n) != 0) return false;
+    return na == nb || longer[(na < nb ? nb : na) - n - 1] == '.';
+}
+
+static int check_grids(const struct sweep_args *a, struct err *e)
+{
+    if (a->n_grid > MAX_GRIDS) return err_set(e, ERR_USAGE, "at most %d grids", MAX_GRIDS);
+    for (int i = 0; i < a->n_grid; i++)
+        for (int k = 0; k < i; k++)
+            if (same_key(a->grid[i], a->grid[k]))
+                return err_set(e, ERR_USAGE, "--grid %s and --grid %s are about one key",
+                               a->grid[k], a->grid[i]);
+    return 0;
+}
+
 /* All combinations, the last grid's values changing fastest. */
 static int make_trials(struct sweep *s, struct err *e)
 {
     int count[MAX_GRIDS];
     int64_t n = 1;
-    if (s->a->n_grid > MAX_GRIDS) return err_set(e, ERR_USAGE, "at most %d grids", MAX_GRIDS);
+    TRY(check_grids(s->a, e));
+    for (int g = 0; g < MAX_GRIDS; g++) count[g] = 1;
     for (int g = 0; g < s->a->n_grid; g++) {
         count[g] = count_values(s->a->grid[g], e);
         TRY(count[g]);
@@ -109,10 +139,32 @@ static int make_trials(struct sweep *s, struct err *e)
     return 0;
 }
 
-/* A trial's recipe, which must be trainable and be judged by the metric of the others. */
+/* By what validation of the last stage chooses; the same for all trials. */
+static int check_judge(struct sweep *s, const struct recipe *r, struct err *e)
+{
+    struct recipe last;
+    char seen[16], judge[64];
+    recipe_stage(&last, r, recipe_stages(r) - 1);
+    bool none = last.train.stop_on == STOP_NONE;
+    conf_get(conf_find(train_opts, "stop_on"), &last.train, s->metric, sizeof s->metric);
+    conf_get(conf_find(train_opts, "valid_seen"), &last.train, seen, sizeof seen);
+    snprintf(judge, sizeof judge, "stop_on = %s, valid_seen = %s", s->metric, seen);
+    recipe_free(&last);
+    if (none)
+        return err_set(e, ERR_CONFIG,
+                       "validation chooses among trials: set train.stop_on to a metric");
+    if (s->judge[0] && strcmp(judge, s->judge) != 0)
+        return err_set(e, ERR_CONFIG,
+                       "trials must be judged alike to be compared: one has %s, another %s",
+                       s->judge, judge);
+    memcpy(s->judge, judge, sizeof judge);
+    return 0;
+}
+
+/* A trial's recipe, which must be trainable and be judged as the others are. */
 static int check_trial(struct sweep *s, const struct trial *t, int32_t n_items, struct err *e)
 {
-    struct recipe r, last;
+    struct recipe r;
     json_t *o = recipe_json(s->a->recipe);
     int rc = recipe_from_json(&r, o, e);
     json_decref(o);
@@ -123,18 +175,7 @@ static int check_trial(struct sweep *s, const struct trial *t, int32_t n_items, 
     }
     r.model.n_items = n_items;
     if (rc == 0) rc = recipe_check(&r, e);
-    if (rc == 0) {
-        char metric[16];
-        recipe_stage(&last, &r, recipe_stages(&r) - 1);
-        conf_get(conf_find(train_opts, "stop_on"), &last.train, metric, sizeof metric);
-        if (last.train.stop_on == STOP_NONE)
-            rc = err_set(e, ERR_CONFIG,
-                         "validation chooses among trials: set train.stop_on to a metric");
-        if (rc == 0 && s->metric[0] && strcmp(metric, s->metric) != 0)
-            rc = err_set(e, ERR_CONFIG, "trials must have one train.stop_on to be compared by");
-        snprintf(s->metric, sizeof s->metric, "%s", metric);
-        recipe_free(&last);
-    }
+    if (rc == 0) rc = check_judge(s, &r, e);
     recipe_free(&r);
     return rc;
 }
@@ -177,8 +218,9 @@ static json_t *identity(const struct sweep *s)
 
 static double spent(const struct sweep *s) { return s->spent + clock_s() - s->started; }
 
-static int save_plan(const struct sweep *s, struct err *e)
+static int save_plan(struct sweep *s, struct err *e)
 {
+    s->saved = clock_s();
     json_t *o = identity(s), *trials = json_array();
     for (int i = 0; i < s->n; i++) {
         const struct trial *t = &s->trial[i];
@@ -200,6 +242,7 @@ static int save_plan(const struct sweep *s, struct err *e)
     return rc;
 }
 
+/* What failed is tried again by a later call: a disk may have been full. */
 static int take_trials(struct sweep *s, const json_t *trials, struct err *e)
 {
     if ((int)json_array_size(trials) != s->n)
@@ -208,7 +251,7 @@ static int take_trials(struct sweep *s, const json_t *trials, struct err *e)
         const json_t *o = json_array_get(trials, (size_t)i);
         const char *status = json_string_value(json_object_get(o, "status"));
         s->trial[i].seconds = json_number_value(json_object_get(o, "seconds"));
-        for (int k = 0; k <= FAILED && status; k++)
+        for (int k = 0; k < FAILED && status; k++)
             if (strcmp(status, status_name[k]) == 0) s->trial[i].status = (enum status)k;
     }
     return 0;
@@ -247,6 +290,9 @@ static int load_plan(struct sweep *s, struct err *e)
         s->version = json_integer_value(json_object_get(o, "version"));
         if (rc == 0 && (s->winner < -1 || s->winner >= s->n || s->version < 0))
             rc = err_set(e, ERR_FORMAT, "%s: winner %d of %d", path, s->winner + 1, s->n);
+    } else {
+        /* trainings read this copy: the file may be edited meanwhile */
+        rc = io_copy_file(s->recipe, s->a->recipe_path, e);
     }
     json_decref(o);
     json_decref(now);
@@ -288,33 +334,34 @@ static int best_trial(const struct sweep *s)
     return best;
 }
 
-static const struct sweep *sorted;
-static int by_score(const void *a, const void *b)
+static int by_score(const void *a, const void *b, void *trials)
 {
-    double x = sorted->trial[*(const int *)a].score, y = sorted->trial[*(const int *)b].score;
+    const struct trial *t = trials;
+    double x = t[*(const int *)a].score, y = t[*(const int *)b].score;
     if (isnan(x) || isnan(y)) return isnan(x) - isnan(y);
     if (x != y) return x < y ? 1 : -1;
     return *(const int *)a - *(const int *)b;
 }
 
-static void print_table(const struct sweep *s, FILE *f, const char *sep)
+/* For people, in columns; or with a tab between cells. */
+static void print_table(const struct sweep *s, FILE *f, bool tabs)
 {
+    const char *sep = tabs ? "\t" : "  ";
     static const char *const columns[] = { "hr@10", "ndcg@10", "hr@20", "ndcg@20",
                                            "recall@50" };
     int *order = xcalloc((size_t)s->n, sizeof *order);
     for (int i = 0; i < s->n; i++) order[i] = i;
-    sorted = s;
-    qsort(order, (size_t)s->n, sizeof *order, by_score);
+    qsort_r(order, (size_t)s->n, sizeof *order, by_score, s->trial);
     fprintf(f, "trial%sstatus%sepoch%sseconds", sep, sep, sep);
     for (int c = 0; c < 5; c++) fprintf(f, "%svalid %s", sep, columns[c]);
     fprintf(f, "%ssettings\n", sep);
     for (int i = 0; i < s->n; i++) {
         const struct trial *t = &s->trial[order[i]];
-        fprintf(f, "%5d%s%-7s%s%5" PRId64 "%s%7.0f", order[i] + 1, sep, status_name[t->status],
-                sep, t->epoch, sep, t->seconds);
+        fprintf(f, tabs ? "%d%s%s%s%" PRId64 "%s%.0f" : "%5d%s%-7s%s%5" PRId64 "%s%7.0f",
+                order[i] + 1, sep, status_name[t->status], sep, t->epoch, sep, t->seconds);
         for (int c = 0; c < 5; c++) {
             const json_t *v = json_object_get(t->metrics, columns[c]);
-            int width = (int)strlen(columns[c]) + 6;
+            int width = tabs ? 0 : (int)strlen(columns[c]) + 6;
             if (v)
                 fprintf(f, "%s%*.4f", sep, width, json_number_value(v));
             else
@@ -333,7 +380,7 @@ static int save_table(const struct sweep *s, struct err *e)
     size_t nb = 0;
     FILE *f = open_memstream(&text, &nb);
     REQUIRE(f, "open_memstream");
-    print_table(s, f, "\t");
+    print_table(s, f, true);
     fclose(f);
     int rc = io_write_atomic(path, text, nb, e);
     free(text);
@@ -343,9 +390,14 @@ static int save_table(const struct sweep *s, struct err *e)
 
 /* ---- processes ---- */
 
-/* In the child: output to the log, the training dies with its sweep; never returns. */
-static void exec_train(char **argv, const char *log, pid_t parent)
+/* In the child: output to the log, the training stops with its sweep and holds `busy` until it has; never returns. */
+static void exec_train(char **argv, const char *log, int busy, pid_t parent,
+                       const sigset_t *mask)
 {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    if (dup(busy) < 0) _exit(127); /* without close-on-exec */
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd >= 0) {
         dup2(fd, STDOUT_FILENO);
@@ -367,7 +419,7 @@ static pid_t start(struct sweep *s, int i, bool test, struct err *e)
                       (char[]){ "--data" },
                       (char *)(uintptr_t)a->data,
                       (char[]){ "--recipe" },
-                      (char *)(uintptr_t)a->recipe_path,
+                      s->recipe,
                       (char[]){ "--out" },
                       out,
                       (char[]){ "--resume" },
@@ -380,8 +432,15 @@ static pid_t start(struct sweep *s, int i, bool test, struct err *e)
     argv[n++] = test ? finish : no_test;
     for (int k = 0; k < a->n_set; k++) argv[n++] = set, argv[n++] = a->set[k];
     for (int g = 0; g < a->n_grid; g++) argv[n++] = set, argv[n++] = s->trial[i].set[g];
+    /* a signal meanwhile waits: to the child it must not look handled */
+    sigset_t stops, before;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    sigprocmask(SIG_BLOCK, &stops, &before);
     pid_t parent = getpid(), pid = fork();
-    if (pid == 0) exec_train(argv, log, parent);
+    if (pid == 0) exec_train(argv, log, s->busy, parent, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) (void)err_sys(e, ERR_IO, "starting a training");
     free(argv);
     free(out);
@@ -404,18 +463,31 @@ static void last_words(const struct sweep *s, int i, char *out, size_t n)
     free(path);
 }
 
-/* A training that ended: by itself, stopped and saved (128 + signal), or with an error. */
+/* A training that ended: by itself, stopped and saved (128 + signal), with an error, or of a signal.  What others send
+ * (SIGKILL is also what a system short of memory does) is forgiven twice. */
+static enum status how_it_ended(struct trial *t, int status, char *words, size_t n)
+{
+    enum { OFTEN = 3 };
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status) == 0 ? DONE : WEXITSTATUS(status) > 128 ? STOPPED : FAILED;
+    int sig = WTERMSIG(status);
+    if (sig == SIGTERM || sig == SIGINT)
+        return STOPPED; /* before it could save, or a second time */
+    if (sig == SIGKILL && ++t->killed < OFTEN) return STOPPED;
+    snprintf(words, n, "signal %d (%s)%s", sig, strsignal(sig),
+             sig == SIGKILL ? ", three times: is there memory enough?" : "");
+    return FAILED;
+}
+
 static int collect(struct sweep *s, int i, int status, struct err *e)
 {
     struct trial *t = &s->trial[i];
     char label[512], words[256];
-    bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    bool saved = (WIFEXITED(status) && WEXITSTATUS(status) > 128) || WIFSIGNALED(status);
-    t->status = ended ? DONE : saved ? STOPPED : FAILED;
+    last_words(s, i, words, sizeof words);
+    t->status = how_it_ended(t, status, words, sizeof words);
     t->seconds += clock_s() - t->started;
     look_at(s, i);
     trial_label(s, i, label, sizeof label);
-    last_words(s, i, words, sizeof words);
     if (t->status == FAILED)
         fprintf(stderr, "%s: failed: %s\n", label, words);
     else if (isnan(t->score))
@@ -447,7 +519,8 @@ static int reap(struct sweep *s, struct err *e)
         int status;
         if (s->trial[i].status != RUNNING) continue;
         pid_t got = waitpid(s->trial[i].pid, &status, WNOHANG);
-        if (got == s->trial[i].pid) TRY(collect(s, i, status, e));
+        REQUIRE(got >= 0, "waiting for trial %d", i + 1);
+        if (got > 0) TRY(collect(s, i, status, e));
     }
     return 0;
 }
@@ -476,6 +549,7 @@ static void show(const struct sweep *s, struct prog *p)
 static int train_all(struct sweep *s, struct err *e)
 {
     struct prog p = prog_begin("sweep", s->n);
+    enum { PLAN_EVERY_S = 10 }; /* so much of the budget's count may be lost by a kill */
     bool over = false;
     int rc = 0;
     while (rc == 0) {
@@ -498,12 +572,13 @@ static int train_all(struct sweep *s, struct err *e)
         }
         usleep(50000);
         rc = reap(s, e);
+        if (rc == 0 && clock_s() - s->saved > PLAN_EVERY_S) rc = save_plan(s, e);
         show(s, &p);
     }
+    if (rc < 0) ask_to_stop(s);
     while (rc < 0 && running(s) > 0) { /* nobody is left behind */
-        ask_to_stop(s);
         usleep(50000);
-        if (reap(s, NULL) < 0) break;
+        (void)!reap(s, NULL);
     }
     prog_end(&p, "%s", over && !stop_asked() ? "the budget is spent" : "");
     return rc;
@@ -511,16 +586,18 @@ static int train_all(struct sweep *s, struct err *e)
 
 /* ---- the winner ---- */
 
+/* 1: stopped. */
 static int test_winner(struct sweep *s, struct err *e)
 {
-    pid_t pid = start(s, s->winner, true, e);
-    int status;
+    pid_t pid = start(s, s->winner, true, e), got;
+    int status = 0;
     TRY(pid < 0 ? ERR_IO : 0);
-    for (bool told = false; waitpid(pid, &status, WNOHANG) == 0; usleep(50000)) {
+    for (bool told = false; (got = waitpid(pid, &status, WNOHANG)) == 0; usleep(50000)) {
         if (stop_asked() && !told) kill(pid, SIGTERM);
         told = stop_asked();
     }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+    if (got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+    if (stop_asked()) return 1;
     char words[256];
     last_words(s, s->winner, words, sizeof words);
     return err_set(e, ERR_INTERNAL, "testing trial %d: %s", s->winner + 1, words);
@@ -547,13 +624,38 @@ static int put_bundle(struct sweep *s, const struct bundle *b, struct err *e)
     return rc;
 }
 
+static char *out_path(const struct sweep *s, const char *suffix)
+{
+    return xasprintf("%s/%" PRId64 "%s", s->a->out, s->version, suffix);
+}
+
+/* A version for the winner, with its log, which reserves the number. */
+static int reserve(struct sweep *s, struct err *e)
+{
+    char *log = trial_path(s, s->winner, "/1" TRAIN_LOG);
+    int rc = train_newest(&s->version, s->a->out, e);
+    for (bool taken = true; rc == 0 && taken;) {
+        s->version++;
+        char *to = out_path(s, TRAIN_LOG);
+        int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        taken = fd < 0 && errno == EEXIST;
+        if (fd >= 0)
+            close(fd);
+        else if (!taken)
+            rc = err_sys(e, ERR_IO, "%s", to);
+        if (rc == 0 && !taken) rc = io_copy_file(to, log, e);
+        free(to);
+    }
+    free(log);
+    return rc;
+}
+
 /* The winner as a version of OUT.  The number is kept first: after a kill the same one is written again. */
 static int publish(struct sweep *s, struct err *e)
 {
     struct bundle b;
     if (s->version == 0) {
-        TRY(bundle_latest(s->a->out, &s->version, e));
-        s->version++;
+        TRY(reserve(s, e));
         TRY(save_plan(s, e));
     }
     char *dir = trial_path(s, s->winner, "");
@@ -567,7 +669,7 @@ static int publish(struct sweep *s, struct err *e)
 
 static bool is_published(const struct sweep *s)
 {
-    char *dir = xasprintf("%s/%" PRId64, s->a->out, s->version);
+    char *dir = out_path(s, "");
     bool there = s->version > 0 && io_exists(dir);
     free(dir);
     return there;
@@ -580,8 +682,28 @@ static int finish(struct sweep *s, struct err *e)
         return err_set(e, ERR_EMPTY,
                        "no trial came to its first validation; see %s/trial-*.log", s->dir);
     TRY(save_plan(s, e)); /* from here on nothing else is tested */
-    TRY(test_winner(s, e));
-    return publish(s, e);
+    int rc = test_winner(s, e);
+    return rc == 0 ? publish(s, e) : rc < 0 ? rc : 0;
+}
+
+/* ---- one sweep at a time ---- */
+
+static int take_lock(struct sweep *s, struct err *e)
+{
+    s->lock = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->lock < 0) return err_sys(e, ERR_IO, "%s", s->dir);
+    if (flock(s->lock, LOCK_EX | LOCK_NB) < 0)
+        return err_set(e, ERR_INVALID, "%s: another `intent sweep` is running it", s->dir);
+    char *path = xasprintf("%s/busy", s->dir);
+    s->busy = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int rc = s->busy < 0 ? err_sys(e, ERR_IO, "%s", path) : 0;
+    free(path);
+    for (bool told = false; rc == 0 && flock(s->busy, LOCK_EX | LOCK_NB) < 0; usleep(50000)) {
+        if (stop_asked()) return 1;
+        if (!told) fprintf(stderr, "waiting for trainings of a killed sweep to save\n");
+        told = true;
+    }
+    return rc;
 }
 
 static int run(struct sweep *s, int *stopped, struct err *e)
@@ -589,6 +711,8 @@ static int run(struct sweep *s, int *stopped, struct err *e)
     TRY(make_trials(s, e));
     TRY(check_trials(s, e));
     TRY(io_mkdirs(s->dir, e));
+    int rc = take_lock(s, e);
+    if (rc != 0) return rc < 0 ? rc : (*stopped = stop_asked(), 0);
     TRY(load_plan(s, e));
     for (int i = 0; i < s->n; i++)
         if (s->trial[i].status != WAITING) look_at(s, i);
@@ -599,7 +723,7 @@ static int run(struct sweep *s, int *stopped, struct err *e)
     *stopped = is_published(s) ? 0 : stop_asked();
     TRY(save_table(s, e));
     TRY(save_plan(s, e));
-    print_table(s, stdout, "  ");
+    print_table(s, stdout, false);
     if (*stopped) {
         fprintf(stderr, "stopped and saved: the same command goes on from here\n");
         return 0;
@@ -611,16 +735,21 @@ static int run(struct sweep *s, int *stopped, struct err *e)
 
 int sweep_run(const struct sweep_args *a, int *stopped, struct err *e)
 {
-    struct sweep s = { .a = a, .started = clock_s(), .winner = -1 };
+    struct sweep s = { .a = a, .started = clock_s(), .winner = -1, .lock = -1, .busy = -1 };
     struct stop stop = stop_begin();
+    signal(SIGCHLD, SIG_DFL); /* ignored by the caller, ends of trainings would be lost */
     s.dir = xasprintf("%s/sweep", a->out);
+    s.recipe = xasprintf("%s/recipe.ini", s.dir);
     int rc = run(&s, stopped, e);
     stop_end(&stop);
+    if (s.lock >= 0) close(s.lock);
+    if (s.busy >= 0) close(s.busy);
     for (int i = 0; i < s.n; i++) {
         for (int g = 0; g < a->n_grid; g++) free(s.trial[i].set[g]);
         json_decref(s.trial[i].metrics);
     }
     free(s.trial);
+    free(s.recipe);
     free(s.dir);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* sweep.h — a grid of settings, each trained by a process of its own; validation chooses, the winner is tested once
  * and becomes a version of the model directory.
  *   OUT/sweep/plan.json      what is tried and where it stands: the same command goes on from there
+ *   OUT/sweep/recipe.ini     the recipe as it was when the sweep began
  *   OUT/sweep/table.tsv      the trials, best first
  *   OUT/sweep/trial-001/     the model directory of a trial, and trial-001.log what it said
  * Killing it or its trials at any moment loses at most what a trial did since it last saved.  Thread: main. */

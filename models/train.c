@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void trainer_log(struct trainer *t, json_t *o)
@@ -45,6 +46,8 @@ static json_t *manifest(const struct trainer *t, int64_t epoch, json_t *metrics)
                           model_interests(t->model), "width", c->width, "max_len", c->max_len,
                           "metric", "inner_product", "recipe", recipe_json(&t->r), "metrics",
                           metrics, "data", "name", t->ds.name, "epochs", (json_int_t)epoch);
+    json_object_set_new(json_object_get(m, "data"), "fingerprint",
+                        json_sprintf("%016" PRIx64, t->fingerprint));
     if (t->r.n_stages > 0)
         json_object_set_new(json_object_get(m, "data"), "stage",
                             json_string(t->r.stage[t->at.stage].name));
@@ -74,7 +77,16 @@ int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err
     return rc < 0 ? err_ctx(e, "writing the bundle %s/%" PRId64, t->a->out, t->version) : 0;
 }
 
-/* The weights of the exported bundle, whose epoch and metrics on validation are told (metrics: a new reference). */
+/* What the recipe says of stage t->at.stage. */
+static void stage_enter(struct trainer *t)
+{
+    recipe_free(&t->now);
+    recipe_stage(&t->now, &t->r, (int)t->at.stage);
+    model_set(t->model, &t->now.model);
+}
+
+/* The weights of the exported bundle, whose epoch and metrics on validation are told (metrics: a new reference), and
+ * the stage that they are of: a later one may not have come to its first validation. */
 static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct err *e)
 {
     struct bundle b;
@@ -86,6 +98,11 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
     rc = ckpt_load(model_params(t->model), weights, e);
     *epoch = json_integer_value(json_object_get(json_object_get(b.manifest, "data"), "epochs"));
     *valid = json_incref(json_object_get(json_object_get(b.manifest, "metrics"), "valid"));
+    const char *stage =
+        json_string_value(json_object_get(json_object_get(b.manifest, "data"), "stage"));
+    for (int i = 0; i < t->r.n_stages && stage; i++)
+        if (strcmp(t->r.stage[i].name, stage) == 0) t->at.stage = i;
+    stage_enter(t);
     free(weights);
     bundle_close(&b);
     return rc;
@@ -96,9 +113,7 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
 static void stage_begin(struct trainer *t)
 {
     const struct train_cfg *c = &t->now.train;
-    recipe_free(&t->now);
-    recipe_stage(&t->now, &t->r, (int)t->at.stage);
-    model_set(t->model, &t->now.model);
+    stage_enter(t);
     struct batch_cfg b = recipe_batches(&t->now);
     if (t->at.stage > 0) b.seed = rng_hash(b.seed, (uint64_t)t->at.stage); /* another order */
     batcher_free(t->batches);
@@ -128,9 +143,7 @@ static int stage_end(struct trainer *t, bool last, struct err *e)
     opt_swap_average(t->opt, model_params(t->model));
     if (!last) return 0;
     struct evaluation v;
-    struct evaluate_opts o = { .split = SPLIT_VALID,
-                               .seen = (enum seen)t->now.train.valid_seen };
-    TRY(evaluate(&v, t->model, &t->ds, &o, t->a->pool, e));
+    TRY(loop_evaluate(t, &v, SPLIT_VALID, e));
     return trainer_export(t, t->now.train.epochs,
                           json_pack("{s:o}", "valid", metrics_json(&v.metrics)), e);
 }
@@ -167,22 +180,24 @@ static void tell(const struct trainer *t, json_t *valid, const struct metrics *t
     printf("%s/%" PRId64 "\n", t->a->out, t->version);
 }
 
-/* Test once, with the checkpoint that validation chose; then the index. */
-static int finish(struct trainer *t, struct err *e)
+/* Test once, with the checkpoint that validation chose; then the index.  Stopped before that is written, it is done
+ * again. */
+static int finish(struct trainer *t, bool *finished, struct err *e)
 {
     struct evaluation test;
-    struct evaluate_opts o = { .split = SPLIT_TEST,
-                               .seen = (enum seen)t->now.train.valid_seen };
     int64_t epoch;
     json_t *valid;
     TRY(load_best(t, &epoch, &valid, e));
-    int rc = evaluate(&test, t->model, &t->ds, &o, t->a->pool, e);
-    if (rc == 0)
-        rc = trainer_export(t, epoch,
-                            json_pack("{s:O, s:o, s:o}", "valid", valid, "test",
-                                      metrics_json(&test.metrics), "interests",
-                                      interests_json(&test)),
-                            e);
+    int rc = loop_evaluate(t, &test, SPLIT_TEST, e);
+    if (rc < 0 || stop_asked()) {
+        json_decref(valid);
+        return rc;
+    }
+    rc = trainer_export(t, epoch,
+                        json_pack("{s:O, s:o, s:o}", "valid", valid, "test",
+                                  metrics_json(&test.metrics), "interests",
+                                  interests_json(&test)),
+                        e);
     char *dir = trainer_path(t, "");
     if (rc == 0) rc = index_bundle(dir, &t->a->index, stderr, e);
     free(dir);
@@ -194,6 +209,7 @@ static int finish(struct trainer *t, struct err *e)
                               (json_int_t)arena_peak(t->mem), "valid", valid, "test",
                               metrics_json(&test.metrics), "interests", interests_json(&test)));
         rc = state_remove(t, false, e);
+        *finished = true;
         tell(t, valid, &test.metrics);
     }
     json_decref(valid);
@@ -201,15 +217,6 @@ static int finish(struct trainer *t, struct err *e)
 }
 
 /* ---- the beginning ---- */
-
-/* The name goes into JSON, which is UTF-8. */
-static int check_name(const struct dataset *d, const char *dir, struct err *e)
-{
-    json_t *name = json_string(d->name);
-    if (!name) return err_set(e, ERR_INVALID, "%s: rename it, its name is not UTF-8", dir);
-    json_decref(name);
-    return 0;
-}
 
 static int check_cases(const struct dataset *d, const char *dir, struct err *e)
 {
@@ -226,12 +233,11 @@ static int check_cases(const struct dataset *d, const char *dir, struct err *e)
                          "%s: no user has the 3 events that validation and test need", dir);
 }
 
-/* The newest version that has a log; 0: none.  The log reserves the version, before there is a bundle. */
-static int newest_run(int64_t *version, const char *out, struct err *e)
+int train_newest(int64_t *version, const char *out, struct err *e)
 {
     TRY(bundle_latest(out, version, e));
     for (bool there = true; there;) {
-        char *path = version_path(out, *version + 1, ".train.jsonl");
+        char *path = version_path(out, *version + 1, TRAIN_LOG);
         there = io_exists(path);
         *version += there;
         free(path);
@@ -239,13 +245,14 @@ static int newest_run(int64_t *version, const char *out, struct err *e)
     return 0;
 }
 
-/* Opens the log for appending and locks it: one process writes a version. */
+/* Opens the log for appending and locks it: one process writes a version.  1: a fresh one is there already, another
+ * one is not. */
 static int open_log(struct trainer *t, bool fresh, struct err *e)
 {
-    char *path = trainer_path(t, ".train.jsonl");
-    int rc = 0, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (fresh ? O_EXCL : 0), 0644);
-    if (fd < 0 && fresh && errno == EEXIST)
-        rc = 1; /* somebody was faster */
+    char *path = trainer_path(t, TRAIN_LOG);
+    int rc = 0, fd = open(path, O_RDWR | O_CLOEXEC | (fresh ? O_CREAT | O_EXCL : 0), 0644);
+    if (fd < 0 && errno == (fresh ? EEXIST : ENOENT))
+        rc = 1;
     else if (fd < 0)
         rc = err_sys(e, ERR_IO, "%s", path);
     else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
@@ -260,7 +267,7 @@ static int open_log(struct trainer *t, bool fresh, struct err *e)
 static int new_version(struct trainer *t, struct err *e)
 {
     int rc = 1;
-    TRY(newest_run(&t->version, t->a->out, e));
+    TRY(train_newest(&t->version, t->a->out, e));
     while (rc > 0) {
         t->version++;
         rc = open_log(t, true, e);
@@ -293,15 +300,13 @@ static int check_recipe(const json_t *was, const json_t *now, struct err *e)
     return 0;
 }
 
-/* The recipe of the saved run, which must be the one that was given, if one was. */
+/* The recipe of the saved run, which must be the one that was given, if one was; in the order it had. */
 static int take_recipe(struct trainer *t, const struct state *s, struct err *e)
 {
-    if (!t->a->recipe) return recipe_from_json(&t->r, state_recipe(s), e);
-    json_t *now = recipe_json(t->a->recipe);
-    int rc = check_recipe(state_recipe(s), now, e);
-    if (rc == 0) rc = recipe_from_json(&t->r, now, e);
+    json_t *now = t->a->recipe ? recipe_json(t->a->recipe) : NULL;
+    int rc = now ? check_recipe(state_recipe(s), now, e) : 0;
     json_decref(now);
-    return rc;
+    return rc < 0 ? rc : recipe_from_json(&t->r, state_recipe(s), e);
 }
 
 /* Data, recipe, model: what a fresh and a resumed run begin with. */
@@ -311,14 +316,25 @@ static int set_up(struct trainer *t, const struct state *s, struct err *e)
     t->r.model.n_items = t->ds.n_items;
     TRY(recipe_check(&t->r, e));
     t->model = model_new(&t->r.model, true);
-    for (int i = 0; i < recipe_stages(&t->r); i++) {
-        struct recipe one;
-        recipe_stage(&one, &t->r, i);
-        if (one.train.item_update == ITEMS_TOUCHED) params_part(model_items(t->model));
-        recipe_free(&one);
-    }
+    if (t->r.train.item_update == ITEMS_TOUCHED) params_part(model_items(t->model));
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
+    return 0;
+}
+
+/* Says so when a run of the past waits to be gone on with. */
+static int mention_unfinished(const struct trainer *t, struct err *e)
+{
+    int64_t newest;
+    TRY(train_newest(&newest, t->a->out, e));
+    char *path = version_path(t->a->out, newest, STATE_SUFFIX);
+    if (io_exists(path))
+        fprintf(stderr,
+                "note: %s/%" PRId64
+                " is unfinished and --resume would go on with it; this is %" PRId64
+                ": to go back, interrupt it and remove %s/%" PRId64 "*\n",
+                t->a->out, newest, newest + 1, t->a->out, newest + 1);
+    free(path);
     return 0;
 }
 
@@ -338,6 +354,7 @@ static int begin_fresh(struct trainer *t, struct err *e)
                        t->a->data);
     if (!t->log) {
         TRY(io_mkdirs(t->a->out, e));
+        TRY(mention_unfinished(t, e));
         TRY(new_version(t, e));
     }
     trainer_log(t, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start",
@@ -353,6 +370,18 @@ static int begin_fresh(struct trainer *t, struct err *e)
 }
 
 /* The log goes back to where the state was saved: what came after happens again. */
+static int shorten_log(const struct trainer *t, int64_t nb, struct err *e)
+{
+    struct stat st;
+    if (fstat(fileno(t->log), &st) < 0 ||
+        (st.st_size > nb && ftruncate(fileno(t->log), nb) < 0) ||
+        fseek(t->log, 0, SEEK_END) < 0)
+        return err_sys(e, ERR_IO, "shortening the log");
+    if (st.st_size < nb)
+        fprintf(stderr, "%s/%" PRId64 TRAIN_LOG " has lost its end\n", t->a->out, t->version);
+    return 0;
+}
+
 static int begin_again(struct trainer *t, const struct state *s, struct err *e)
 {
     const struct progress *at = state_progress(s);
@@ -371,8 +400,7 @@ static int begin_again(struct trainer *t, const struct state *s, struct err *e)
     if (at->batch > batcher_batches(t->batches))
         return err_set(e, ERR_FORMAT, "the saved state has batch %lld of %lld",
                        (long long)at->batch, (long long)batcher_batches(t->batches));
-    if (ftruncate(fileno(t->log), at->log_bytes) < 0 || fseek(t->log, 0, SEEK_END) < 0)
-        return err_sys(e, ERR_IO, "shortening the log");
+    TRY(shorten_log(t, at->log_bytes, e));
     fprintf(stderr, "%s/%" PRId64 ": going on at epoch %lld, batch %lld of %lld\n", t->a->out,
             t->version, (long long)at->epoch, (long long)at->batch,
             (long long)batcher_batches(t->batches));
@@ -402,17 +430,16 @@ static bool is_finished(const struct trainer *t)
 static int begin_resume(struct trainer *t, bool *finished, struct err *e)
 {
     struct state *s = NULL;
-    TRY(io_mkdirs(t->a->out, e));
-    TRY(newest_run(&t->version, t->a->out, e));
+    if (io_exists(t->a->out)) TRY(train_newest(&t->version, t->a->out, e));
     char *path = trainer_path(t, STATE_SUFFIX);
-    bool saved = t->version > 0 && io_exists(path);
+    int rc = t->version > 0 ? open_log(t, false, e) : 0; /* first: nobody ends it meanwhile */
+    bool saved = rc >= 0 && t->version > 0 && io_exists(path);
+    if (rc == 1 && saved) rc = open_log(t, true, e);
+    if (rc >= 0) rc = t->log ? state_remove(t, true, e) : 0;
     *finished = !saved && t->version > 0 && is_finished(t);
-    int rc = 0;
-    if (!saved && !*finished && !t->a->recipe)
-        rc = err_set(e, ERR_USAGE, "%s has no unfinished run; --recipe is needed to start one",
-                     t->a->out);
-    if (rc == 0 && !*finished && t->version > 0) rc = open_log(t, false, e);
-    if (rc == 0 && t->log) rc = state_remove(t, true, e);
+    if (rc == 0 && !saved && !*finished && (!t->a->recipe || t->a->finish))
+        rc = err_set(e, ERR_USAGE, "%s has no unfinished run%s", t->a->out,
+                     t->a->finish ? "" : "; --recipe is needed to start one");
     if (rc == 0 && saved) rc = state_open(&s, path, e);
     if (rc == 0 && saved) rc = begin_again(t, s, e);
     if (rc == 0 && !saved && !*finished) {
@@ -425,27 +452,13 @@ static int begin_resume(struct trainer *t, bool *finished, struct err *e)
     return rc;
 }
 
-/* Says so when a run of the past waits to be gone on with. */
-static void mention_unfinished(const struct trainer *t)
-{
-    char *path = version_path(t->a->out, t->version - 1, STATE_SUFFIX);
-    if (t->version > 1 && io_exists(path))
-        fprintf(stderr,
-                "note: %s/%" PRId64 " is unfinished; --resume would have gone on with it\n",
-                t->a->out, t->version - 1);
-    free(path);
-}
-
 static int begin(struct trainer *t, bool *finished, struct err *e)
 {
     TRY(dataset_open(&t->ds, t->a->data, e));
-    TRY(check_name(&t->ds, t->a->data, e));
     TRY(check_cases(&t->ds, t->a->data, e));
     t->fingerprint = dataset_fingerprint(&t->ds);
     if (t->a->resume) return begin_resume(t, finished, e);
-    TRY(begin_fresh(t, e));
-    mention_unfinished(t);
-    return 0;
+    return begin_fresh(t, e);
 }
 
 static void end(struct trainer *t)
@@ -486,16 +499,10 @@ static int run(struct trainer *t, struct train_result *res, struct err *e)
     }
     if (t->a->finish) TRY(stop_training(t, e));
     TRY(run_stages(t, e));
-    res->stopped = t->at.trained ? 0 : stop_asked();
-    if (res->stopped) {
-        fprintf(stderr, "stopped and saved: --resume goes on from here\n");
-        return 0;
-    }
-    if (!t->a->no_test) {
-        TRY(finish(t, e));
-        res->finished = true;
-        return 0;
-    }
+    if (t->at.trained && !t->a->no_test) TRY(finish(t, &res->finished, e));
+    res->stopped = res->finished || (t->at.trained && t->a->no_test) ? 0 : stop_asked();
+    if (res->stopped) fprintf(stderr, "stopped and saved: --resume goes on from here\n");
+    if (res->stopped || res->finished) return 0;
     int64_t epoch;
     json_t *valid;
     TRY(load_best(t, &epoch, &valid, e));

@@ -11,6 +11,8 @@
 #include "models/index.h"
 #include "models/recipe.h"
 
+#define TRAIN_LOG ".train.jsonl" /* OUT/N + this */
+
 struct train_args {
     const char *data;            /* data set directory */
     const char *out;             /* model directory: a new version is made in it */
@@ -29,6 +31,9 @@ struct train_result {
     int64_t version; /* of the bundle; 0: none yet */
     bool finished;   /* tested and indexed */
 };
+/* The newest version of a model directory that has a bundle or a log, which reserves it before there is a bundle; 0:
+ * none. */
+NODISCARD int train_newest(int64_t *version, const char *out, struct err *e);
 /* ERR_CONFIG names what differs when the run to be resumed had another recipe, ERR_INVALID when it had other
  * data. */
 NODISCARD int train_run(const struct train_args *a, struct train_result *res, struct err *e);

@@ -47,6 +47,9 @@ NODISCARD int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, 
 
 /* loop.c: epochs from where t->at stands until the stage is over or a stop is asked for. */
 NODISCARD int loop_run(struct trainer *t, struct err *e);
+/* The model as it is on the split, by the stage's protocol. */
+NODISCARD int loop_evaluate(struct trainer *t, struct evaluation *v, enum split split,
+                            struct err *e);
 
 /* state.c */
 #define STATE_SUFFIX ".state.safetensors"

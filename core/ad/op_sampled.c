@@ -13,12 +13,10 @@ enum {
     ROWS = 32, /* targets of a block */
     COLS = 64, /* negatives of a block of the backward product */
     FEW = 16,  /* scores of a row that are not worth a product */
-    PART = 32, /* columns of the table that one block scatters into */
-    RUN = 1 << 15
+    PART = 32  /* columns of the table that one block scatters into */
 };
 
 struct sampled {
-    const struct ten *y;
     struct ten *q, *table;
     struct sampled_opts o;
     int32_t B, K, n, D;
@@ -84,19 +82,20 @@ static int32_t negative_scores(struct sampled *c, float *s, const float *logits,
 
 /* ---- losses: from scores in s to dloss/dscore in s; *s0 likewise for the target ---- */
 
-/* log sum exp - (1 - e) s0 - e mean s, over the target and the negatives that are left */
-static double softmax_loss(float *s, float *s0, int32_t n, int32_t left, float smoothing)
+/* log sum exp - (1 - e) s0 - e mean s, over the target and the negatives id that are left */
+static double softmax_loss(float *s, float *s0, const int32_t *id, int32_t target, int32_t n,
+                           int32_t left, float smoothing)
 {
     float m = fmaxf(num->vec->max(s, n), *s0), each = smoothing / (float)(left + 1);
     double sum_s = (double)*s0;
     for (int32_t j = 0; smoothing > 0 && j < n; j++)
-        if (s[j] != -INFINITY) sum_s += (double)s[j];
+        if (id[j] != target) sum_s += (double)s[j];
     float p0 = expf(*s0 - m), total = num->vec->exp_sum(s, s, m, n) + p0;
     double loss = (double)m + log((double)total) - (1 - (double)smoothing) * (double)*s0 -
                   (double)each * sum_s;
     num->vec->scale(s, 1.0f / total, s, n);
     for (int32_t j = 0; smoothing > 0 && j < n; j++)
-        if (s[j] > 0) s[j] -= each;
+        if (id[j] != target) s[j] -= each;
     *s0 = p0 / total - (1 - smoothing) - each;
     return loss;
 }
@@ -135,9 +134,12 @@ static double row_loss(struct sampled *c, const float *logits, int32_t b)
     float w = (c->o.weight ? c->o.weight[b] : 1) * c->unit;
     *s0 = target_score(c, b);
     int32_t left = negative_scores(c, s, logits, b);
-    double loss = c->o.kind == SAMPLED_SOFTMAX ? softmax_loss(s, s0, c->n, left, c->o.smoothing)
-                  : c->o.kind == SAMPLED_BCE   ? bce_loss(s, s0, c->n, c->o.beta)
-                                               : bpr_loss(s, s0, c->n, left);
+    const struct sampled_opts *o = &c->o;
+    double loss =
+        o->kind == SAMPLED_SOFTMAX
+            ? softmax_loss(s, s0, negatives(c, b), o->target[b], c->n, left, o->smoothing)
+        : c->o.kind == SAMPLED_BCE ? bce_loss(s, s0, c->n, c->o.beta)
+                                   : bpr_loss(s, s0, c->n, left);
     num->vec->scale(s, w, s, c->n);
     *s0 *= w;
     return loss * (double)w;
@@ -207,15 +209,6 @@ static void forward_block(void *ctx, int block, int worker)
 
 /* ---- backward ---- */
 
-static void add_dq(void *ctx, int block, int worker)
-{
-    (void)worker;
-    struct sampled *c = ctx;
-    int64_t total = (int64_t)c->B * c->K * c->D, at = (int64_t)block * RUN;
-    int64_t n = total - at < RUN ? total - at : RUN;
-    num->vec->axpy(c->q->g + at, c->upstream, c->dq + at, n);
-}
-
 static void shared_block(void *ctx, int block, int worker)
 {
     (void)worker;
@@ -256,7 +249,7 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     struct sampled *c = saved;
     struct par *pool = tape_pool(tp);
     c->upstream = y->g[0];
-    if (c->q->g) par_for(pool, row_blocks((int64_t)c->B * c->K * c->D, RUN), add_dq, c);
+    if (c->q->g) add_scaled(pool, c->q->g, c->upstream, c->dq, (int64_t)c->B * c->K * c->D);
     if (!c->table->g) return;
     if (c->o.shared) {
         c->dshared = ARENA_NEW(tape_arena(tp), float, (int64_t)c->n * c->D);
@@ -286,8 +279,7 @@ struct ten *ad_sampled(struct tape *tp, struct ten *q, struct ten *table, int32_
     int64_t workers = par_threads(tape_pool(tp)), n = o->n, D = q->cols, B = q->rows / K;
     struct sampled *c = ARENA_NEW(mem, struct sampled, 1);
     struct ten *y = tape_ten(tp, 1, 1, q->g || table->g);
-    *c = (struct sampled){ .y = y,
-                           .q = q,
+    *c = (struct sampled){ .q = q,
                            .table = table,
                            .o = *o,
                            .B = (int32_t)B,

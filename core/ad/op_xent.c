@@ -17,6 +17,7 @@
  * Label smoothing needs mean_v logit, whose gradient is that of a tile of ones: with one vector the mean of the
  * table serves all rows, with K > 1 the winners are summed up a second time.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
+#include "core/ad/rows.h"
 #include "core/num/num.h"
 #include <math.h>
 #include <string.h>
@@ -27,8 +28,7 @@ enum {
     MIN_ROWS = 32,       /* fewer for large tables: the tiles of a block should fit TILES */
     TILES = 1 << 20,     /* floats */
     STRIDE = CHUNK + 16, /* of a tile's rows for K > 1: a power of two would share cache sets */
-    COLS = 128,   /* columns of win_rows while their part of the table is in the first level */
-    RUN = 1 << 15 /* floats per block of the final addition */
+    COLS = 128, /* columns of win_rows while their part of the table is in the first level */
 };
 
 struct xent {
@@ -339,32 +339,12 @@ static float forward(struct xent *op, struct tape *tp)
     return (float)loss;
 }
 
-struct add {
-    float *y;
-    const float *x;
-    float s;
-    int64_t n;
-};
-
-static void add_run(void *ctx, int block, int worker)
-{
-    (void)worker;
-    const struct add *a = ctx;
-    int64_t at = (int64_t)block * RUN, n = a->n - at < RUN ? a->n - at : RUN;
-    num->vec->axpy(a->y + at, a->s, a->x + at, n);
-}
-
-static void add_scaled(struct par *pool, float *y, const float *x, float s, int64_t n)
-{
-    struct add a = { y, x, s, n };
-    if (x) par_for(pool, (int)((n + RUN - 1) / RUN), add_run, &a);
-}
-
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
     struct xent *op = saved;
-    add_scaled(tape_pool(tp), op->q->g, op->dq, y->g[0], (int64_t)op->B * op->K * op->D);
-    add_scaled(tape_pool(tp), op->table->g, op->dtable, y->g[0], (int64_t)op->V * op->D);
+    struct par *pool = tape_pool(tp);
+    if (op->dq) add_scaled(pool, op->q->g, y->g[0], op->dq, (int64_t)op->B * op->K * op->D);
+    if (op->dtable) add_scaled(pool, op->table->g, y->g[0], op->dtable, (int64_t)op->V * op->D);
 }
 
 struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int32_t *target,

@@ -20,6 +20,9 @@ static inline struct row_span row_span(int64_t rows, int32_t per, int block)
     return (struct row_span){ first, left < per ? (int32_t)left : per };
 }
 
+/* y += s x, n floats, in blocks. */
+void add_scaled(struct par *pool, float *y, float s, const float *x, int64_t n);
+
 /* The gradient of these rows, where there is one: for tensors from tape_ten_uncleared. */
 static inline void rows_clear_grad(const struct ten *t, struct row_span s)
 {

@@ -1,6 +1,7 @@
 #include "core/data/batch.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
 #include "core/base/rng.h"
 #include <pthread.h>
 #include <signal.h>
@@ -131,12 +132,6 @@ static void fill_negatives(struct batcher *b, struct batch *out, int64_t from, s
 
 /* ---- numbers within the batch ---- */
 
-static int by_row(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
 struct id_list {
     int32_t *id;
     int64_t n;
@@ -160,7 +155,7 @@ static void compact(struct batcher *b, struct batch *out)
             b->number[row] = 0;
             out->rows[out->n_rows++] = row;
         }
-    qsort(out->rows, (size_t)out->n_rows, sizeof *out->rows, by_row);
+    qsort(out->rows, (size_t)out->n_rows, sizeof *out->rows, order_i32);
     for (int32_t i = 0; i < out->n_rows; i++) b->number[out->rows[i]] = i;
     for (int k = 0; k < LISTS; k++)
         for (int64_t i = 0; i < list[k].n; i++) list[k].id[i] = b->number[list[k].id[i]];

@@ -8,7 +8,7 @@
  *   B (prefixes): a row for every event but a user's first: the <= L events before it -> the event
  *   C (prefixes of a window): as B, but of the newest L events only: rows never reach further back
  * An epoch is every row once, shuffled uniformly.  Negatives are drawn here.  All of it depends on (seed, epoch, batch)
- * only.  Nothing is allocated after batcher_new.
+ * only.  Nothing of ours is allocated after batcher_new.
  * Thread: owner; the preparing thread is inside. */
 #pragma once
 #include "core/data/dataset.h"
@@ -47,7 +47,8 @@ struct batch {
     struct seqpack fut; /* when cfg.future: at most L nearest future events, nearest last */
     int32_t *fut_ids;   /* [fut.N] */
     int32_t *
-        neg; /* [cfg.neg.n], or per target [T, cfg.neg.n], never the target itself; NULL: none */
+        neg; /* [cfg.neg.n], or per target [T, cfg.neg.n], never the target itself where there is another
+                         * item; NULL: none */
     float *neg_log_q;    /* like neg: log of the probability that a draw gives the item */
     float *target_log_q; /* [T] the same of the targets; NULL without negatives */
     /* When cfg.compact: items above are numbers 0 .. n_rows-1, and rows[number] is the row in the catalogue,

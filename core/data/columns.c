@@ -1,4 +1,5 @@
 #include "core/data/columns.h"
+#include "core/base/limits.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -7,10 +8,11 @@ const char *const column_text[COL_KINDS] = { "user", "item", "time", "event", "t
 /* In order of preference. */
 static const char *const guesses[COL_KINDS][10] = {
     [COL_USER] = { "user_id", "userId", "user", "uid", "visitorid", "visitor_id", "session_id",
-                   "sessionId", "customer_id" },
+                   "sessionId", "customer_id", "reviewerID" },
     [COL_ITEM] = { "item_id", "itemId", "item", "movieId", "movie_id", "product_id",
-                   "article_id", "business_id", "asin" },
-    [COL_TIME] = { "timestamp", "time", "ts", "event_time", "created_at", "datetime", "date" },
+                   "article_id", "business_id", "parent_asin", "asin" },
+    [COL_TIME] = { "timestamp", "time", "ts", "event_time", "created_at", "datetime", "date",
+                   "t_dat", "unixReviewTime" },
     [COL_EVENT] = { "event", "event_type", "eventType", "behavior", "action" },
     [COL_TITLE] = { "title", "movie_title", "name", "item_name", "attributes" },
 };
@@ -38,6 +40,38 @@ char columns_separator(struct span line)
 }
 
 static bool quoted(char sep) { return sep != '\t'; }
+
+char columns_separator_of(struct span line, size_t n)
+{
+    static const char seps[] = { '\t', ',', ';' };
+    struct field f[1];
+    for (size_t i = 0; i < sizeof seps; i++)
+        if (text_fields(f, 1, line, seps[i], quoted(seps[i])) == n) return seps[i];
+    return columns_separator(line);
+}
+
+struct span columns_id(struct field f, char *buf)
+{
+    struct span s = { f.p, f.n };
+    if (f.doubled && f.n <= 2 * LIMIT_ID_BYTES) s = text_unquote(f, buf);
+    return text_trim(s);
+}
+
+bool columns_typed(struct span header)
+{
+    static const char *const types[] = { "token", "token_seq", "float", "float_seq" };
+    struct field f[FIELDS_MAX];
+    size_t n = text_fields(f, FIELDS_MAX, header, '\t', false);
+    if (n > FIELDS_MAX) return false;
+    for (size_t i = 0; i < n; i++) {
+        struct span type;
+        (void)columns_name(f[i], &type);
+        bool known = false;
+        for (int t = 0; t < 4; t++) known |= text_same(type, types[t]);
+        if (!known) return false;
+    }
+    return true;
+}
 
 /* Places of the first and the last column of a name; how many there are. */
 static int places(const struct field *f, size_t n, const char *name, int *first, int *last)

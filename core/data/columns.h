@@ -30,6 +30,13 @@ NODISCARD int columns_find(struct columns *c, struct span header, char sep, unsi
 struct span columns_name(struct field f, struct span *type);
 /* Of the fields of a line: a tab where it has one, else the more frequent of ',' and ';'. */
 char columns_separator(struct span line);
+/* The one that gives a line n fields; else the same. */
+char columns_separator_of(struct span line, size_t n);
+/* RecBole: every field of the header ends in ":token", ":token_seq", ":float" or ":float_seq". */
+bool columns_typed(struct span header);
+/* Content of a field that is used as an id, trimmed; buf [2 LIMIT_ID_BYTES] is for doubled quotes.  A longer id
+ * keeps a length that is refused. */
+struct span columns_id(struct field f, char *buf);
 /* "'a', 'b', 'c'" of a header, for messages. */
 void columns_list(char *out, size_t n, struct span header, char sep);
 /* "user = userId, item = movieId" of the kinds that were found. */

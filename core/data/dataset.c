@@ -2,6 +2,7 @@
 #include "core/base/io.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/data/text.h"
 #include <errno.h>
 #include <jansson.h>
 #include <libgen.h>
@@ -165,6 +166,9 @@ static char *own_name(const char *dir)
     char *full = realpath(dir, NULL);
     char *copy = full ? full : xstrdup(dir);
     char *name = xstrdup(basename(copy));
+    if (!text_utf8_ok(name, strlen(name))) /* it goes into JSON, and is a label only */
+        for (char *p = name; *p; p++)
+            if ((unsigned char)*p >= 0x80) *p = '?';
     free(copy);
     return name;
 }

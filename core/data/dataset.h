@@ -50,6 +50,14 @@ struct dataset_parts {
  * is replaced (a program that has it open keeps what it mapped); anything else is refused. */
 NODISCARD int dataset_write(const char *dir, const struct dataset_parts *p, struct err *e);
 
+/* Whether an item is among n of them. */
+static inline bool dataset_holds(const int32_t *items, int32_t n, int32_t item)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (items[i] == item) return true;
+    return false;
+}
+
 /* Tells this data set from others: a hash of all events, items' ids and the split. */
 uint64_t dataset_fingerprint(const struct dataset *d);
 

@@ -1,14 +1,9 @@
 #include "core/data/describe.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static int by_value(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
 
 static int bin_of(int64_t x)
 {
@@ -25,10 +20,10 @@ static void spread_of(struct spread *s, int64_t *x, int64_t n)
 {
     *s = (struct spread){ .n = n };
     if (n == 0) return;
-    qsort(x, (size_t)n, sizeof *x, by_value);
+    qsort(x, (size_t)n, sizeof *x, order_i64);
     s->least = x[0];
     s->median = x[n / 2];
-    s->p90 = x[n * 9 / 10];
+    s->p90 = x[(n * 9 + 9) / 10 - 1];
     s->most = x[n - 1];
     for (int64_t i = 0; i < n; i++) {
         int b = bin_of(x[i]);
@@ -38,12 +33,14 @@ static void spread_of(struct spread *s, int64_t *x, int64_t n)
     }
 }
 
-/* Of x in ascending order (Gini 1912). */
-static double gini_of(const int64_t *x, int64_t n, int64_t total)
+double describe_gini(const int64_t *x, int64_t n)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)(2 * (i + 1) - n - 1) * (double)x[i];
-    return total > 0 ? sum / ((double)n * (double)total) : 0;
+    double sum = 0, total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)(2 * (i + 1) - n - 1) * (double)x[i];
+        total += (double)x[i];
+    }
+    return total > 0 ? sum / ((double)n * total) : 0;
 }
 
 static double top_share(const int64_t *x, int64_t n, int64_t total, int64_t part)
@@ -58,7 +55,7 @@ static void describe_items(struct description *s, const struct dataset *d)
     int64_t *pop = xcalloc((size_t)d->n_items + 1, sizeof *pop);
     for (int64_t i = 0; i < d->n_events; i++) pop[d->item[i]]++;
     spread_of(&s->popularity, pop, d->n_items);
-    s->gini = gini_of(pop, d->n_items, d->n_events);
+    s->gini = describe_gini(pop, d->n_items);
     s->top_1 = top_share(pop, d->n_items, d->n_events, 100);
     s->top_10 = top_share(pop, d->n_items, d->n_events, 10);
     free(pop);
@@ -172,11 +169,16 @@ static void print_fields(const struct dataset *d, FILE *f)
     }
 }
 
+/* Part of all pairs of a user and an item that occur. */
+static double density(const struct description *s, const struct dataset *d)
+{
+    return (double)(d->n_events - s->repeats) / ((double)d->n_users * d->n_items);
+}
+
 void describe_print(const struct description *s, const struct dataset *d, FILE *f)
 {
-    double cells = (double)d->n_users * d->n_items;
-    fprintf(f, "%s: %d users, %d items, %lld events, density %.3g %%\n", d->name, d->n_users,
-            d->n_items, (long long)d->n_events, 100 * (double)d->n_events / cells);
+    fprintf(f, "%s: %d users, %d items, %lld events, density %.4g %%\n", d->name, d->n_users,
+            d->n_items, (long long)d->n_events, 100 * density(s, d));
     if (d->time) {
         print_time("time: ", s->first_time, f);
         print_time(" to ", s->last_time, f);
@@ -220,12 +222,25 @@ json_t *describe_json(const struct description *s, const struct dataset *d)
                           "valid_cases", (json_int_t)s->valid, "test_cases",
                           (json_int_t)s->test, "repeats", (json_int_t)s->repeats, "test_seen",
                           (json_int_t)s->test_seen, "test_cold", (json_int_t)s->test_cold);
+    json_object_set_new(o, "density", json_real(density(s, d)));
     json_object_set_new(o, "split",
-                        json_string(d->split.kind == SPLIT_TIME ? "time" : "leave-one-out"));
+                        d->split.kind == SPLIT_TIME
+                            ? json_pack("{s:s, s:I, s:I}", "kind", "time", "valid_from",
+                                        (json_int_t)d->split.valid_from, "test_from",
+                                        (json_int_t)d->split.test_from)
+                            : json_pack("{s:s}", "kind", "leave-one-out"));
     if (d->time)
         json_object_set_new(o, "time",
                             json_pack("{s:I, s:I}", "first", (json_int_t)s->first_time, "last",
                                       (json_int_t)s->last_time));
+    json_t *fields = json_object();
+    for (int32_t k = 0; k < items_fields(d->items); k++) {
+        bool number = items_field_kind(d->items, k) == FIELD_NUMBER;
+        json_object_set_new(fields, items_field_name(d->items, k).p,
+                            number ? json_string("number")
+                                   : json_integer(items_field_values(d->items, k)));
+    }
+    json_object_set_new(o, "fields", fields);
     json_object_set_new(o, "events_a_user", spread_json(&s->length));
     json_object_set_new(o, "events_an_item", spread_json(&s->popularity));
     json_object_set_new(

@@ -24,6 +24,8 @@ struct description {
     int64_t test_cold;    /* test answers without a training event */
     int64_t train_events, first_time, last_time; /* times 0 without timestamps */
 };
+/* Of x [n] in ascending order (Gini 1912): 0 all equal, towards 1 where one has all. */
+double describe_gini(const int64_t *x, int64_t n);
 void describe_dataset(struct description *s, const struct dataset *d);
 void describe_print(const struct description *s, const struct dataset *d, FILE *f);
 json_t *describe_json(const struct description *s, const struct dataset *d);

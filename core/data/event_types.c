@@ -13,7 +13,8 @@ static int weight_of(float *w, struct span name, struct span text, struct err *e
 {
     double x = 1;
     if (text.p && (!text_number(text, &x) || x <= 0 || x > 1000))
-        return err_set(e, ERR_USAGE, "event type %.*s: weight '%.*s' is not above 0 up to 1000",
+        return err_set(e, ERR_USAGE,
+                       "event type %.*s: weight '%.*s' must be above 0 and at most 1000",
                        (int)name.n, name.p, (int)text.n, text.p);
     *w = (float)x;
     return 0;

@@ -12,7 +12,7 @@
 struct build {
     struct items_builder *users, *items;
     int32_t *user_row, *item_row; /* old row -> new row, -1 dropped */
-    int64_t *n_user, *n_item;     /* events that stay, by old row */
+    int64_t *n_user;              /* events that stay, by old row */
     int64_t *cu;
     int32_t *item;
     int64_t *time; /* NULL without timestamps */
@@ -28,7 +28,6 @@ static void build_free(struct build *b)
     free(b->user_row);
     free(b->item_row);
     free(b->n_user);
-    free(b->n_item);
     free(b->cu);
     free(b->item);
     free(b->time);
@@ -40,63 +39,116 @@ static void build_free(struct build *b)
 
 enum { ROW_DROPPED = -1 }; /* any other row stays */
 
-static int32_t *rows_new(int32_t n) { return xcalloc((size_t)n + 1, sizeof(int32_t)); }
-
 static bool kept(const struct build *b, const struct interactions *x, int64_t i)
 {
     return b->user_row[x->user[i]] != ROW_DROPPED && b->item_row[x->item[i]] != ROW_DROPPED;
 }
 
-static void count(struct build *b, const struct interactions *x)
+/* One side of the graph of users and items: the events of each row. */
+struct side {
+    int32_t *row;   /* [n] ROW_DROPPED or not */
+    int64_t *count; /* [n] events that stay */
+    int64_t *cu,
+        *event;        /* events of row r: event[cu[r]] .. event[cu[r+1]-1]; NULL: not needed */
+    const int32_t *of; /* [events] row of an event */
+    int32_t n, least;
+    int64_t dropped, events; /* rows, and events that went with them */
+    int32_t first;           /* the first row that was dropped at the start, -1 */
+};
+
+static void side_list(struct side *s, const struct interactions *x)
 {
-    memset(b->n_user, 0, (size_t)items_builder_count(x->users) * sizeof *b->n_user);
-    memset(b->n_item, 0, (size_t)items_builder_count(x->items) * sizeof *b->n_item);
-    for (int64_t i = 0; i < x->n; i++) {
-        if (!kept(b, x, i)) continue;
-        b->n_user[x->user[i]]++;
-        b->n_item[x->item[i]]++;
+    s->cu = xcalloc((size_t)s->n + 2, sizeof *s->cu);
+    s->event = xmalloc((size_t)x->n * sizeof *s->event + 1);
+    for (int64_t i = 0; i < x->n; i++) s->cu[s->of[i] + 2]++;
+    for (int32_t r = 0; r < s->n; r++) s->cu[r + 2] += s->cu[r + 1];
+    for (int64_t i = 0; i < x->n; i++) s->event[s->cu[s->of[i] + 1]++] = i;
+}
+
+/* Rows of a side that became too small, last in, first out. */
+struct todo {
+    int32_t *row;
+    int64_t n;
+};
+
+static void drop_row(struct side *s, int32_t r, struct todo *t)
+{
+    s->row[r] = ROW_DROPPED;
+    s->dropped++;
+    s->events += s->count[r];
+    t->row[t->n++] = r;
+}
+
+/* Takes the events of a dropped row off the other side, whose rows may become too small by it. */
+static void peel(struct side *s, int32_t r, struct side *other, struct todo *other_todo)
+{
+    for (int64_t i = s->cu[r]; i < s->cu[r + 1]; i++) {
+        int32_t o = other->of[s->event[i]];
+        if (other->row[o] == ROW_DROPPED) continue;
+        other->count[o]--;
+        if (other->count[o] < other->least) drop_row(other, o, other_todo);
+    }
+    s->count[r] = 0;
+}
+
+static void drop_small(struct side *s, struct todo *t)
+{
+    s->first = -1;
+    for (int32_t r = 0; r < s->n; r++) {
+        if (s->row[r] == ROW_DROPPED || s->count[r] >= s->least) continue;
+        if (s->first < 0) s->first = r;
+        drop_row(s, r, t);
     }
 }
 
-/* Drops rows with fewer than least of the events that stay; how many there were. */
-static int64_t drop_rows(int32_t *row, const int64_t *n, int32_t n_rows, int64_t least,
-                         int64_t *events, int32_t *first)
-{
-    int64_t dropped = 0;
-    for (int32_t i = 0; i < n_rows; i++) {
-        if (row[i] == ROW_DROPPED || n[i] >= least) continue;
-        row[i] = ROW_DROPPED;
-        if (dropped++ == 0 && *first < 0) *first = i;
-        *events += n[i];
-    }
-    return dropped;
-}
-
-/* Short users and rare items go, in turns, until nothing changes. */
+/* Short users and rare items go until all that are left have enough; each event goes with the one that went first. */
 static void choose(struct build *b, const struct interactions *x, const struct write_opts *o,
                    struct read_stats *st)
 {
-    int32_t n_users = items_builder_count(x->users), n_items = items_builder_count(x->items);
-    int32_t user = -1, item = -1;
-    b->user_row = rows_new(n_users);
-    b->item_row = rows_new(n_items);
-    b->n_user = xcalloc((size_t)n_users + 1, sizeof *b->n_user);
-    b->n_item = xcalloc((size_t)n_items + 1, sizeof *b->n_item);
-    for (int64_t gone = 1; gone > 0;) {
-        count(b, x);
-        int64_t rare = drop_rows(b->item_row, b->n_item, n_items, o->min_item_events,
-                                 &st->dropped[DROP_RARE_ITEM], &item);
-        if (rare) count(b, x);
-        int64_t shorts = drop_rows(b->user_row, b->n_user, n_users, o->min_events,
-                                   &st->dropped[DROP_SHORT_USER], &user);
-        st->rare_items += rare;
-        st->short_users += shorts;
-        gone = o->min_item_events > 1 ? rare + shorts : 0;
+    struct side user = { .n = items_builder_count(x->users),
+                         .of = x->user,
+                         .least = o->min_events };
+    struct side item = { .n = items_builder_count(x->items),
+                         .of = x->item,
+                         .least = o->min_item_events };
+    struct todo users = { xcalloc((size_t)user.n + 1, sizeof(int32_t)), 0 };
+    struct todo items = { xcalloc((size_t)item.n + 1, sizeof(int32_t)), 0 };
+    b->user_row = user.row = xcalloc((size_t)user.n + 1, sizeof(int32_t));
+    b->item_row = item.row = xcalloc((size_t)item.n + 1, sizeof(int32_t));
+    b->n_user = user.count = xcalloc((size_t)user.n + 1, sizeof(int64_t));
+    item.count = xcalloc((size_t)item.n + 1, sizeof(int64_t));
+    for (int64_t i = 0; i < x->n; i++) {
+        user.count[x->user[i]]++;
+        item.count[x->item[i]]++;
     }
-    count(b, x);
-    if (user < 0) return;
-    st->first_line[DROP_SHORT_USER] = x->first_line[user];
-    st->short_file = x->src[x->first_src[user]].name;
+    if (o->min_item_events > 1) {
+        side_list(&user, x);
+        side_list(&item, x);
+        drop_small(&item, &items);
+        while (items.n > 0) peel(&item, items.row[--items.n], &user, &users);
+    }
+    drop_small(&user, &users); /* those that the items took below the least are gone already */
+    while (o->min_item_events > 1 && users.n + items.n > 0) {
+        while (users.n > 0) peel(&user, users.row[--users.n], &item, &items);
+        while (items.n > 0) peel(&item, items.row[--items.n], &user, &users);
+    }
+    st->short_users = user.dropped;
+    st->rare_items = item.dropped;
+    st->dropped[DROP_SHORT_USER] = user.events;
+    st->dropped[DROP_RARE_ITEM] = item.events;
+    for (int32_t u = 0; u < user.n && user.first < 0; u++)
+        if (user.row[u] == ROW_DROPPED) user.first = u;
+    if (user.first >= 0) {
+        st->first_line[DROP_SHORT_USER] = x->first_line[user.first];
+        st->short_file = x->src[x->first_src[user.first]].name;
+    }
+    free(users.row);
+    free(items.row);
+    free(item.count);
+    free(user.cu);
+    free(user.event);
+    free(item.cu);
+    free(item.event);
 }
 
 /* Numbers the users that stay as they appear. */
@@ -222,8 +274,11 @@ static void json_dropped(struct buf *out, const struct read_stats *st)
     buf_puts(out, "\"dropped\": {");
     for (int k = 0; k < DROP_KINDS; k++) {
         if (!st->dropped[k]) continue;
-        buf_printf(out, "%s\"%s\": {\"events\": %lld, \"first_line\": %lld}", sep,
-                   read_drop_text[k], (long long)st->dropped[k], (long long)st->first_line[k]);
+        buf_printf(out, "%s\"%s\": {\"events\": %lld", sep, read_drop_text[k],
+                   (long long)st->dropped[k]);
+        if (st->first_line[k])
+            buf_printf(out, ", \"first_line\": %lld", (long long)st->first_line[k]);
+        buf_puts(out, "}");
         sep = ", ";
     }
     buf_puts(out, "}");

@@ -4,8 +4,10 @@
 #include "core/data/interact.h"
 #include "core/data/unpack.h"
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- cells ---- */
 
@@ -45,13 +47,21 @@ static bool value_ok(struct span v)
     return text_utf8_ok(v.p, v.n);
 }
 
+/* -1: not among the events. */
 static int32_t known_row(const struct interactions *x, struct field f)
 {
     char buf[2 * LIMIT_ID_BYTES];
-    struct span id = { f.p, f.n };
-    if (f.doubled && f.n <= sizeof buf) id = text_unquote(f, buf);
-    id = text_trim(id);
+    struct span id = columns_id(f, buf);
     return id.n >= 1 && id.n <= LIMIT_ID_BYTES ? items_lookup(x->items, id.p, id.n) : -1;
+}
+
+/* What people write where nothing is known. */
+static bool says_nothing(struct span text)
+{
+    static const char *const words[] = { "NA", "N/A", "nan", "null", "none", "\\N" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (text_same(text, words[i])) return true;
+    return text.n == 0;
 }
 
 /* ---- the table's columns ---- */
@@ -64,7 +74,8 @@ struct table_column {
     bool named;          /* in --fields */
     char sep;            /* between the values of a cell; 0: it is one value */
     int32_t field;
-    int64_t items, numeric;
+    int64_t filled, numeric,
+        whole; /* cells of known items: with something in them, numbers, whole ones */
     struct items_builder *seen;
 };
 
@@ -116,18 +127,23 @@ static int take_spec(struct table *t, int64_t line, struct span header)
             return err_set(t->e, ERR_USAGE,
                            "--fields: '%.*s': after the colon comes values or number",
                            (int)part.n, part.p);
-        bool found = false;
-        for (size_t i = 0; i < t->c.n && !found; i++) {
-            found = strlen(t->col[i].name) == name.n && text_same(name, t->col[i].name);
-            if (!found) continue;
+        int found = 0;
+        for (size_t i = 0; i < t->c.n; i++) {
+            if (strlen(t->col[i].name) != name.n || !text_same(name, t->col[i].name)) continue;
+            found++;
             t->col[i].named = true;
-            t->col[i].asked = asked;
+            if (kind.p) t->col[i].asked = asked;
         }
         char list[256];
         columns_list(list, sizeof list, header, t->c.sep);
-        if (!found)
-            return err_set(t->e, ERR_FORMAT, "%s:%lld: no column '%.*s' (--fields); it has %s",
-                           t->name, (long long)line, (int)name.n, name.p, list);
+        if (name.n > LIMIT_FIELD_NAME)
+            return err_set(t->e, ERR_USAGE, "--fields: '%.*s' is longer than %d bytes",
+                           (int)name.n, name.p, LIMIT_FIELD_NAME);
+        if (found != 1)
+            return err_set(t->e, ERR_FORMAT, "%s:%lld: %s '%.*s' (--fields); it has %s",
+                           t->name, (long long)line,
+                           found ? "several columns are called" : "no column", (int)name.n,
+                           name.p, list);
     }
     return 0;
 }
@@ -192,7 +208,6 @@ static void each_line(struct table *t, struct text_lines l, on_line_fn *fn, bool
         if (!whole && t->st->bad++ == 0) t->st->first_bad = l.no;
         if (whole) *(row >= 0 ? &t->st->matched : &t->st->unknown) += 1;
     }
-    if (count) t->st->lines = l.no;
 }
 
 static void survey_line(struct table *t, int32_t row, const struct field *f)
@@ -204,9 +219,11 @@ static void survey_line(struct table *t, int32_t row, const struct field *f)
         double x;
         if (!col->seen) continue;
         struct span text = cell_text(&cell, f[i]), value;
-        if (text.n == 0) continue;
-        col->items++;
-        col->numeric += text_number(text, &x);
+        if (says_nothing(text)) continue;
+        bool number = text_number(text, &x);
+        col->filled++;
+        col->numeric += number;
+        col->whole += number && x == floor(x);
         if (!col->sep) {
             if (value_ok(text)) items_add(col->seen, text.p, text.n);
             continue;
@@ -219,20 +236,27 @@ static void survey_line(struct table *t, int32_t row, const struct field *f)
 /* Values that tell one item from all others say nothing about it; below so few items nothing can be told. */
 enum { FEW_ITEMS = 20 };
 
+/* Numbers, unless they number something: whole ones in a column called ...id. */
+static enum use guess_use(const struct table_column *col)
+{
+    size_t n = strlen(col->name);
+    bool id = n >= 2 && strcasecmp(col->name + n - 2, "id") == 0;
+    if (col->numeric < col->filled || (id && col->whole == col->filled)) return USE_VALUES;
+    return USE_NUMBER;
+}
+
 static int decide(struct table *t)
 {
     for (size_t i = 0; i < t->c.n; i++) {
         struct table_column *col = &t->col[i];
         if (!col->seen) continue;
         int64_t distinct = items_builder_count(col->seen);
-        col->use = col->asked != USE_NOT        ? col->asked
-                   : col->numeric == col->items ? USE_NUMBER
-                                                : USE_VALUES;
-        if (col->items == 0 && !col->named) {
+        col->use = col->asked != USE_NOT ? col->asked : guess_use(col);
+        if (col->filled == 0 && !col->named) {
             col->use = USE_NOT;
             leave_out(t->st, col->name, "empty");
-        } else if (!col->named && col->use == USE_VALUES && col->items >= FEW_ITEMS &&
-                   distinct * 10 > col->items * 9) {
+        } else if (!col->named && col->use == USE_VALUES && col->filled >= FEW_ITEMS &&
+                   distinct * 10 > col->filled * 9) {
             col->use = USE_NOT;
             leave_out(t->st, col->name, "nearly every item has its own");
         }
@@ -241,12 +265,14 @@ static int decide(struct table *t)
         col->field = items_field_add(t->x->items, col->name, strlen(col->name), kind);
         if (col->field < 0)
             return err_set(t->e, ERR_FORMAT,
-                           "%s: field %s: more than %d fields, or of another kind than before; "
-                           "choose with --fields",
-                           t->name, col->name, LIMIT_FIELDS);
+                           "%s: field %s is %s elsewhere, or there are more than %d fields; "
+                           "choose with --fields %s:%s",
+                           t->name, col->name, kind == FIELD_NUMBER ? "of values" : "a number",
+                           LIMIT_FIELDS, col->name, kind == FIELD_NUMBER ? "values" : "number");
         struct items_field_stats *s = &t->st->field[t->st->n_fields++];
-        *s =
-            (struct items_field_stats){ .kind = kind, .items = col->items, .values = distinct };
+        *s = (struct items_field_stats){ .kind = kind,
+                                         .filled = col->filled,
+                                         .values = distinct };
         memcpy(s->name, col->name, sizeof s->name);
     }
     return 0;
@@ -266,7 +292,7 @@ static void take_line(struct table *t, int32_t row, const struct field *f)
     struct cell cell;
     if (t->c.at[COL_TITLE] >= 0) {
         struct span title = cell_text(&cell, f[t->c.at[COL_TITLE]]);
-        items_set_title(t->x->items, row, title.p, title.n);
+        if (title.n > 0) items_set_title(t->x->items, row, title.p, title.n);
         t->st->titles += title.n > 0;
     }
     for (size_t i = 0; i < t->c.n; i++) {
@@ -274,7 +300,7 @@ static void take_line(struct table *t, int32_t row, const struct field *f)
         if (col->use == USE_NOT) continue;
         struct span text = cell_text(&cell, f[i]), value;
         double x;
-        if (text.n == 0) continue;
+        if (says_nothing(text)) continue;
         if (col->use == USE_NUMBER) {
             if (text_number(text, &x))
                 items_set_number(t->x->items, col->field, row, x);
@@ -289,19 +315,6 @@ static void take_line(struct table *t, int32_t row, const struct field *f)
     }
 }
 
-static bool is_typed(struct span header)
-{
-    struct field f[FIELDS_MAX];
-    size_t n = text_fields(f, FIELDS_MAX, header, '\t', false);
-    for (size_t i = 0; i < n && i < FIELDS_MAX; i++) {
-        struct span type;
-        char sep;
-        (void)columns_name(f[i], &type);
-        if (use_of_type(type, &sep) == USE_NOT && !text_same(type, "float_seq")) return false;
-    }
-    return true;
-}
-
 static int table_header(struct table *t, struct text_lines *l)
 {
     static const unsigned kinds = 1u << COL_ITEM | 1u << COL_TITLE;
@@ -313,6 +326,7 @@ static int table_header(struct table *t, struct text_lines *l)
     if (t->o->header) {
         header = (struct span){ t->o->header, strlen(t->o->header) };
         TRY(columns_find(&t->c, header, ',', kinds, &t->o->columns, "--items-header", 1, t->e));
+        sep = columns_separator_of(first, t->c.n);
         t->c.sep = sep;
         t->c.quotes = sep != '\t';
     } else {
@@ -328,7 +342,8 @@ static int table_header(struct table *t, struct text_lines *l)
             "%s:%lld: the header names no item column: name it with --item-col; it has %s",
             t->name, (long long)line, list);
     }
-    return table_columns(t, header, line, sep == '\t' && !t->o->header && is_typed(header));
+    return table_columns(t, header, line,
+                         sep == '\t' && !t->o->header && columns_typed(header));
 }
 
 static int read_table(struct table *t, struct text_lines l)
@@ -379,17 +394,16 @@ static int read_json(struct table *t, const char *data, size_t nb)
     struct items_field_stats *s = &t->st->field[0];
     *s = (struct items_field_stats){ .name = "attributes", .kind = FIELD_VALUES };
     t->st->n_fields = 1;
-    t->st->lines = why.line;
     const char *key;
     json_object_foreach (root, key, v) {
         size_t len = strlen(key);
         int32_t row =
             len >= 1 && len <= LIMIT_ID_BYTES ? items_lookup(t->x->items, key, len) : -1;
         *(row >= 0 ? &t->st->matched : &t->st->unknown) += 1;
-        if (!json_is_array(v)) t->st->bad++;
+        t->st->bad += !json_is_array(v);
         if (f < 0 || row < 0 || !json_is_array(v)) continue;
         take_bag(t, f, row, v);
-        s->items += json_array_size(v) > 0;
+        s->filled += json_array_size(v) > 0;
     }
     json_decref(root);
     return f >= 0 ? 0
@@ -427,23 +441,26 @@ int read_items(struct interactions *x, const char *path, const struct items_opts
 void items_report(const struct items_stats *st, const char *name, FILE *f)
 {
     if (st->damage[0]) fprintf(f, "%s: %s: what came before is read\n", name, st->damage);
-    fprintf(f, "%s: %lld items, %lld with titles; %lld lines for items without events\n", name,
-            (long long)st->matched, (long long)st->titles, (long long)st->unknown);
+    fprintf(f, "%s: %lld entries of items with events, %lld with titles; %lld of other items\n",
+            name, (long long)st->matched, (long long)st->titles, (long long)st->unknown);
     for (int i = 0; i < st->n_fields; i++) {
         const struct items_field_stats *s = &st->field[i];
         fprintf(f, "%s: field %s: ", name, s->name);
         if (s->kind == FIELD_NUMBER)
-            fprintf(f, "a number for %lld items\n", (long long)s->items);
+            fprintf(f, "a number in %lld entries\n", (long long)s->filled);
         else if (s->values)
-            fprintf(f, "%lld values, %lld items have any\n", (long long)s->values,
-                    (long long)s->items);
+            fprintf(f, "%lld values in %lld entries\n", (long long)s->values,
+                    (long long)s->filled);
         else
-            fprintf(f, "values for %lld items\n", (long long)s->items);
+            fprintf(f, "values in %lld entries\n", (long long)s->filled);
     }
     if (st->left_out[0]) fprintf(f, "%s: no fields: %s\n", name, st->left_out);
-    if (st->bad)
+    if (st->bad && st->first_bad)
         fprintf(f, "%s:%lld: wrong number of fields: %lld dropped, the first here\n", name,
                 (long long)st->first_bad, (long long)st->bad);
+    if (st->bad && !st->first_bad)
+        fprintf(f, "%s: %lld entries dropped: their attributes are no list\n", name,
+                (long long)st->bad);
     if (st->bad_values)
         fprintf(f,
                 "%s: %lld values dropped (too long, with control characters, or no number)\n",

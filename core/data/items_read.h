@@ -2,9 +2,10 @@
  *   struct items_stats st;  read_items(x, "movies.csv", NULL, &st, &e);   items_report(&st, "movies.csv", stderr);
  * Formats: CSV or TSV with a header (typed as RecBole's .item or not) that names an item column; a JSON object of
  * item id -> list of attributes (S3-Rec's item2attributes), one bag called "attributes".
- * Of a table every column but the item's and the title's becomes a field: of numbers where all are numbers, else of
- * values, several in one cell separated by '|' (by spaces in RecBole's token_seq).  Columns in which nearly every item
- * has a value of its own (links, descriptions) are left out unless they are named.  gzip and zstd are unpacked.
+ * Of a table every column but the item's and the title's becomes a field: of numbers where all are numbers (but for
+ * whole ones in a column called ...id), else of values, several in one cell separated by '|' (by spaces in RecBole's
+ * token_seq).  Columns in which nearly every entry has a value of its own (links, descriptions, ids) are left out
+ * unless they are named.  NA, NaN, NULL, None and \\N are nothing.  gzip and zstd are unpacked.
  * Untrusted bytes; those that are not UTF-8 are taken for Latin-1.  Thread: owner of x. */
 #pragma once
 #include "core/data/read.h"
@@ -19,12 +20,14 @@ struct items_opts {
 struct items_field_stats {
     char name[48];
     enum field_kind kind;
-    int64_t items, values; /* items that have any; distinct values */
+    int64_t filled,
+        values; /* entries that have any; distinct values, 0 where they were not counted */
 };
 struct items_stats {
-    int64_t lines, matched, unknown; /* of items among the events, of others */
-    int64_t bad, first_bad;          /* ragged lines or entries, line of the first */
-    int64_t titles;                  /* items that got one */
+    int64_t matched, unknown; /* entries (lines) of items among the events, of others */
+    int64_t bad,
+        first_bad; /* ragged lines, line of the first; of JSON entries that are no list, and 0 */
+    int64_t titles;     /* entries with one */
     int64_t bad_values; /* empty, too long, with control characters, or no number */
     int n_fields;
     struct items_field_stats field[LIMIT_FIELDS];

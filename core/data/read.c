@@ -17,23 +17,6 @@ enum {
     ID_COLUMNS = 1u << COL_USER | 1u << COL_ITEM
 };
 
-/* Every field of a RecBole header ends in its type. */
-static bool is_typed_header(struct span line)
-{
-    static const char *const types[] = { "token", "token_seq", "float", "float_seq" };
-    struct field f[FIELDS_MAX];
-    size_t n = text_fields(f, FIELDS_MAX, line, '\t', false);
-    if (n > FIELDS_MAX) return false;
-    for (size_t i = 0; i < n; i++) {
-        struct span type;
-        (void)columns_name(f[i], &type);
-        bool known = false;
-        for (int t = 0; t < 4; t++) known |= text_same(type, types[t]);
-        if (!known) return false;
-    }
-    return true;
-}
-
 /* Plain words and spaces, of which some line has at least two.  Tabs and commas are refused: such a file is a table
  * whose columns are not known (--format seq reads it all the same). */
 static bool looks_like_sequences(const char *data, size_t nb)
@@ -54,13 +37,21 @@ static bool looks_like_sequences(const char *data, size_t nb)
     return pair;
 }
 
-/* A header of this separator has a user and an item column. */
+/* A header of this separator has a user and an item column, or something that looks like one and is wrong (a name
+ * twice, too many columns), which its reader then says. */
 static bool is_table(struct span first, char sep, const struct read_opts *o)
 {
     struct columns c;
-    struct err e = { 0 };
-    return columns_find(&c, first, sep, ID_COLUMNS, &o->columns, "", 1, &e) == 0 &&
-           c.at[COL_USER] >= 0 && c.at[COL_ITEM] >= 0;
+    int rc = columns_find(&c, first, sep, ID_COLUMNS, &o->columns, "", 1, NULL);
+    return rc < 0 || (c.at[COL_USER] >= 0 && c.at[COL_ITEM] >= 0);
+}
+
+/* A header with blanks between its names: such a table is not read, and must not be taken for sequences. */
+static bool is_blank_table(struct span first)
+{
+    struct columns c;
+    int rc = columns_find(&c, first, ' ', ID_COLUMNS, NULL, "", 1, NULL);
+    return rc == 0 && c.at[COL_USER] >= 0 && c.at[COL_ITEM] >= 0;
 }
 
 /* Names given for columns promise a table, whatever its header says. */
@@ -73,9 +64,9 @@ static enum read_format detect(const char *data, size_t nb, struct span first,
                                const struct read_opts *o)
 {
     char sep = columns_separator(first);
-    if (is_typed_header(first)) return READ_INTER;
+    if (columns_typed(first)) return READ_INTER;
     if (promises_table(o) || is_table(first, sep, o)) return sep == '\t' ? READ_TSV : READ_CSV;
-    return looks_like_sequences(data, nb) ? READ_SEQ : READ_AUTO;
+    return !is_blank_table(first) && looks_like_sequences(data, nb) ? READ_SEQ : READ_AUTO;
 }
 
 static int unknown_format(struct span first, const char *name, int64_t line, struct err *e)
@@ -157,29 +148,21 @@ static int read_sequences(struct reader *r, struct text_lines *l)
     return 0;
 }
 
-/* Content of a field that is used as an id; a longer one keeps a length that is refused. */
-static struct span id_field(struct field f, char *buf)
-{
-    struct span s = { f.p, f.n };
-    if (f.doubled && f.n <= 2 * LIMIT_ID_BYTES) s = text_unquote(f, buf);
-    return text_trim(s);
-}
-
 static void count_type(struct read_stats *st, struct span type)
 {
-    size_t n = text_utf8_cut(type.p, type.n, sizeof st->type[0].name - 1);
+    if (type.n == 0) type = (struct span){ "(none)", 6 };
+    struct type_count t = { .n = 1 };
+    size_t n = text_utf8_cut(type.p, type.n, sizeof t.name - 1);
+    for (size_t i = 0; i < n; i++) t.name[i] = (unsigned char)type.p[i] < ' ' ? '?' : type.p[i];
     for (int i = 0; i < st->n_types; i++) {
-        if (strlen(st->type[i].name) != n || memcmp(st->type[i].name, type.p, n) != 0) continue;
+        if (strcmp(st->type[i].name, t.name) != 0) continue;
         st->type[i].n++;
         return;
     }
-    if (st->n_types == READ_TYPES || !text_utf8_ok(type.p, n) || memchr(type.p, 0, n)) {
+    if (st->n_types == READ_TYPES || !text_utf8_ok(t.name, n))
         st->other_types++;
-        return;
-    }
-    struct type_count *t = &st->type[st->n_types++];
-    *t = (struct type_count){ .n = 1 };
-    memcpy(t->name, type.p, n);
+    else
+        st->type[st->n_types++] = t;
 }
 
 /* The event's weight, 0 where its type is not asked for. */
@@ -187,7 +170,7 @@ static float type_weight(struct reader *r, const struct columns *c, const struct
 {
     if (c->at[COL_EVENT] < 0) return 1;
     char buf[2 * LIMIT_ID_BYTES];
-    struct span type = id_field(f[c->at[COL_EVENT]], buf);
+    struct span type = columns_id(f[c->at[COL_EVENT]], buf);
     count_type(r->st, type);
     return r->o->types ? event_types_weight(r->o->types, type) : 1;
 }
@@ -209,8 +192,8 @@ static int take_record(struct reader *r, const struct columns *c, const struct f
             return 0;
         }
     }
-    return take_event(r, id_field(f[c->at[COL_USER]], user), id_field(f[c->at[COL_ITEM]], item),
-                      time, weight, line);
+    return take_event(r, columns_id(f[c->at[COL_USER]], user),
+                      columns_id(f[c->at[COL_ITEM]], item), time, weight, line);
 }
 
 static int need_column(struct reader *r, const struct columns *c, enum column kind,
@@ -219,6 +202,9 @@ static int need_column(struct reader *r, const struct columns *c, enum column ki
     if (c->at[kind] >= 0) return 0;
     char list[256];
     columns_list(list, sizeof list, header, c->sep);
+    if (r->o->header)
+        return err_set(r->e, ERR_FORMAT, "--header names no %s column: name it with --%s-col",
+                       column_text[kind], column_text[kind]);
     return err_set(r->e, ERR_FORMAT,
                    "%s:%lld: the header names no %s column: name it with --%s-col; it has %s",
                    r->name, (long long)line, column_text[kind], column_text[kind], list);
@@ -231,7 +217,9 @@ static int read_header(struct reader *r, struct columns *c, struct text_lines *l
     struct text_lines after = *l;
     int64_t line = 0;
     if (r->o->header) {
+        struct span first;
         TRY(columns_find(c, header, ',', EVENT_COLUMNS, &r->o->columns, "--header", 1, r->e));
+        if (text_line(&after, &first)) sep = columns_separator_of(first, c->n);
         c->sep = sep;
         c->quotes = sep != '\t';
     } else {
@@ -247,6 +235,7 @@ static int read_header(struct reader *r, struct columns *c, struct text_lines *l
     if (r->o->types) TRY(need_column(r, &shown, COL_EVENT, header, line));
     columns_describe(r->st->columns, sizeof r->st->columns, &shown, header);
     bool has_time = c->at[COL_TIME] >= 0;
+    r->st->file_order = !has_time && !r->o->columns.name[COL_TIME];
     if (r->x->n > 0 && r->x->has_time != has_time)
         return err_set(r->e, ERR_FORMAT, "%s:%lld: %s timestamps, unlike the files before it",
                        r->name, (long long)line, has_time ? "has" : "has no");
@@ -351,6 +340,12 @@ void read_report(const struct read_stats *st, const char *name, FILE *f)
                 st->packed ? st->packed : "", (long long)st->lines, (long long)st->events,
                 (long long)st->kept);
     if (st->columns[0]) fprintf(f, "%s: columns: %s\n", name, st->columns);
+    if (st->file_order)
+        fprintf(f,
+                "%s: no time column: a user's events are taken in the order of the file; "
+                "--time-col "
+                "names one\n",
+                name);
     report_types(st, name, f);
     for (int k = 0; k < DROP_SHORT_USER; k++)
         if (st->dropped[k])

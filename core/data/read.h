@@ -67,7 +67,8 @@ struct read_stats {
     struct type_count type[READ_TYPES]; /* as they appear; the rest is in other_types */
     int n_types;
     int64_t other_types;
-    bool all_types; /* none were asked for */
+    bool all_types;  /* none were asked for */
+    bool file_order; /* a table without a time column, which nobody said it lacks */
 };
 
 struct interactions; /* events gathered so far: users, items, order */
@@ -90,8 +91,8 @@ struct write_opts {
     struct split_opts split; /* zeros: leave-one-out */
 };
 /* Orders events, drops short users and rare items, numbers items in order of first appearance,
- * counts popularity on the training part, writes the data set directory (atomically).  st: events
- * and kept events of all files, and what was dropped here.  ERR_EMPTY: nothing is left. */
+ * counts popularity on the training part, writes the data set directory (atomically).  st: the events that
+ * readers kept, how many of them stay, and what was dropped here.  ERR_EMPTY: nothing is left. */
 NODISCARD int interactions_write(struct interactions *x, const char *dir,
                                  const struct write_opts *o, struct read_stats *st,
                                  struct err *e);

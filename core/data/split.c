@@ -1,10 +1,11 @@
 #include "core/data/split.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
 #include "core/data/text.h"
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int split_point_parse(struct split_point *p, const char *text, struct err *e)
 {
@@ -26,10 +27,39 @@ int split_point_parse(struct split_point *p, const char *text, struct err *e)
                    text);
 }
 
-static int by_value(const void *a, const void *b)
+static const char *date(char out[32], int64_t t)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
+    struct tm tm;
+    time_t at = (time_t)t;
+    strftime(out, 32, "%Y-%m-%d %H:%M:%S", gmtime_r(&at, &tm));
+    return out;
+}
+
+/* first, last: of all events */
+static int check_order(const struct split_rule *r, int64_t first, int64_t last, struct err *e)
+{
+    char valid[32], test[32], edge[32];
+    date(valid, r->valid_from);
+    date(test, r->test_from);
+    if (r->valid_from <= first)
+        return err_set(
+            e, ERR_INVALID,
+            "validation from %s: nothing comes before it for training (the first event "
+            "is of %s)",
+            valid, date(edge, first));
+    if (r->valid_from > last || r->test_from > last)
+        return err_set(e, ERR_INVALID, "%s from %s: the last event is of %s",
+                       r->valid_from > last ? "validation" : "test",
+                       r->valid_from > last ? valid : test, date(edge, last));
+    if (r->test_from == r->valid_from)
+        return err_set(e, ERR_INVALID,
+                       "validation and test both begin at %s: set --valid-from and --test-from "
+                       "further apart",
+                       valid);
+    if (r->test_from < r->valid_from)
+        return err_set(e, ERR_INVALID, "test from %s: must come after validation's %s", test,
+                       valid);
+    return 0;
 }
 
 int split_resolve(struct split_rule *r, const struct split_opts *o, const int64_t *time,
@@ -43,24 +73,14 @@ int split_resolve(struct split_rule *r, const struct split_opts *o, const int64_
                        "--split leave-one-out or name the column with --time-col");
     int64_t *sorted = xmalloc((size_t)n * sizeof *sorted + 1);
     memcpy(sorted, time, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    qsort(sorted, (size_t)n, sizeof *sorted, order_i64);
     r->valid_from =
         o->valid.share > 0 ? sorted[(int64_t)(o->valid.share * (double)n)] : o->valid.time;
     r->test_from =
         o->test.share > 0 ? sorted[(int64_t)(o->test.share * (double)n)] : o->test.time;
     int64_t first = sorted[0], last = sorted[n - 1];
     free(sorted);
-    if (r->valid_from <= first)
-        return err_set(e, ERR_INVALID,
-                       "validation from %" PRId64 ": no event comes before (%" PRId64
-                       " is the first), nothing is left for training",
-                       r->valid_from, first);
-    if (r->test_from <= r->valid_from || r->test_from > last)
-        return err_set(e, ERR_INVALID,
-                       "test from %" PRId64 ": must come after validation's %" PRId64
-                       " and not after the last event's %" PRId64,
-                       r->test_from, r->valid_from, last);
-    return 0;
+    return check_order(r, first, last, e);
 }
 
 /* The first place whose time is at least t. */

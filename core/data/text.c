@@ -179,11 +179,13 @@ static bool clock_time(struct span *s, double *out)
     return h < 24 && m < 60 && sec <= 60;
 }
 
-/* Nothing, Z, +hh, +hhmm or +hh:mm: seconds to take off. */
+/* Nothing, Z, UTC, GMT, +hh, +hhmm or +hh:mm, a blank before it or not: seconds to take off. */
 static bool zone(struct span *s, double *out)
 {
     *out = 0;
-    if (s->n == 0 || mark(s, "Zz")) return s->n == 0;
+    *s = text_trim(*s);
+    if (s->n == 0 || text_same(*s, "UTC") || text_same(*s, "GMT")) return true;
+    if (mark(s, "Zz")) return s->n == 0;
     double sign = s->p[0] == '-' ? -1 : 1;
     int h, m = 0;
     if (!mark(s, "+-") || !digits(s, 2, &h)) return false;
@@ -201,6 +203,8 @@ static bool iso_time(struct span s, double *out)
     if (!digits(&s, 4, &y) || !mark(&s, "-") || !digits(&s, 2, &m) || !mark(&s, "-") ||
         !digits(&s, 2, &d) || m < 1 || m > 12 || d < 1 || d > days[m - 1])
         return false;
+    bool leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+    if (m == 2 && d == 29 && !leap) return false;
     if (s.n && (!mark(&s, "Tt ") || !clock_time(&s, &clock) || !zone(&s, &east))) return false;
     *out = (double)days_of(y, m, d) * 86400 + clock - east;
     return true;

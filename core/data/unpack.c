@@ -56,6 +56,7 @@ static int gzip_member(struct out *o, const unsigned char *p, size_t nb, size_t 
         o->nb += room - z.avail_out;
         if (rc == Z_BUF_ERROR && z.avail_out == 0) rc = Z_OK;
     }
+    u->cut = rc != Z_STREAM_END;
     if (rc == Z_BUF_ERROR)
         snprintf(u->damage, sizeof u->damage, "ends early, after %zu unpacked bytes", o->nb);
     else if (rc != Z_STREAM_END)
@@ -84,7 +85,8 @@ static int unzstd(struct out *o, const unsigned char *p, size_t nb, struct unpac
                   struct err *e)
 {
     ZSTD_DStream *z = ZSTD_createDStream();
-    REQUIRE(z, "ZSTD_createDStream");
+    REQUIRE(z && !ZSTD_isError(ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, 31)),
+            "ZSTD_createDStream"); /* what `zstd --long=31` makes is read too */
     ZSTD_inBuffer in = { p, nb, 0 };
     size_t left = 1;
     int rc = 0;
@@ -103,7 +105,8 @@ static int unzstd(struct out *o, const unsigned char *p, size_t nb, struct unpac
         else if (left > 0 && in.pos == in.size && !full)
             snprintf(u->damage, sizeof u->damage, "ends early, after %zu unpacked bytes",
                      o->nb);
-        if (u->damage[0]) break;
+        u->cut = u->damage[0] != '\0';
+        if (u->cut) break;
     }
     ZSTD_freeDStream(z);
     return rc;
@@ -142,6 +145,7 @@ int unpack_open(struct unpacked *u, const char *path, struct err *e)
         io_map_close(&map);
         return rc;
     }
+    while (u->cut && u->nb > 0 && u->data[u->nb - 1] != '\n') u->nb--;
     if (u->packed)
         io_map_close(&map);
     else

@@ -1,15 +1,17 @@
-/* unpack.h — a data file's bytes, gzip and zstd unpacked (told by content, whatever the name).
+/* unpack.h — a text file's bytes, gzip and zstd unpacked (told by content, whatever the name).
  *   struct unpacked u;  unpack_open(&u, "clicks.csv.gz", &e);   u.data [u.nb]   unpack_close(&u);
- * A plain file is mapped.  What a damaged or cut file gives before the damage is kept and u.damage says what is
- * wrong.  Thread: any. */
+ * A plain file is mapped.  What a damaged or cut file gives before the damage is kept, by unpack_open up to
+ * its last whole line, and u.damage says what is wrong.  Thread: any. */
 #pragma once
 #include "core/base/io.h"
+#include <stdbool.h>
 
 struct unpacked {
     const char *data; /* NULL for no bytes */
     size_t nb;
     const char *packed; /* "gzip", "zstd"; NULL: as it lies on disk */
     char damage[128];   /* "" when all is well */
+    bool cut;           /* the end is missing: the last line may be half of one */
     struct io_map map_; /* owned */
     char *own_;
 };

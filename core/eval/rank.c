@@ -156,13 +156,6 @@ static void score_tile(void *ctx, int block, int worker)
     }
 }
 
-static bool contains(const int32_t *x, int32_t n, int32_t v)
-{
-    for (int32_t i = 0; i < n; i++)
-        if (x[i] == v) return true;
-    return false;
-}
-
 /* The first SHOWN_DEPTH items of s [n], best first, equal ones by row; -inf is no candidate. */
 static void top_items(int32_t *top, const float *s, int32_t n)
 {
@@ -192,7 +185,7 @@ static void rank_user(void *ctx, int i, int worker)
         for (int32_t j = 0; j < r->len[i]; j++) s[r->hist[i][j]] = hidden;
     }
     if (r->top) top_items(r->top + (size_t)i * SHOWN_DEPTH, s, V);
-    if (r->cfg->seen == SEEN_MASK && contains(r->hist[i], r->len[i], target)) {
+    if (r->cfg->seen == SEEN_MASK && dataset_holds(r->hist[i], r->len[i], target)) {
         r->rank[i] = V;
         return;
     }

@@ -1,5 +1,7 @@
 #include "core/eval/slices.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
+#include "core/data/describe.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,13 +36,6 @@ static enum slice by_length(int32_t n)
     return n < 5 ? SLICE_BELOW_5 : n == 5 ? SLICE_5 : n <= 8 ? SLICE_6_TO_8 : SLICE_ABOVE_8;
 }
 
-static bool contains(const int32_t *x, int32_t n, int32_t v)
-{
-    for (int32_t i = 0; i < n; i++)
-        if (x[i] == v) return true;
-    return false;
-}
-
 void slices_of(struct slices *s, const struct dataset *d, enum split split, const int64_t *rank)
 {
     *s = (struct slices){ 0 };
@@ -49,39 +44,30 @@ void slices_of(struct slices *s, const struct dataset *d, enum split split, cons
         const int32_t *hist;
         int32_t len, answer;
         if (!dataset_case(d, u, split, &hist, &len, &answer)) continue;
-        metrics_add(&s->m[class[answer]], rank[u]);
-        metrics_add(&s->m[by_length(len + 1)], rank[u]);
-        metrics_add(&s->m[contains(hist, len, answer) ? SLICE_REPEAT : SLICE_NEW], rank[u]);
+        int64_t r = rank[u] < d->n_items ? rank[u] : -1; /* masked, or in no list: not found */
+        metrics_add(&s->m[class[answer]], r);
+        metrics_add(&s->m[by_length(len + 1)], r);
+        metrics_add(&s->m[dataset_holds(hist, len, answer) ? SLICE_REPEAT : SLICE_NEW], r);
     }
     for (int i = 0; i < SLICES; i++) metrics_mean(&s->m[i]);
     free(class);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 struct spread_out spread_of_lists(const int64_t *shown, int32_t n_items)
 {
-    int64_t *x = xmalloc((size_t)n_items * sizeof *x), total = 0, some = 0;
-    double sum = 0, n = n_items;
+    int64_t *x = xmalloc((size_t)n_items * sizeof *x), some = 0;
     memcpy(x, shown, (size_t)n_items * sizeof *x);
-    qsort(x, (size_t)n_items, sizeof *x, by_value);
-    for (int32_t i = 0; i < n_items; i++) {
-        sum += (2.0 * (i + 1) - n - 1) * (double)x[i];
-        total += x[i];
-        some += x[i] > 0;
-    }
+    qsort(x, (size_t)n_items, sizeof *x, order_i64);
+    for (int32_t i = 0; i < n_items; i++) some += x[i] > 0;
+    struct spread_out s = { (double)some / n_items, describe_gini(x, n_items) };
     free(x);
-    return (struct spread_out){ (double)some / n, total > 0 ? sum / (n * (double)total) : 0 };
+    return s;
 }
 
-static double entropy(const int64_t *n, int32_t count, double total)
+static double entropy(const int64_t *n, int64_t count, double total)
 {
     double h = 0;
-    for (int32_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++)
         if (n[i] > 0) h -= (double)n[i] / total * log((double)n[i] / total);
     return h;
 }
@@ -98,7 +84,7 @@ double nmi_of(const int64_t *joint, int32_t R, int32_t C)
             total += (double)n;
         }
     double hr = entropy(row, R, total), hc = entropy(col, C, total);
-    double both = entropy(joint, R * C, total);
+    double both = entropy(joint, (int64_t)R * C, total);
     free(row);
     return hr > 0 && hc > 0 ? 2 * (hr + hc - both) / (hr + hc) : 0;
 }

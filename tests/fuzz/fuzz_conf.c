@@ -1,5 +1,5 @@
-/* Bytes as a recipe file, and as a --set argument.  A recipe that is accepted can be written as --set arguments
- * that make the same one. */
+/* Bytes as a recipe file, and as a --set argument.  A recipe that is accepted can be written as JSON that makes the
+ * same one. */
 #include "core/base/mem.h"
 #include "models/recipe.h"
 #include <stdint.h>
@@ -11,20 +11,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb);
 
-static void set_again(const json_t *options)
+static void read_again(const json_t *options)
 {
     struct recipe r;
     struct err e = { 0 };
-    const char *key;
-    json_t *value;
-    recipe_defaults(&r);
-    json_object_foreach ((json_t *)(uintptr_t)options, key, value) {
-        char *set = xasprintf("%s=%s", key, json_string_value(value));
-        REQUIRE(recipe_set(&r, set, &e) == 0, "%s", e.msg);
-        free(set);
-    }
+    REQUIRE(recipe_from_json(&r, options, &e) == 0, "%s", e.msg);
     json_t *again = recipe_json(&r);
-    REQUIRE(json_equal(options, again), "--set makes another recipe");
+    REQUIRE(json_equal(options, again), "JSON makes another recipe");
     json_decref(again);
     recipe_free(&r);
 }
@@ -55,7 +48,7 @@ static void fuzz_file(const uint8_t *data, size_t nb)
         r.model.n_items = 100;
         if (recipe_check(&r, &e) == 0) try_stages(&r);
         json_t *o = recipe_json(&r);
-        set_again(o);
+        read_again(o);
         json_decref(o);
     }
     recipe_free(&r);

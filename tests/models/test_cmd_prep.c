@@ -88,7 +88,7 @@ START_TEST(a_movielens_directory_stands_for_its_files)
     put("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,20\n1,8,4,10\n");
     put("ml/movies.csv", "movieId,title,genres\n7,\"Seven, the\",x\n9,Nine,x\n");
     ck_assert_int_eq(prep(in("ml"), out, in("set"), NULL, NULL, NULL), 0);
-    says("movies.csv: 1 items, 1 with titles; 1 lines for items without events");
+    says("movies.csv: 1 entries of items with events, 1 with titles; 1 of other items");
     says("1 users, 2 items (1 with titles), 2 events");
     ck_assert_int_eq(prep(dir, out, in("set"), NULL, NULL, NULL), 1);
     says("a directory without ratings.csv");
@@ -229,7 +229,7 @@ START_TEST(a_split_by_time_takes_dates_and_shares)
                           (char[]){ "--valid-from=2021-02-01" },
                           (char[]){ "--test-from=2021-03-05" }),
                      1);
-    says("nothing is left for training");
+    says("validation from 2021-02-01 00:00:00: nothing comes before it");
     ck_assert_int_eq(
         prep(in("t.csv"), out, in("set"), split, (char[]){ "--valid-from=soon" }, NULL), 2);
     says("'soon' is not a moment");

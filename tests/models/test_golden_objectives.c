@@ -127,6 +127,7 @@ static struct batch batch_of(const struct golden *r)
 static void losses(struct golden *r)
 {
     static const char *const names[] = { "softmax", "sampled", "bce", "gbce", "bpr" };
+    static const char *const corrected[] = { "none", "both", "negatives" };
     const struct obj_ops *ops = objective("next_item");
     struct model *m = golden_model(r);
     struct batch b = batch_of(r);
@@ -135,7 +136,7 @@ static void losses(struct golden *r)
     void *cfg = xcalloc(1, ops->cfg_size);
     conf_defaults(ops->opts, cfg);
     set(ops, cfg, "loss", names[(int)golden_config(r, "config.loss", 0)]);
-    set(ops, cfg, "log_q", golden_config(r, "config.log_q", 0) > 0 ? "true" : "false");
+    set(ops, cfg, "log_q", corrected[(int)golden_config(r, "config.log_q", 0)]);
     set_number(ops, cfg, "negatives", golden_config(r, "config.negatives", 0));
     set_number(ops, cfg, "temperature", golden_config(r, "config.temperature", 1));
     set_number(ops, cfg, "label_smoothing", golden_config(r, "config.smoothing", 0));
@@ -230,6 +231,8 @@ static const char *const loss_files[] = {
     "loss_softmax_all",
     "loss_sampled",
     "loss_sampled_interests",
+    "loss_sampled_importance",
+    "loss_sampled_uncorrected",
     "loss_bce",
     "loss_bce_interests",
     "loss_gbce",

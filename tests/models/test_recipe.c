@@ -157,6 +157,8 @@ static const struct {
       "label_smoothing is for the softmax" },
     { "[next_item]\n[stage a]\nmodel.width = 32\n",
       "[stage a]: model.width = 32: the weights go from stage to stage" },
+    { "[next_item]\nloss = bce\n[stage a]\ntrain.item_update = touched\n[stage b]\n",
+      "[stage a]: train.item_update: all stages" },
     { "[next_item]\n[stage a]\n[stage b]\nnext_item.weight = 0\n",
       "[stage b]: nothing to train" },
     { "[model]\ninterests = 4\nactive_share = 0.3\n[dssrec]\n",
@@ -243,14 +245,17 @@ static const struct {
     { "model.width=", "[model]: width = : expected a whole number", ERR_CONFIG },
     { "train.lr=11", "lr = 11: must be from", ERR_CONFIG },
     { ".width=2", "unknown section []", ERR_CONFIG },
+    { "stage B.train.lr=1", "--set stage B.train.lr=1: the recipe has no such stage",
+      ERR_CONFIG },
 };
 
 START_TEST(a_wrong_set_is_repeated_in_the_message)
 {
-    ck_assert_int_eq(load("[next_item]\n[dssrec]\n"), 0);
+    ck_assert_int_eq(load("[next_item]\n[dssrec]\n[stage a]\n"), 0);
     ck_assert_int_eq(recipe_set(&r, wrong_sets[_i].set, &e), wrong_sets[_i].code);
     ck_assert_msg(strstr(e.msg, wrong_sets[_i].msg), "'%s' is not in: %s", wrong_sets[_i].msg,
                   e.msg);
+    ck_assert_int_eq(r.n_stages, 1);
 }
 END_TEST
 

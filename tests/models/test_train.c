@@ -117,15 +117,44 @@ static const char *const ways[] = {
     "accumulate = 3\nbatch_size = 11\n[next_item]\n",
     "ema = 0.9\n[next_item]\n",
     "item_update = touched\n[next_item]\nloss = sampled\nnegatives = 8\n",
-    "item_update = touched\nema = 0.9\nclip_norm = 1\n[next_item]\nloss = gbce\nnegatives = "
-    "4\n",
+    "item_update = touched\nema = 0.9\nclip_norm = 1\n[next_item]\nloss = gbce\n",
     "item_update = touched\n[dssrec]\n",
     "[next_item]\nlabel_smoothing = 0.1\ntemperature = 0.5\n",
-    "[next_item]\nloss = sampled\nsampling = popularity\nnegatives = 8\nlabel_smoothing = "
-    "0.1\n",
+    "[next_item]\nloss = sampled\nsampling = popularity\nlabel_smoothing = 0.1\n",
 };
 
 START_TEST(every_way_to_optimise_learns) { train_smoke(ways[_i]); }
+END_TEST
+
+/* 190 rows in batches of 19: 10 steps an epoch; what lr is at the end of each epoch, as a part of its full height. */
+static const struct {
+    const char *how;
+    double part[3];
+} rates[] = {
+    { "", { 1, 1, 1 } },
+    { "warmup = 15\n", { 10.0 / 15, 1, 1 } },
+    { "accumulate = 3\nwarmup = 15\n", { 4.0 / 15, 8.0 / 15, 12.0 / 15 } },
+    { "schedule = step\nstep_epochs = 2\nstep_factor = 0.1\n", { 1, 1, 0.1 } },
+    /* step 9 of 30, 19, 29: 1/2 (1 + cos(pi s / 30)) */
+    { "schedule = cosine\n", { 0.793893, 0.296632, 0.002739 } },
+    { "schedule = cosine\nlr_end = 0.5\n", { 0.896946, 0.648316, 0.501370 } },
+    /* after 10 steps: steps -1 of 20, 9 of 20, 19 of 20 */
+    { "schedule = cosine\nwarmup = 10\n", { 1, 0.578217, 0.006156 } },
+};
+
+START_TEST(the_learning_rate_follows_its_schedule)
+{
+    double lr[3], rows;
+    char sections[200];
+    snprintf(sections, sizeof sections, "batch_size = 19\n%s[next_item]\n", rates[_i].how);
+    struct job j = job_new(dir, data, sections);
+    must_train(&j);
+    ck_assert_int_eq(job_log(&j, 1, "start", "rows", &rows, 1), 1);
+    ck_assert(rows == 190);
+    ck_assert_int_eq(job_log(&j, 1, "epoch", "lr", lr, 3), 3);
+    for (int i = 0; i < 3; i++) ck_assert_double_eq_tol(lr[i] / 0.005, rates[_i].part[i], 2e-6);
+    job_free(&j);
+}
 END_TEST
 
 START_TEST(objectives_train_together) { train_smoke("[next_item]\n[dssrec]\nweight = 0.5\n"); }
@@ -333,12 +362,16 @@ static int check_versions(const char *out)
 }
 
 /* Two stages, an average, warm-up, accumulation, negatives: all that has a state. */
-static const char *const eventful =
+static const char *const eventful[] = {
     "epochs = 3\npatience = 2\naccumulate = 2\nbatch_size = 16\nwarmup = 5\nschedule = cosine\n"
     "ema = 0.9\nclip_norm = 1\nweight_decay = 0.01\n[next_item]\nloss = sampled\nnegatives = "
     "8\n"
     "[dssrec]\nweight = 0.1\n[stage first]\nnext_item.loss = bce\ntrain.epochs = 2\n"
-    "train.stop_on = none\n[stage second]\ntrain.seed = 5\n";
+    "train.stop_on = none\n[stage second]\ntrain.seed = 5\n",
+    /* the rows of a batch, whose moments move alone */
+    "epochs = 3\nbatch_size = 16\nitem_update = touched\nema = 0.9\noptimizer = adamw\n"
+    "weight_decay = 0.1\nlayout = C\n[next_item]\nloss = gbce\nnegatives = 4\n",
+};
 
 /* The log without what differs from run to run: times, and the state of the arena. */
 static char *log_without_times(const struct job *j)
@@ -370,7 +403,7 @@ START_TEST(killed_at_any_moment_and_resumed_it_ends_with_the_same_bits)
 {
     const char *asked = getenv("RESUME_KILLS");
     int runs = asked ? atoi(asked) : 8, killed = 0;
-    struct job whole = job_new(dir, data, eventful);
+    struct job whole = job_new(dir, data, eventful[_i]);
     struct rng r = rng_make((uint64_t)getpid(), RNG_TEST); /* other moments every time */
     whole.save_s = 0;
     double start = clock_s();
@@ -379,7 +412,7 @@ START_TEST(killed_at_any_moment_and_resumed_it_ends_with_the_same_bits)
     size_t nb, nb_again;
     char *want = weights_of(&whole, &nb), *log = log_without_times(&whole);
     for (int i = 0; i < runs; i++) {
-        struct job j = job_new(dir, data, eventful);
+        struct job j = job_new(dir, data, eventful[_i]);
         j.save_s = 0;
         j.resume = true;
         j.threads = 1 + i % 2;
@@ -475,6 +508,36 @@ START_TEST(a_stopped_run_can_be_finished_with_what_is_there)
 }
 END_TEST
 
+/* A batch of the second stage takes long: it is stopped before its first validation. */
+START_TEST(finished_before_a_stage_has_a_checkpoint_the_one_of_the_stage_before_is_tested)
+{
+    struct job j = job_new(dir, data,
+                           "[next_item]\n[stage pre]\ntrain.epochs = 2\n"
+                           "model.causal = bidirectional\ntrain.valid_seen = keep\n"
+                           "[stage fine]\ntrain.batch_size = 1\nnext_item.loss = sampled\n"
+                           "next_item.negatives = 65536\n");
+    pid_t pid = child_start(job_in_child, &j);
+    double until = clock_s() + 30, best[2];
+    while (job_log(&j, 1, "epoch", "", NULL, 0) < 2 && clock_s() < until) usleep(3000);
+    kill(pid, SIGINT);
+    ck_assert_int_eq(WEXITSTATUS(child_wait(pid, 30)), 2);
+    ck_assert_int_eq(job_log(&j, 1, "epoch", "", NULL, 0), 2);
+    j.resume = j.finish = true;
+    must_train(&j);
+    struct bundle b;
+    ck_assert_int_eq(bundle_open(&b, j.out, true, NULL), 0);
+    const json_t *m = json_object_get(b.manifest, "encoder");
+    ck_assert_str_eq(json_string_value(json_object_get(m, "causal")), "bidirectional");
+    m = json_object_get(b.manifest, "data");
+    ck_assert_str_eq(json_string_value(json_object_get(m, "stage")), "pre");
+    best[0] = (double)json_integer_value(json_object_get(m, "epochs"));
+    ck_assert_int_eq(job_log(&j, 1, "done", "best_epoch", best + 1, 1), 1);
+    ck_assert(best[0] == best[1] && best[0] <= 2);
+    bundle_close(&b);
+    job_free(&j);
+}
+END_TEST
+
 START_TEST(a_run_without_its_test_is_tested_when_resumed)
 {
     struct job j = unfinished("epochs = 2\n[next_item]\n");
@@ -534,6 +597,64 @@ START_TEST(another_recipe_is_refused_by_the_key_that_differs)
 }
 END_TEST
 
+/* Objectives and stages run in the order of the recipe that the run began with. */
+START_TEST(sections_in_another_order_change_nothing)
+{
+    static const char sections[] = "epochs = 2\n[dssrec]\nweight = 0.1\n[next_item]\nloss = "
+                                   "bpr\n[stage b]\ntrain.lr = 0.02\n"
+                                   "[stage a]\ntrain.epochs = 1\n";
+    struct job whole = job_new(dir, data, sections), j = unfinished(sections);
+    must_train(&whole);
+    rewrite(j.recipe, "[stage b]\ntrain.lr = 0.02\n", "");
+    rewrite(j.recipe, "train.epochs = 1\n", "train.epochs = 1\n[stage b]\ntrain.lr = 0.02\n");
+    rewrite(j.recipe, "[dssrec]\nweight = 0.1\n", "");
+    rewrite(j.recipe, "loss = bpr\n", "loss = bpr\n[dssrec]\nweight = 0.1\n");
+    must_train(&j);
+    size_t nb, nb_again;
+    char *want = weights_of(&whole, &nb), *got = weights_of(&j, &nb_again);
+    ck_assert(nb == nb_again && memcmp(got, want, nb) == 0);
+    struct bundle b;
+    ck_assert_int_eq(bundle_open(&b, j.out, true, NULL), 0);
+    ck_assert_str_eq(
+        json_string_value(json_object_get(json_object_get(b.manifest, "data"), "stage")), "a");
+    bundle_close(&b);
+    free(want);
+    free(got);
+    job_free(&whole);
+    job_free(&j);
+}
+END_TEST
+
+START_TEST(a_log_that_lost_its_end_is_gone_on_with)
+{
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    char *path = xasprintf("%s/1.train.jsonl", j.out), *text;
+    size_t nb;
+    ck_assert_int_eq(io_read_all(&text, &nb, path, 1 << 20, NULL), 0);
+    size_t line = (size_t)(strchr(text, '\n') + 1 - text);
+    ck_assert_int_eq(io_write_atomic(path, text, line, NULL), 0);
+    must_train(&j);
+    ck_assert_ptr_nonnull(strstr(j.text, "has lost its end"));
+    ck_assert_int_eq(job_log(&j, 1, "start", "", NULL, 0), 1);
+    ck_assert_int_eq(job_log(&j, 1, "done", "", NULL, 0), 1);
+    free(text);
+    free(path);
+    job_free(&j);
+}
+END_TEST
+
+START_TEST(without_a_checkpoint_there_is_nothing_to_finish)
+{
+    struct job j = job_new(dir, data, "[next_item]\n");
+    j.resume = j.finish = true;
+    job_run(&j);
+    ck_assert_int_eq(j.rc, ERR_USAGE);
+    ck_assert_msg(strstr(j.e.msg, "has no unfinished run"), "%s", j.e.msg);
+    ck_assert(!io_exists(j.out));
+    job_free(&j);
+}
+END_TEST
+
 START_TEST(other_data_are_refused)
 {
     struct job j = unfinished("epochs = 2\n[next_item]\n");
@@ -550,12 +671,17 @@ START_TEST(a_damaged_state_is_refused_and_left_alone)
     char *path = xasprintf("%s/1.state.safetensors", j.out), *bytes;
     size_t nb;
     ck_assert_int_eq(io_read_all(&bytes, &nb, path, 1 << 26, NULL), 0);
-    float nan = NAN;
-    memcpy(bytes + nb - sizeof nan, &nan, sizeof nan);
-    ck_assert_int_eq(io_write_atomic(path, bytes, nb, NULL), 0);
-    job_run(&j);
-    ck_assert_int_eq(j.rc, ERR_FORMAT);
-    ck_assert_msg(strstr(j.e.msg, "is not finite"), "%s", j.e.msg);
+    /* the last tensor is a second moment */
+    static const float wrong[] = { NAN, -1 };
+    static const char *const said[] = { "tensor v.", "15 is nan", "tensor v.", "15 is -1" };
+    for (int i = 0; i < 2; i++) {
+        memcpy(bytes + nb - sizeof *wrong, &wrong[i], sizeof *wrong);
+        ck_assert_int_eq(io_write_atomic(path, bytes, nb, NULL), 0);
+        job_run(&j);
+        ck_assert_int_eq(j.rc, ERR_FORMAT);
+        for (int k = 2 * i; k < 2 * i + 2; k++)
+            ck_assert_msg(strstr(j.e.msg, said[k]), "%s", j.e.msg);
+    }
     ck_assert_int_eq(io_write_atomic(path, bytes, nb / 2, NULL), 0);
     job_run(&j);
     ck_assert_int_eq(j.rc, ERR_FORMAT);
@@ -665,6 +791,8 @@ Suite *suite_train(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, every_objective_trains_with_every_model_it_accepts, 0, obj_count);
     tcase_add_loop_test(t, every_way_to_optimise_learns, 0, sizeof ways / sizeof ways[0]);
+    tcase_add_loop_test(t, the_learning_rate_follows_its_schedule, 0,
+                        sizeof rates / sizeof rates[0]);
     tcase_add_test(t, stages_follow_each_other);
     tcase_add_test(t, without_a_metric_the_last_epoch_is_kept);
     tcase_add_test(t, batches_of_one_step_add_up_to_a_large_one);
@@ -677,10 +805,15 @@ Suite *suite_train(void)
     TCase *i = tcase_create("interrupted");
     tcase_set_timeout(i, getenv("RESUME_KILLS") ? 7200 : 120);
     tcase_add_checked_fixture(i, set_up, tear_down);
-    tcase_add_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits);
+    tcase_add_loop_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits, 0, 2);
     tcase_add_loop_test(i, asked_to_stop_it_saves_and_goes_on_when_resumed, 0,
                         sizeof asks / sizeof asks[0]);
     tcase_add_test(i, a_stopped_run_can_be_finished_with_what_is_there);
+    tcase_add_test(
+        i, finished_before_a_stage_has_a_checkpoint_the_one_of_the_stage_before_is_tested);
+    tcase_add_test(i, without_a_checkpoint_there_is_nothing_to_finish);
+    tcase_add_test(i, sections_in_another_order_change_nothing);
+    tcase_add_test(i, a_log_that_lost_its_end_is_gone_on_with);
     tcase_add_test(i, a_run_without_its_test_is_tested_when_resumed);
     tcase_add_test(i, another_recipe_is_refused_by_the_key_that_differs);
     tcase_add_test(i, other_data_are_refused);

@@ -73,7 +73,8 @@ def stored_loss(p, cfg, pack, t, value):
         log_q[t["neg"].astype(int)] = torch.from_numpy(t["neg_log_q"]).double()
         log_q[t["target"].astype(int)] = torch.from_numpy(t["target_log_q"]).double()
     weight = torch.from_numpy(t["weight"]).double() if "weight" in t else torch.ones(count)
-    opt = {key: value(key) for key in ("temperature", "smoothing", "gbce_t", "log_q")}
+    opt = {key: value(key) for key in ("temperature", "smoothing", "gbce_t")}
+    opt["log_q"] = gen_losses.LOG_Q[value("log_q")]
     return gen_losses.next_item(p, cfg, pack, t["target"], negatives, weight, log_q, loss,
                                 bool(value("layout_a")), value("interests"), opt)
 

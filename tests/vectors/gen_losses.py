@@ -10,15 +10,18 @@ import ref
 V, D, H, L, K = 19, 8, 2, 6, 3
 LENGTHS = [1, 2, 6, 4, 3]
 LOSSES = ["softmax", "sampled", "bce", "gbce", "bpr"]
+LOG_Q = ["none", "both", "negatives"]
 
 # name, loss, layout A (all positions), interests, negatives, options
 CASES = [
     ("softmax_smooth", "softmax", False, 0, 0, dict(smoothing=0.1, temperature=0.7)),
     ("softmax_smooth_interests", "softmax", False, K, 0, dict(smoothing=0.2, weighted=True)),
     ("softmax_all", "softmax", True, 0, 0, dict(weighted=True)),
-    ("sampled", "sampled", True, 0, 9, dict(log_q=True)),
-    ("sampled_interests", "sampled", False, K, 9, dict(log_q=True, smoothing=0.1, weighted=True,
+    ("sampled", "sampled", True, 0, 9, dict(log_q="both")),
+    ("sampled_interests", "sampled", False, K, 9, dict(log_q="both", smoothing=0.1, weighted=True,
                                                        temperature=2.0)),
+    ("sampled_importance", "sampled", True, 0, 9, dict(log_q="negatives", weighted=True)),
+    ("sampled_uncorrected", "sampled", False, K, 9, dict(smoothing=0.1)),
     ("bce", "bce", True, 0, 1, dict()),
     ("bce_interests", "bce", False, K, 4, dict(weighted=True)),
     ("gbce", "gbce", True, 0, 5, dict(gbce_t=0.75)),
@@ -40,8 +43,12 @@ def row_loss(loss, s, target, negatives, opt, log_q):
     positive, negative = s[target], s[others]
     if loss == "sampled":
         candidates = torch.cat([positive[None], negative])
-        if opt.get("log_q"):
+        if opt.get("log_q") == "both":
             candidates = candidates - log_q[[target] + others]
+        elif opt.get("log_q") == "negatives":
+            # e^s / (n q): the sum over the draws estimates the sum over the catalogue
+            weights = 1 / (len(negatives) * torch.exp(log_q[others]))
+            candidates = torch.cat([positive[None], negative + torch.log(weights)])
         e = opt.get("smoothing", 0.0)
         return torch.logsumexp(candidates, 0) - (1 - e) * candidates[0] - e * candidates.mean()
     if loss == "bce":
@@ -102,7 +109,7 @@ def main():
         tensors = {**ref.stored_pack(pack), "target": torch.from_numpy(target.astype(np.int64)),
                    **ref.describe(cfg, interests=interests, loss=LOSSES.index(loss),
                                   layout_a=int(layout_a), negatives=n,
-                                  log_q=int(opt.get("log_q", False))),
+                                  log_q=LOG_Q.index(opt.get("log_q", "none"))),
                    "config.temperature": np.array([opt.get("temperature", 1.0)]),
                    "config.smoothing": np.array([opt.get("smoothing", 0.0)]),
                    "config.gbce_t": np.array([opt.get("gbce_t", 0.75)])}

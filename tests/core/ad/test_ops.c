@@ -440,6 +440,31 @@ START_TEST(xent_stays_finite_for_logits_of_ten_thousand)
 }
 END_TEST
 
+/* A score whose exponential is 0 has its part of the smoothing all the same. */
+START_TEST(sampled_softmax_smooths_over_hopeless_negatives_too)
+{
+    struct small s = small_new(NULL);
+    struct ten *q = learned(&s, (float[]){ 1 }, 1, 1);
+    struct ten *table = learned(&s, (float[]){ 200, -200, 198 }, 3, 1);
+    struct sampled_opts o = {
+        .kind = SAMPLED_SOFTMAX,
+        .target = (int32_t[]){ 0 },
+        .neg = (int32_t[]){ 1, 0, 2 }, /* the target among them does not count */
+        .n = 3,
+        .shared = true,
+        .smoothing = 0.3f,
+        .beta = 1,
+        .scale = 1
+    };
+    tape_backward(s.tp, ad_sampled(s.tp, q, table, 1, &o));
+    double p = 1 / (1 + exp(2));
+    ck_assert_double_eq_tol((double)table->g[0], 1 - p - 0.7 - 0.1, 1e-6);
+    ck_assert_double_eq_tol((double)table->g[1], -0.1, 1e-6);
+    ck_assert_double_eq_tol((double)table->g[2], p - 0.1, 1e-6);
+    small_free(&s);
+}
+END_TEST
+
 START_TEST(xent_group_gives_the_gradient_of_a_tie_to_the_first_vector)
 {
     struct small s = small_new(NULL);
@@ -489,6 +514,7 @@ Suite *suite_ops(void)
     tcase_add_test(t, trimmed_sum_keeps_all_that_tie_with_the_threshold);
     tcase_add_test(t, xent_gives_the_gradient_of_a_tie_to_the_first_vector);
     tcase_add_test(t, xent_stays_finite_for_logits_of_ten_thousand);
+    tcase_add_test(t, sampled_softmax_smooths_over_hopeless_negatives_too);
     tcase_add_test(t, xent_group_gives_the_gradient_of_a_tie_to_the_first_vector);
     tcase_add_test(t, xent_scratch_does_not_grow_with_the_batch);
     suite_add_tcase(s, t);

@@ -108,6 +108,15 @@ static const struct {
     { "item,year\na,1995\nb,soon\na,1996\n", "year:number", "||; year: 1996||", 3, 0, 0 },
     { "item,title,empty\na,A,\n", NULL, "A||", 1, 0, 0 },
     { "item,title,x\na,A,y\n", "", "A||", 1, 0, 0 },
+    /* nothing is written in many ways, and is no value */
+    { "item,price,color\na,NA,red\nb,2,nan\nc,null,\\N\n", NULL, "||; price: |2|; color: red||",
+      3, 0, 0 },
+    /* whole numbers of a column called ...id are names */
+    { "item,brand_id,size\na,7,7\nb,8,8\nc,7,7.5\n", NULL, "||; brand_id: 7|8|7; size: 7|8|7.5",
+      3, 0, 0 },
+    { "item:token\tyear:float\tkind:token\na\t1995\tx\n", "year,kind",
+      "||; year: 1995||; kind: x||", 1, 0, 0 },
+    { "item,title,brand\na,Ay,X\na,,Y\n", NULL, "Ay||; brand: X,Y||", 2, 0, 0 },
     { "{\"a\": [1, 2, 2], \"c\": [\"red\", 1], \"z\": [9], \"b\": 3}", NULL,
       "||; attributes: 1,2||1,red", 3, 1, 1 },
 };
@@ -166,6 +175,9 @@ static const struct {
     { "item\nx\n", { .header = NULL }, "no title column and no field" },
     { "", { .header = NULL }, "items: empty" },
     { "item,title\na,b\n", { .fields = "price" }, "items:1: no column 'price' (--fields)" },
+    { "item,x,x\na,b,c\n",
+      { .fields = "x" },
+      "items:1: several columns are called 'x' (--fields)" },
     { "item,title\na,b\n",
       { .fields = "title:text" },
       "after the colon comes values or number" },

@@ -133,6 +133,8 @@ static const struct {
     { "one\ntwo\nthree\n", 14, "unknown format" },
     { "\x89PNG\r\n\x1a\n\0\0 a b", 14, "unknown format" },
     { "movieId,title,genres\n1,Toy Story,x\n", 34, "unknown format" },
+    { "user item time\nu1 a 5\nu1 b 6\n", 29, "input:1: unknown format" },
+    { "user,item,user\nu1,a,u1\n", 23, "columns 1 and 3 are both called 'user'" },
 };
 
 START_TEST(an_unknown_format_is_refused_with_file_and_line)
@@ -399,6 +401,21 @@ START_TEST(the_report_names_file_line_and_reason)
 }
 END_TEST
 
+/* Without times the order of the file decides, which is said. */
+START_TEST(a_table_without_times_is_taken_in_its_order_and_that_is_said)
+{
+    char *text = NULL;
+    size_t nb = 0;
+    FILE *f = open_memstream(&text, &nb);
+    ck_assert_int_eq(read_text("user,item,when\nu1,b,2\nu1,a,1\n"), 0);
+    read_report(&st, "input", f);
+    fclose(f);
+    ck_assert_ptr_nonnull(strstr(text, "input: no time column"));
+    becomes(1, "u1:b a");
+    free(text);
+}
+END_TEST
+
 /* ---- hostile ends ---- */
 
 START_TEST(every_prefix_of_every_format_stays_inside)
@@ -505,6 +522,7 @@ Suite *suite_read(void)
     tcase_add_test(t, nothing_usable_is_an_error_and_nothing_is_written);
     tcase_add_test(t, the_description_says_what_was_read_and_dropped);
     tcase_add_test(t, the_report_names_file_line_and_reason);
+    tcase_add_test(t, a_table_without_times_is_taken_in_its_order_and_that_is_said);
     tcase_add_loop_test(t, every_prefix_of_every_format_stays_inside, 0, n_formats);
     tcase_add_test(t, a_header_may_have_any_number_of_columns);
     tcase_add_test(t, movielens_latest_small_has_its_documented_counts);

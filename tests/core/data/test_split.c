@@ -30,10 +30,14 @@ END_TEST
 
 static const struct {
     const char *valid, *test, *reason;
-} wrong[] = { { "10", "50", "no event comes before (10 is the first)" },
-              { "50", "50", "must come after validation's 50" },
-              { "50", "20", "must come after" },
-              { "50", "101", "not after the last event's 100" } };
+} wrong[] = {
+    { "10", "50",
+      "nothing comes before it for training (the first event is of 1970-01-01 00:00:10)" },
+    { "50", "50", "both begin at 1970-01-01 00:00:50" },
+    { "50", "20", "must come after" },
+    { "200", "300", "validation from 1970-01-01 00:03:20: the last" },
+    { "50", "101", "test from 1970-01-01 00:01:41: the last event is of 1970-01-01 00:01:40" }
+};
 
 START_TEST(moments_that_leave_a_part_empty_are_refused)
 {

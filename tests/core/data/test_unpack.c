@@ -19,7 +19,7 @@ static void set_up(void)
 {
     plain = xmalloc(PLAIN_BYTES);
     for (int i = 0; i < PLAIN_BYTES; i++)
-        plain[i] = (char)('a' + (i % 997) * (i % 991) / 7 % 26);
+        plain[i] = (char)(i % 50 == 49 ? '\n' : 'a' + (i % 997) * (i % 991) / 7 % 26);
     e = (struct err){ 0 };
 }
 
@@ -159,6 +159,26 @@ START_TEST(plain_bytes_are_taken_as_they_are)
 }
 END_TEST
 
+/* Half a line is no event: a user called "u1" may be the beginning of "u17". */
+START_TEST(the_line_that_a_cut_file_ends_in_is_left_out)
+{
+    char *dir = fixture_tmpdir(), *path = xasprintf("%s/x", dir), *p = xmalloc(2 * PACKED_MAX);
+    struct unpacked u;
+    size_t nb = pack(_i, p);
+    for (size_t cut = nb / 2; cut < nb; cut += 9973) {
+        ck_assert_int_eq(io_write_atomic(path, p, cut, &e), 0);
+        ck_assert_msg(unpack_open(&u, path, &e) == 0, "%s", e.msg);
+        ck_assert(u.nb > 0 && u.nb % 50 == 0);
+        ck_assert(memcmp(u.data, plain, u.nb) == 0);
+        unpack_close(&u);
+    }
+    free(p);
+    free(path);
+    fixture_rmdir(dir);
+    free(dir);
+}
+END_TEST
+
 START_TEST(files_are_named_in_errors)
 {
     char *dir = fixture_tmpdir(), *path = xasprintf("%s/x.gz", dir);
@@ -188,6 +208,7 @@ Suite *suite_unpack(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, members_follow_each_other, 0, 2);
+    tcase_add_loop_test(t, the_line_that_a_cut_file_ends_in_is_left_out, 0, 2);
     tcase_add_loop_test(t, what_comes_before_the_damage_is_kept, 0, 2);
     tcase_add_loop_test(t, a_cut_file_gives_its_beginning, 0, 2);
     tcase_add_loop_test(t, more_than_the_limit_is_refused, 0, 2);
