@@ -1,10 +1,12 @@
 /* cmd_sweep.c — `intent sweep`. */
 #include "core/base/mem.h"
 #include "core/base/par.h"
+#include "core/data/text.h"
 #include "models/cmd.h"
 #include "models/sweep.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct args {
     char *data, *recipe, *out, *budget;
@@ -37,11 +39,30 @@ static void help(void)
            "--set [SECTION.]KEY=VALUE");
 }
 
+/* "90m", "2h", "1.5d", "45s" or seconds. */
+static int budget(double *seconds, const char *text, struct err *e)
+{
+    size_t n = strlen(text);
+    double unit = 1;
+    if (n && strchr("smhd", text[n - 1])) {
+        unit = text[n - 1] == 's'   ? 1
+               : text[n - 1] == 'm' ? 60
+               : text[n - 1] == 'h' ? 3600
+                                    : 86400;
+        n--;
+    }
+    if (!text_number((struct span){ text, n }, seconds) || *seconds <= 0)
+        return err_set(e, ERR_USAGE, "--budget %s: expected a time such as 90m, 2h or 3600",
+                       text);
+    *seconds *= unit;
+    return 0;
+}
+
 static int run(const struct args *a, struct sweep_args s, int *stopped, struct err *e)
 {
     if (!a->data || !a->recipe || !a->out || s.n_grid == 0)
         return err_set(e, ERR_USAGE, "--data, --recipe, --out and --grid are needed");
-    if (a->budget) TRY(sweep_budget(&s.budget_s, a->budget, e));
+    if (a->budget) TRY(budget(&s.budget_s, a->budget, e));
     struct recipe r;
     int cores = par_cores();
     s.jobs = a->jobs ? a->jobs : cores;

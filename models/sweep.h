@@ -23,5 +23,3 @@ enum { SWEEP_TRIALS = 10000 };
 /* *stopped: the signal that ended it early, or 0.  ERR_CONFIG: a trial that can't be trained, or another sweep lies in
  * OUT/sweep. */
 NODISCARD int sweep_run(const struct sweep_args *a, int *stopped, struct err *e);
-/* "90m", "2h", "1.5d", "45s" or seconds; ERR_USAGE otherwise. */
-NODISCARD int sweep_budget(double *seconds, const char *text, struct err *e);
