@@ -14,18 +14,25 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A job is a generation number.  The caller publishes fn, ctx, n and bumps gen; workers and caller
- * draw blocks from `next`; the caller waits until every worker has left the job (`inside` is 0),
- * so that fn's context may go out of scope. */
+/* A job is a generation number.  The caller publishes fn, ctx and the blocks, and bumps gen; every thread
+ * works through its own share of the blocks from the front, then helps others from the back of theirs; the
+ * caller waits until every worker has left the job (`inside` is 0), so that fn's context may go out of scope.
+ * Shares make rows come back to the core that has them in its cache: the same block of the next op, mostly. */
 static const uint64_t SPIN_NS = 60000; /* about what waking a sleeping thread costs on a VM */
+
+/* Blocks [first, end) that are left of a thread's share, in one word. */
+struct share {
+    _Alignas(64) _Atomic uint64_t left;
+};
+static uint64_t range(uint32_t first, uint32_t end) { return (uint64_t)end << 32 | first; }
 
 struct par {
     int n; /* immutable: threads, the caller included */
     pthread_t *thread;
+    struct share *share; /* [n] */
     par_fn *fn;
     void *ctx;
-    int n_blocks;
-    atomic_int next, inside;
+    atomic_int inside;
     atomic_uint gen; /* futex word */
     atomic_int sleepers;
     atomic_bool quit;
@@ -45,9 +52,24 @@ static inline void relax(void)
 #endif
 }
 
+/* A block of the share, -1 when it has none left. */
+static int take(struct share *s, bool own)
+{
+    uint64_t left = atomic_load(&s->left);
+    for (;;) {
+        uint32_t first = (uint32_t)left, end = (uint32_t)(left >> 32);
+        if (first >= end) return -1;
+        uint64_t rest = own ? range(first + 1, end) : range(first, end - 1);
+        if (atomic_compare_exchange_weak(&s->left, &left, rest))
+            return (int)(own ? first : end - 1);
+    }
+}
+
 static void drain(struct par *p, int worker)
 {
-    for (int b; (b = atomic_fetch_add(&p->next, 1)) < p->n_blocks;) p->fn(p->ctx, b, worker);
+    for (int i = 0, b; i < p->n; i++)
+        while ((b = take(&p->share[(worker + i) % p->n], i == 0)) >= 0)
+            p->fn(p->ctx, b, worker);
 }
 
 static unsigned await(struct par *p, unsigned seen)
@@ -88,6 +110,8 @@ struct par *par_new(int n_threads)
     struct par *p = xcalloc(1, sizeof *p);
     p->n = n_threads;
     p->thread = xcalloc((size_t)n_threads, sizeof *p->thread);
+    p->share = xaligned((size_t)n_threads * sizeof *p->share);
+    for (int i = 0; i < n_threads; i++) atomic_init(&p->share[i].left, 0);
     sigset_t all, old; /* workers take no signals: main reads them */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -107,6 +131,7 @@ void par_free(struct par *p)
     publish(p);
     for (int i = 1; i < p->n; i++) pthread_join(p->thread[i], NULL);
     free(p->thread);
+    free(p->share);
     free(p);
 }
 
@@ -122,8 +147,9 @@ void par_for(struct par *p, int n_blocks, par_fn *fn, void *ctx)
     p->busy = true;
     p->fn = fn;
     p->ctx = ctx;
-    p->n_blocks = n_blocks;
-    atomic_store(&p->next, 0);
+    for (int64_t i = 0; i < p->n; i++)
+        atomic_store(&p->share[i].left, range((uint32_t)(n_blocks * i / p->n),
+                                              (uint32_t)(n_blocks * (i + 1) / p->n)));
     atomic_store(&p->inside, p->n - 1);
     publish(p);
     drain(p, 0);

@@ -1,4 +1,4 @@
-/* par.h — the pool: one parallel loop, blocks claimed in order, caller works too.
+/* par.h — the pool: one parallel loop; every thread starts with its own share of the blocks, the caller too.
  *   struct par *p = par_new(2);
  *   par_for(p, n_blocks, fn, ctx);       fn(ctx, block, worker) for every block, then returns
  * Blocks must not depend on the number of threads: that is what keeps results bit-equal.
