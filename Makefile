@@ -198,7 +198,7 @@ setup:
 
 # ---- targets ------------------------------------------------------------------------------------------------------
 
-.PHONY: all debug test tsan fuzz bench lint tidy cppcheck depcheck headers clang-check format format-check cov \
+.PHONY: all debug test tsan fuzz bench bench-train lint tidy cppcheck depcheck headers clang-check format format-check cov \
         vectors demo resume-kills planted image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
@@ -257,6 +257,9 @@ $(bench_names:%=build/release/bench_%): build/release/libtests.a $(libs_release)
 
 bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, daemon, training beside PyTorch: one table in minutes
 	$(Q)tests/bench/bench.sh
+
+bench-train: build/release/intent ## where a training step's time goes, beside BLAS's rate and a memory copy's
+	$(Q)tests/bench/bench_train.sh
 
 demo: all ## from MovieLens to a recommendation, in a few minutes
 	$(Q)models/demo.sh

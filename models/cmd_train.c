@@ -10,7 +10,7 @@
 struct args {
     char *data, *recipe, *out;
     int32_t index, threads;
-    bool resume, finish, test;
+    bool resume, finish, test, profile;
     float save_every;
 };
 
@@ -28,6 +28,9 @@ static const struct opt opts[] = {
     OPT_FLOAT(struct args, save_every, "60", 0, 1e6,
               "seconds between saved states; the end of an epoch saves too"),
     OPT_CHOICE(struct args, index, "auto", "auto|flat|hnsw", "search index built at the end"),
+    OPT_BOOL(
+        struct args, profile, "false",
+        "at the end, say where the steps' time went, beside BLAS's rate and a memory copy's"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
     OPT_END
 };
@@ -80,6 +83,7 @@ static int run(const struct args *a, char **set, int n_set, int *stopped, struct
                                 .resume = a->resume,
                                 .finish = a->finish,
                                 .no_test = !a->test,
+                                .profile = a->profile,
                                 .save_s = (double)a->save_every };
         rc = train_run(&t, &res, e);
         *stopped = res.stopped;

@@ -11,7 +11,7 @@
 static struct ten *weighted_loss(struct trainer *t, const struct batch *b)
 {
     struct step s = { t->tp, t->model, b, (enum layout)t->now.train.layout, { 0 } };
-    s.in = model_encode(t->model, t->tp, &b->seq, b->ids, BETA_IN);
+    step_encode(&s);
     struct ten *total = NULL;
     for (int i = 0; i < t->now.n_obj; i++) {
         const struct obj_use *u = &t->now.obj[i];
@@ -80,13 +80,18 @@ static int train_step(struct trainer *t, struct err *e)
     if (n <= 0) return 0;
     for (int64_t i = 0; i < n; i++) {
         double loss;
-        TRY(backward(t, batcher_next(t->batches), 1.0f / (float)n, &loss, e));
+        prof_mark(t->prof);
+        const struct batch *b = batcher_next(t->batches);
+        prof_lap(t->prof, "batch", NULL, PROF_FORWARD);
+        TRY(backward(t, b, 1.0f / (float)n, &loss, e));
         t->at.loss_sum += loss;
         t->at.loss_n++;
     }
     t->at.moves++;
     opt_set_lr(t->opt, (float)learning_rate(t));
     opt_step(t->opt, model_params(t->model), GROUPS_ALL, t->a->pool);
+    prof_lap(t->prof, "optimiser", NULL, PROF_FORWARD);
+    t->profiled++;
     t->at.batch += n;
     return 1;
 }

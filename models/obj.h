@@ -13,8 +13,11 @@ struct step {
     const struct model *model;
     const struct batch *batch;
     enum layout layout;
-    struct encoded in;
+    struct encoded in; /* by step_encode; layout A: only the states */
 };
+
+/* The inputs of the batch, as its layout needs them. */
+void step_encode(struct step *s);
 
 /* What an objective is going to be used with. */
 struct obj_context {

@@ -7,6 +7,7 @@
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
 #include "core/num/num.h"
+#include "models/profile.h"
 #include "models/stop.h"
 #include "models/trainer.h"
 #include <errno.h>
@@ -319,6 +320,8 @@ static int set_up(struct trainer *t, const struct state *s, struct err *e)
     if (t->r.train.item_update == ITEMS_TOUCHED) params_part(model_items(t->model));
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
+    if (t->a->profile) t->prof = prof_new();
+    tape_profile(t->tp, t->prof);
     return 0;
 }
 
@@ -466,6 +469,7 @@ static void end(struct trainer *t)
     if (t->log) fclose(t->log);
     opt_free(t->opt);
     tape_free(t->tp);
+    prof_free(t->prof);
     arena_free(t->mem);
     batcher_free(t->batches);
     model_free(t->model);
@@ -518,6 +522,7 @@ int train_run(const struct train_args *a, struct train_result *res, struct err *
     *res = (struct train_result){ 0 };
     t.saved_s = t.start_s;
     int rc = run(&t, res, e);
+    if (rc == 0 && t.prof) profile_print(stdout, t.prof, t.profiled, a->pool);
     end(&t);
     stop_end(&stop);
     return rc;

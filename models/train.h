@@ -24,6 +24,7 @@ struct train_args {
     bool no_test; /* ends when training does: resume goes on with test and index */
     bool
         finish; /* with resume: trains no further, tests and indexes the best checkpoint so far */
+    bool profile;  /* where the steps' time went, printed on standard output at the end */
     double save_s; /* seconds between saved states, at least; an epoch's end saves too */
 };
 struct train_result {

@@ -33,6 +33,8 @@ struct trainer {
     struct arena *mem;
     struct tape *tp;
     struct opt_adam *opt;
+    struct prof *prof; /* NULL: not asked for */
+    int64_t profiled;  /* steps in it */
     FILE *log;
     int64_t version;
     struct progress at;

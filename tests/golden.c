@@ -205,8 +205,8 @@ struct dot {
 
 static void backward_dot(struct tape *tp, const struct ten *y, void *saved)
 {
-    (void)tp;
     const struct dot *s = saved;
+    grad_open(tp, s->x);
     for (int64_t i = 0; i < (int64_t)s->x->rows * s->x->cols; i++)
         s->x->g[i] += y->g[0] * s->R[i];
 }

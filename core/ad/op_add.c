@@ -8,29 +8,6 @@ enum { CHUNK = 16384, ROWS = 128 }; /* elements; rows */
 
 static int64_t size(const struct ten *x) { return (int64_t)x->rows * x->cols; }
 
-/* g += f dy, by chunks */
-struct axpy {
-    float *g;
-    const float *dy;
-    float f;
-    int64_t n;
-};
-
-static void axpy_block(void *ctx, int block, int worker)
-{
-    (void)worker;
-    const struct axpy *c = ctx;
-    const struct row_span s = row_span(c->n, CHUNK, block);
-    num->vec->axpy(c->g + s.first, c->f, c->dy + s.first, s.n);
-}
-
-static void axpy_all(struct tape *tp, const struct ten *x, float f, const struct ten *y)
-{
-    if (!x->g) return;
-    struct axpy c = { x->g, y->g, f, size(x) };
-    par_for(tape_pool(tp), row_blocks(c.n, CHUNK), axpy_block, &c);
-}
-
 /* ---- a + b ---- */
 
 struct add {
@@ -48,8 +25,8 @@ static void add_block(void *ctx, int block, int worker)
 static void add_backward(struct tape *tp, const struct ten *y, void *saved)
 {
     const struct add *c = saved;
-    axpy_all(tp, c->a, 1.0f, y);
-    axpy_all(tp, c->b, 1.0f, y);
+    add_scaled(tape_pool(tp), c->a, 1, y->g);
+    add_scaled(tape_pool(tp), c->b, 1, y->g);
 }
 
 struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b)
@@ -86,8 +63,8 @@ static void add_rows_block(void *ctx, int block, int worker)
 static void add_rows_backward(struct tape *tp, const struct ten *y, void *saved)
 {
     const struct add_rows *c = saved;
-    axpy_all(tp, c->x, 1.0f, y);
-    if (c->table->g) scatter_add(tape_pool(tp), c->table, c->row, y->g, y->rows);
+    add_scaled(tape_pool(tp), c->x, 1, y->g);
+    if (c->table->g) scatter_add(tp, c->table, c->row, y->g, y->rows);
 }
 
 struct ten *ad_add_rows(struct tape *tp, struct ten *x, struct ten *table, const int32_t *row)
@@ -119,7 +96,7 @@ static void scale_block(void *ctx, int block, int worker)
 static void scale_backward(struct tape *tp, const struct ten *y, void *saved)
 {
     const struct scale *c = saved;
-    axpy_all(tp, c->x, c->s, y);
+    add_scaled(tape_pool(tp), c->x, c->s, y->g);
 }
 
 struct ten *ad_scale(struct tape *tp, struct ten *x, float s)

@@ -17,14 +17,13 @@ struct attn {
     int n_groups;
     float *scratch; /* [workers, nb_scratch] while a pass runs */
     size_t n_scratch;
+    bool first; /* backward: to add to dqkv */
 };
 
 static void forward_group(void *ctx, int block, int worker)
 {
     const struct attn *c = ctx;
-    const int32_t b = c->group[block], first = c->sp->cu[b];
-    const struct row_span rows = { first, c->sp->cu[c->group[block + 1]] - first };
-    rows_clear_grad(c->y, rows);
+    const int32_t b = c->group[block];
     num->attn->fwd(c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b,
                    c->group[block + 1] - b, &c->cfg,
                    c->scratch + (size_t)worker * c->n_scratch);
@@ -33,7 +32,9 @@ static void forward_group(void *ctx, int block, int worker)
 static void backward_group(void *ctx, int block, int worker)
 {
     const struct attn *c = ctx;
-    const int32_t b = c->group[block];
+    const int32_t b = c->group[block], from = c->sp->cu[b];
+    if (c->first)
+        rows_clear(c->qkv, (struct row_span){ from, c->sp->cu[c->group[block + 1]] - from });
     num->attn->bwd(c->qkv->g, c->y->g, c->y->x, c->lse, c->qkv->x, c->sp->key, c->sp->cu + b,
                    c->group[block + 1] - b, &c->cfg,
                    c->scratch + (size_t)worker * c->n_scratch);
@@ -51,7 +52,9 @@ static void run(struct tape *tp, struct attn *c, par_fn *fn)
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
     (void)y;
-    run(tp, saved, backward_group);
+    struct attn *c = saved;
+    c->first = grad_first(c->qkv);
+    run(tp, c, backward_group);
 }
 
 /* Sequences in order until a group holds TOKENS; the longest sequence is returned. */
@@ -70,6 +73,18 @@ static int32_t make_groups(struct attn *c, const struct seqpack *sp)
     return longest;
 }
 
+/* Scores and mixing, 2 D operations a pair of tokens each; backward makes the scores again and has four products more. */
+static struct cost cost_of(const struct seqpack *sp, int32_t D, bool causal)
+{
+    double pairs = 0, n = (double)sp->N * D;
+    for (int32_t b = 0; b < sp->B; b++) {
+        double len = sp->cu[b + 1] - sp->cu[b];
+        pairs += causal ? len * (len + 1) / 2 : len * len;
+    }
+    return (struct cost){ .flop = { 4 * D * pairs, 10 * D * pairs },
+                          .floats = { 4 * n, 8 * n } };
+}
+
 struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, int32_t H,
                     bool causal, float p_drop)
 {
@@ -81,7 +96,7 @@ struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, 
     struct seqpack *pack = ARENA_NEW(mem, struct seqpack, 1);
     *pack = *sp;
     struct attn *c = ARENA_NEW0(mem, struct attn, 1);
-    c->y = tape_ten_uncleared(tp, sp->N, D, qkv->g != NULL);
+    c->y = tape_ten(tp, sp->N, D, qkv->g != NULL);
     c->qkv = qkv;
     c->sp = pack;
     c->cfg = (struct k_attn_cfg){ .D = D,
@@ -94,6 +109,7 @@ struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, 
     c->group = ARENA_NEW(mem, int32_t, (size_t)sp->B + 1);
     c->n_scratch = (num->attn->scratch(&c->cfg, make_groups(c, sp)) + 15) / 16 * 16;
     run(tp, c, forward_group);
+    tape_cost(tp, cost_of(sp, D, causal));
     tape_push(tp, c->y, backward, c, "attn");
     return c->y;
 }

@@ -24,7 +24,6 @@ static void forward_block(void *ctx, int block, int worker)
     const struct embed *c = ctx;
     const struct row_span s = row_span(c->y->rows, ROWS, block);
     const int64_t D = c->y->cols;
-    rows_clear_grad(c->y, s);
     for (int64_t i = s.first; i < s.first + s.n; i++) {
         float *y = c->y->x + i * D;
         const float *item = table_row(c->item, c->id[i], "item");
@@ -38,8 +37,8 @@ static void forward_block(void *ctx, int block, int worker)
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
     const struct embed *c = saved;
-    if (c->item->g) scatter_add(tape_pool(tp), c->item, c->id, y->g, y->rows);
-    if (c->pos && c->pos->g) scatter_add(tape_pool(tp), c->pos, c->pos_id, y->g, y->rows);
+    if (c->item->g) scatter_add(tp, c->item, c->id, y->g, y->rows);
+    if (c->pos && c->pos->g) scatter_add(tp, c->pos, c->pos_id, y->g, y->rows);
 }
 
 struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struct ten *pos,
@@ -48,9 +47,11 @@ struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struc
     REQUIRE(!pos || pos->cols == item->cols, "embed: items %d wide, positions %d", item->cols,
             pos->cols);
     struct embed *c = ARENA_NEW(tape_arena(tp), struct embed, 1);
-    *c = (struct embed){ tape_ten_uncleared(tp, N, item->cols, item->g || (pos && pos->g)),
-                         item, pos, id, pos_id };
+    *c = (struct embed){ tape_ten(tp, N, item->cols, item->g || (pos && pos->g)), item, pos, id,
+                         pos_id };
     par_for(tape_pool(tp), row_blocks(N, ROWS), forward_block, c);
+    const double n = (double)N * item->cols;
+    tape_cost(tp, (struct cost){ .floats = { 3 * n, 5 * n } });
     tape_push(tp, c->y, backward, c, "embed");
     return c->y;
 }

@@ -5,14 +5,15 @@
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 
-enum { ROWS = 128, MIN_CHUNK = 256, MAX_CHUNKS = 32 };
+enum { ROWS = 128, CHUNKS = 16 };
 
 struct linear {
     struct ten *y, *x, *w, *b;
     enum act act;
     float *slope; /* [N,O] gelu' or NULL */
     /* backward only */
-    int32_t chunk;  /* rows whose share of dw, db is summed by one block; a multiple of ROWS */
+    bool first;     /* dx is written, not added to */
+    int32_t chunk;  /* rows whose share of dw, db is summed by one block */
     float *wt;      /* [O,I] */
     float *dh;      /* [workers,ROWS,O] */
     float *partial; /* [chunks-1, I*O + O]: the first chunk adds to the gradients themselves */
@@ -24,7 +25,6 @@ static void forward_block(void *ctx, int block, int worker)
     const struct linear *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int32_t I = c->w->rows, O = c->w->cols;
-    rows_clear_grad(c->y, s);
     float *y = c->y->x + s.first * O;
     num->mm->nn(y, O, c->x->x + s.first * I, I, c->w->x, O, c->b ? c->b->x : NULL, s.n, O, I,
                 false);
@@ -63,25 +63,19 @@ static void backward_chunk(void *ctx, int block, int worker)
         const int32_t n = s.n - r < ROWS ? s.n - r : ROWS;
         const int64_t row = s.first + r;
         const float *dh = before_act(c, scratch, row, n);
-        if (c->x->g) num->mm->nn(c->x->g + row * I, I, dh, O, c->wt, I, NULL, n, I, O, true);
+        if (c->x->g)
+            num->mm->nn(c->x->g + row * I, I, dh, O, c->wt, I, NULL, n, I, O, !c->first);
         if (c->w->g)
             num->mm->tn(dw, O, c->x->x + row * I, I, dh, O, I, O, n, block == 0 || r > 0);
         if (db) num->vec->sum_rows(db, dh, n, O, O);
     }
 }
 
-enum { REDUCE = 4096 };
-
-static void reduce_block(void *ctx, int block, int worker)
+/* CHUNKS equal parts for as many threads; fewer of a few rows. */
+static int32_t chunk_rows(int32_t N)
 {
-    (void)worker;
-    const struct linear *c = ctx;
-    const int64_t size = (int64_t)c->w->rows * c->w->cols, stride = size + c->w->cols;
-    const int more = row_blocks(c->x->rows, c->chunk) - 1;
-    const struct row_span s = row_span(size, REDUCE, block);
-    if (c->w->g) num->vec->sum_rows(c->w->g + s.first, c->partial + s.first, more, s.n, stride);
-    if (block == 0 && c->b && c->b->g)
-        num->vec->sum_rows(c->b->g, c->partial + size, more, c->w->cols, stride);
+    int32_t chunk = row_blocks(N, CHUNKS);
+    return chunk < ROWS ? ROWS : chunk;
 }
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
@@ -91,19 +85,21 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     struct arena *mem = tape_arena(tp);
     struct par *pool = tape_pool(tp);
     const int32_t I = c->w->rows, O = c->w->cols, N = c->x->rows;
-    int32_t chunk = row_blocks(row_blocks(N, MAX_CHUNKS), ROWS) * ROWS;
-    c->chunk = chunk < MIN_CHUNK ? MIN_CHUNK : chunk;
+    c->chunk = chunk_rows(N);
     const int chunks = row_blocks(N, c->chunk);
 
     struct arena_mark m = arena_mark(mem);
     c->dh = ARENA_NEW(mem, float, (size_t)par_threads(pool) * ROWS * (size_t)O);
     c->partial = ARENA_NEW(mem, float, (size_t)(chunks - 1) * (size_t)(I + 1) * (size_t)O);
+    c->first = grad_first(c->x);
     if (c->x->g) {
         c->wt = ARENA_NEW(mem, float, (size_t)I *(size_t)O);
         num->vec->transpose(c->wt, c->w->x, I, O);
     }
     par_for(pool, chunks, backward_chunk, c);
-    if (chunks > 1) par_for(pool, row_blocks((int64_t)I * O, REDUCE), reduce_block, c);
+    const int64_t size = (int64_t)I * O;
+    add_parts(pool, c->w->g, c->partial, chunks - 1, size, size + O);
+    if (c->b) add_parts(pool, c->b->g, c->partial + size, chunks - 1, O, size + O);
     arena_release(mem, m);
 }
 
@@ -117,11 +113,20 @@ struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten 
     struct linear *c = ARENA_NEW0(tape_arena(tp), struct linear, 1);
     bool wants = x->g || w->g || (b && b->g);
     *c = (struct linear){
-        .y = tape_ten_uncleared(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
+        .y = tape_ten(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
     };
     if (wants && act == ACT_GELU)
         c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows *(size_t)w->cols);
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
+    const double N = x->rows, I = w->rows, O = w->cols, product = 2 * N * I * O;
+    const double slope = c->slope ? N * O : 0;
+    tape_cost(tp,
+              (struct cost){ .rows = x->rows,
+                             .in = w->rows,
+                             .out = w->cols,
+                             .flop = { product, (x->g ? product : 0) + (w->g ? product : 0) },
+                             .floats = { N * I + I * O + N * O + slope,
+                                         2 * N * I + 3 * I * O + N * O + slope } });
     tape_push(tp, c->y, backward, c, "linear");
     return c->y;
 }

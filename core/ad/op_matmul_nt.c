@@ -7,7 +7,8 @@ enum { ROWS = 128 }; /* rows of y, of da, of db that one block makes */
 
 struct matmul {
     struct ten *y, *a, *b;
-    const float *sa, *sb; /* scale a; scale b (NULL: no gradient of a is wanted) */
+    bool first_a, first_b; /* backward: to add to the gradients */
+    const float *sa, *sb;  /* scale a; scale b (NULL: no gradient of a is wanted) */
 };
 
 static int blocks(const struct ten *x) { return (x->rows + ROWS - 1) / ROWS; }
@@ -35,7 +36,7 @@ static void da_block(void *ctx, int block, int worker)
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
     num->mm->nn(c->a->g + r * D, D, c->y->g + r * C, C, c->sb, D, NULL, block_rows(c->a, block),
-                D, C, true);
+                D, C, !c->first_a);
 }
 
 static void db_block(void *ctx, int block, int worker)
@@ -45,14 +46,16 @@ static void db_block(void *ctx, int block, int worker)
     int64_t r = (int64_t)block * ROWS;
     int32_t D = c->a->cols, C = c->b->rows;
     num->mm->tn(c->b->g + r * D, D, c->y->g + r, C, c->sa, D, block_rows(c->b, block), D,
-                c->a->rows, true);
+                c->a->rows, !c->first_b);
 }
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
     (void)y;
     struct matmul *c = saved;
+    c->first_a = grad_first(c->a);
     if (c->a->g) par_for(tape_pool(tp), blocks(c->a), da_block, c);
+    c->first_b = grad_first(c->b); /* may be a */
     if (c->b->g) par_for(tape_pool(tp), blocks(c->b), db_block, c);
 }
 
@@ -72,8 +75,19 @@ struct ten *ad_matmul_nt(struct tape *tp, struct ten *a, struct ten *b, float sc
     struct arena *mem = tape_arena(tp);
     struct matmul *c = ARENA_NEW(mem, struct matmul, 1);
     struct ten *y = tape_ten(tp, a->rows, b->rows, a->g || b->g);
-    *c = (struct matmul){ y, a, b, scaled(mem, a, scale), a->g ? scaled(mem, b, scale) : NULL };
+    *c = (struct matmul){ .y = y,
+                          .a = a,
+                          .b = b,
+                          .sa = scaled(mem, a, scale),
+                          .sb = a->g ? scaled(mem, b, scale) : NULL };
     par_for(tape_pool(tp), blocks(a), forward_block, c);
+    const double M = a->rows, C = b->rows, D = a->cols, product = 2 * M * C * D;
+    tape_cost(tp, (struct cost){
+                      .rows = a->rows,
+                      .in = a->cols,
+                      .out = b->rows,
+                      .flop = { product, (a->g ? product : 0) + (b->g ? product : 0) },
+                      .floats = { M * D + C * D + M * C, 3 * M * D + 3 * C * D + M * C } });
     tape_push(tp, y, backward, c, "matmul_nt");
     return y;
 }

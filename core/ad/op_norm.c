@@ -9,8 +9,9 @@ enum { ROWS = 128 };
 struct norm {
     struct ten *y, *x, *r, *gain, *bias; /* r: NULL for ad_norm */
     struct drop drop;
-    float *xhat, *rstd; /* NULL when nothing learns */
-    float *partial;     /* backward: [blocks, 2D] shares of dgain, dbias */
+    float *xhat, *rstd;    /* NULL when nothing learns */
+    bool first_x, first_r; /* backward: of those who add to the gradient */
+    float *partial;        /* backward: [blocks, 2D] shares of dgain, dbias */
 };
 
 static void forward_block(void *ctx, int block, int worker)
@@ -19,7 +20,6 @@ static void forward_block(void *ctx, int block, int worker)
     const struct norm *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int64_t D = c->x->cols, o = s.first * D;
-    rows_clear_grad(c->y, s);
     num->norm->fwd(c->y->x + o, c->xhat ? c->xhat + o : NULL,
                    c->rstd ? c->rstd + s.first : NULL, c->x->x + o, c->r ? c->r->x + o : NULL,
                    c->gain->x, c->bias->x, s.n, D, s.first, &c->drop);
@@ -33,6 +33,8 @@ static void backward_block(void *ctx, int block, int worker)
     const int64_t D = c->x->cols, o = s.first * D;
     float *dgain = c->partial + block * 2 * D;
     num->vec->fill(dgain, 0.0f, 2 * D);
+    if (c->first_x) rows_clear(c->x, s);
+    if (c->first_r) rows_clear(c->r, s);
     num->norm->bwd(c->x->g ? c->x->g + o : NULL, c->r && c->r->g ? c->r->g + o : NULL, dgain,
                    dgain + D, c->y->g + o, c->xhat + o, c->rstd + s.first, c->gain->x, s.n, D,
                    s.first, &c->drop);
@@ -46,6 +48,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     const int64_t D = y->cols;
     struct arena_mark m = arena_mark(mem);
     c->partial = ARENA_NEW(mem, float, (size_t)blocks * 2 * (size_t)D);
+    c->first_x = grad_first(c->x);
+    c->first_r = c->r && grad_first(c->r);
     par_for(tape_pool(tp), blocks, backward_block, c);
     if (c->gain->g) num->vec->sum_rows(c->gain->g, c->partial, blocks, D, 2 * D);
     if (c->bias->g) num->vec->sum_rows(c->bias->g, c->partial + D, blocks, D, 2 * D);
@@ -61,7 +65,7 @@ static struct ten *norm_op(struct tape *tp, struct ten *x, struct ten *r, struct
             gain->cols, bias->rows, bias->cols);
     struct norm *c = ARENA_NEW0(tape_arena(tp), struct norm, 1);
     bool wants = x->g || (r && r->g) || gain->g || bias->g;
-    *c = (struct norm){ .y = tape_ten_uncleared(tp, x->rows, x->cols, wants),
+    *c = (struct norm){ .y = tape_ten(tp, x->rows, x->cols, wants),
                         .x = x,
                         .r = r,
                         .gain = gain,
@@ -72,6 +76,8 @@ static struct ten *norm_op(struct tape *tp, struct ten *x, struct ten *r, struct
         c->rstd = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows);
     }
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
+    const double n = (double)x->rows * x->cols;
+    tape_cost(tp, (struct cost){ .floats = { r ? 4 * n : 3 * n, r ? 5 * n : 4 * n } });
     tape_push(tp, c->y, backward, c, op);
     return c->y;
 }

@@ -249,8 +249,9 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     struct sampled *c = saved;
     struct par *pool = tape_pool(tp);
     c->upstream = y->g[0];
-    if (c->q->g) add_scaled(pool, c->q->g, c->upstream, c->dq, (int64_t)c->B * c->K * c->D);
+    add_scaled(pool, c->q, c->upstream, c->dq);
     if (!c->table->g) return;
+    grad_open(tp, c->table);
     if (c->o.shared) {
         c->dshared = ARENA_NEW(tape_arena(tp), float, (int64_t)c->n * c->D);
         par_for(pool, row_blocks(c->n, COLS), shared_block, c);
@@ -307,6 +308,13 @@ struct ten *ad_sampled(struct tape *tp, struct ten *q, struct ten *table, int32_
     par_for(tape_pool(tp), blocks, forward_block, c);
     for (int i = 0; i < blocks; i++) loss += c->part[i];
     y->x[0] = (float)loss;
+    const double product = 2.0 * (double)B * K * (double)(n + 1) * (double)D;
+    const double nq = (double)(B * K * D), nt = (double)((o->shared ? n + B : (n + 1) * B) * D);
+    tape_cost(tp, (struct cost){ .rows = q->rows,
+                                 .in = c->D,
+                                 .out = c->n,
+                                 .flop = { product * (q->g ? 2 : 1), table->g ? product : 0 },
+                                 .floats = { 2 * nq + nt, 3 * nq + 2 * nt } });
     tape_push(tp, y, backward, c, "sampled");
     return y;
 }

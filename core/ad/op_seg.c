@@ -56,6 +56,8 @@ static void dot_bwd(struct tape *tp, const struct ten *y, void *saved)
 {
     (void)y;
     struct seg_dot *c = saved;
+    grad_open(tp, c->x);
+    grad_open(tp, c->q);
     par_for(tape_pool(tp), blocks(c->sp), dot_block_bwd, c);
 }
 
@@ -68,6 +70,8 @@ struct ten *ad_seg_dot(struct tape *tp, struct ten *x, struct ten *q, const stru
     struct seg_dot *c = ARENA_NEW(tape_arena(tp), struct seg_dot, 1);
     *c = (struct seg_dot){ tape_ten(tp, sp->N, 1, x->g || q->g), x, q, sp, scale };
     par_for(tape_pool(tp), blocks(sp), dot_block, c);
+    const double n = (double)sp->N * x->cols;
+    tape_cost(tp, (struct cost){ .flop = { 2 * n, 4 * n }, .floats = { n, 3 * n } });
     tape_push(tp, c->s, dot_bwd, c, "seg_dot");
     return c->s;
 }
@@ -104,6 +108,7 @@ static void softmax_bwd(struct tape *tp, const struct ten *y, void *saved)
 {
     (void)y;
     struct seg_softmax *c = saved;
+    grad_open(tp, c->s);
     par_for(tape_pool(tp), blocks(c->sp), softmax_block_bwd, c);
 }
 
@@ -154,6 +159,9 @@ static void mix_bwd(struct tape *tp, const struct ten *y, void *saved)
 {
     (void)y;
     struct seg_mix *c = saved;
+    grad_open(tp, c->a);
+    grad_open(tp, c->p);
+    grad_open(tp, c->z);
     par_for(tape_pool(tp), blocks(c->sp), mix_block_bwd, c);
 }
 
@@ -167,6 +175,8 @@ struct ten *ad_seg_mix(struct tape *tp, struct ten *a, struct ten *p, struct ten
     struct ten *y = tape_ten(tp, sp->B * a->cols, z->cols, a->g || p->g || z->g);
     *c = (struct seg_mix){ y, a, p, z, sp };
     par_for(tape_pool(tp), blocks(sp), mix_block, c);
+    const double n = (double)sp->N * z->cols, K = a->cols;
+    tape_cost(tp, (struct cost){ .flop = { 2 * n * K, 4 * n * K }, .floats = { n, 3 * n } });
     tape_push(tp, y, mix_bwd, c, "seg_mix");
     return y;
 }

@@ -34,7 +34,9 @@ static void backward_block(void *ctx, int block, int worker)
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
-    par_for(tape_pool(tp), (y->rows + ROWS - 1) / ROWS, backward_block, saved);
+    struct softmax *c = saved;
+    grad_open(tp, c->x);
+    par_for(tape_pool(tp), (y->rows + ROWS - 1) / ROWS, backward_block, c);
 }
 
 struct ten *ad_softmax(struct tape *tp, struct ten *x)

@@ -11,8 +11,8 @@ struct sum {
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
-    (void)tp;
     const struct sum *c = saved;
+    grad_open(tp, c->x);
     float g = c->scale * y->g[0];
     for (int64_t i = 0; i < (int64_t)c->x->rows * c->x->cols; i++) c->x->g[i] += g;
 }

@@ -28,8 +28,8 @@ static float kth_smallest(struct arena *mem, const float *x, int32_t n, int32_t 
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
-    (void)tp;
     const struct trimmed *c = saved;
+    grad_open(tp, c->x);
     for (int32_t r = 0; r < c->x->rows; r++)
         if (c->x->x[r] <= c->tau) c->x->g[r] += y->g[0];
 }

@@ -343,8 +343,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
     struct xent *op = saved;
     struct par *pool = tape_pool(tp);
-    if (op->dq) add_scaled(pool, op->q->g, y->g[0], op->dq, (int64_t)op->B * op->K * op->D);
-    if (op->dtable) add_scaled(pool, op->table->g, y->g[0], op->dtable, (int64_t)op->V * op->D);
+    add_scaled(pool, op->q, y->g[0], op->dq);
+    add_scaled(pool, op->table, y->g[0], op->dtable);
 }
 
 struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int32_t *target,
@@ -371,6 +371,15 @@ struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int
     if (q->g) op->dq = ARENA_NEW(mem, float, (int64_t)q->rows * q->cols);
     if (table->g) op->dtable = ARENA_NEW(mem, float, (int64_t)table->rows * table->cols);
     y->x[0] = forward(op, tp);
+    const double product = 2.0 * q->rows * op->V * op->D;
+    const double nq = (double)q->rows * op->D, nt = (double)op->V * op->D;
+    const int gradients = (q->g != NULL) + (table->g != NULL);
+    tape_cost(tp,
+              (struct cost){ .rows = q->rows,
+                             .in = op->D,
+                             .out = op->V,
+                             .flop = { product * (1 + gradients) },
+                             .floats = { gradients * (nq + nt) + nq + nt, 3 * (nq + nt) } });
     tape_push(tp, y, backward, op, "xent");
     return y;
 }

@@ -53,7 +53,9 @@ static void backward_block(void *ctx, int block, int worker)
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
 {
-    par_for(tape_pool(tp), blocks(y), backward_block, saved);
+    struct xent_group *c = saved;
+    grad_open(tp, c->x);
+    par_for(tape_pool(tp), blocks(y), backward_block, c);
 }
 
 static struct ten *xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K,

@@ -36,6 +36,10 @@ struct ten *ad_scale(struct tape *tp, struct ten *x, float s); /* y = s x */
  * attention weights.  Vaswani 2017 eq. 1; Kang & McAuley 2018 for the mask. */
 struct ten *ad_attn(struct tape *tp, struct ten *qkv, const struct seqpack *sp, int32_t H,
                     bool causal, float p_drop);
+/* The same for the last query of each sequence, from the states on: y [B,D] are the rows of the last tokens of
+ * ad_attn(ad_linear(x, w, b)), at a fraction of the work.  x [N,D], w [D,3D], b [1,3D]; no sequence is empty. */
+struct ten *ad_attn_last(struct tape *tp, struct ten *x, struct ten *w, struct ten *b,
+                         const struct seqpack *sp, int32_t H, float p_drop);
 struct ten *ad_seg_last(struct tape *tp, struct ten *x, const struct seqpack *sp); /* [B,D] */
 /* s[i] = scale x[i].q[b(i)]     x [N,D], q [B,D], s [N,1] */
 struct ten *ad_seg_dot(struct tape *tp, struct ten *x, struct ten *q, const struct seqpack *sp,

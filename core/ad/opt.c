@@ -11,6 +11,16 @@ enum {
     ROWS = 256     /* rows of one block of a parameter that moves by rows */
 };
 
+struct moments;
+struct update {
+    struct param *p;
+    struct moments *mo;
+    struct k_adam_step step;
+    float average;   /* how far the average goes towards the weights */
+    int first_block; /* of the step's */
+    double *sums;
+};
+
 struct moments {
     float *m, *v; /* each as long as the parameter */
     float *average;
@@ -22,7 +32,8 @@ struct opt_adam {
     struct opt_cfg cfg;
     struct moments *mo; /* in the order of the parameters */
     int32_t n;
-    double *sums; /* [most blocks of a parameter] */
+    struct update *now; /* [n] of the step at hand */
+    double *sums;       /* [most blocks of a parameter] */
 };
 
 static int64_t size_of(const struct param *p) { return (int64_t)p->t.rows * p->t.cols; }
@@ -51,6 +62,7 @@ struct opt_adam *opt_new(const struct params *ps, struct opt_cfg cfg)
         }
         most = row_blocks(n, RUN) > most ? row_blocks(n, RUN) : most;
     }
+    o->now = xcalloc((size_t)o->n, sizeof *o->now);
     o->sums = xcalloc((size_t)most, sizeof *o->sums);
     return o;
 }
@@ -64,6 +76,7 @@ void opt_free(struct opt_adam *o)
         free(o->mo[i].average);
     }
     free(o->mo);
+    free(o->now);
     free(o->sums);
     free(o);
 }
@@ -78,37 +91,49 @@ struct opt_state opt_state(struct opt_adam *o, int32_t i)
 
 /* ---- one step ---- */
 
-struct update {
-    struct param *p;
-    struct moments *mo;
-    struct k_adam_step step;
-    float average; /* how far the average goes towards the weights */
-    double *sums;
-};
-
 static void update_run(const struct update *u, int64_t at, float *g, int64_t n)
 {
     num->adam->step(u->p->t.x + at, g, u->mo->m + at, u->mo->v + at, n, &u->step);
     if (u->mo->average) num->adam->average(u->mo->average + at, u->p->t.x + at, u->average, n);
 }
 
-static void update_block(void *ctx, int block, int worker)
+static void update_block(const struct update *u, int block)
 {
-    (void)worker;
-    struct update *u = ctx;
     const struct row_span s = row_span(u->mo->n, RUN, block);
     update_run(u, s.first, u->p->t.g + s.first, s.n);
 }
 
-static void update_rows(void *ctx, int block, int worker)
+static void update_rows(const struct update *u, int block)
 {
-    (void)worker;
-    struct update *u = ctx;
     const struct param_part *part = &u->p->part;
     const struct row_span s = row_span(part->n, ROWS, block);
     int64_t D = u->p->t.cols;
     for (int64_t i = s.first; i < s.first + s.n; i++)
         update_run(u, part->row[i] * D, part->g + i * D, D);
+}
+
+struct all_updates {
+    const struct update *u; /* by first_block */
+    int n;
+};
+
+/* All parameters in one loop: most are too small for one of their own. */
+static void any_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct all_updates *c = ctx;
+    int i = c->n - 1;
+    while (c->u[i].first_block > block) i--;
+    const struct update *u = &c->u[i];
+    if (u->p->part.g)
+        update_rows(u, block - u->first_block);
+    else
+        update_block(u, block - u->first_block);
+}
+
+static int blocks_of(const struct param *p, const struct moments *mo)
+{
+    return p->part.g ? row_blocks(p->part.n, ROWS) : row_blocks(mo->n, RUN);
 }
 
 static bool moves(const struct param *p, uint32_t groups)
@@ -166,20 +191,21 @@ void opt_step(struct opt_adam *o, struct params *ps, uint32_t groups, struct par
     REQUIRE(o->n == params_count(ps), "optimiser of %d parameters, %d given", o->n,
             params_count(ps));
     float clip = clip_factor(o, ps, groups, pool);
+    struct all_updates all = { o->now, 0 };
+    int blocks = 0;
     for (int32_t i = 0; i < o->n; i++) {
-        struct update u = { .p = params_at(ps, i), .mo = &o->mo[i] };
+        struct update u = { .p = params_at(ps, i), .mo = &o->mo[i], .first_block = blocks };
         REQUIRE(size_of(u.p) == u.mo->n, "%s has another size than at opt_new", u.p->name);
         if (!moves(u.p, groups)) continue;
         int64_t t = ++u.mo->steps;
         double rise = (double)(1 + t) / (double)(10 + t), ema = (double)o->cfg.ema;
         u.step = step_of(&o->cfg, t, u.p->decay, clip);
         u.average = (float)(1 - (ema < rise ? ema : rise));
-        if (u.p->part.g)
-            par_for(pool, row_blocks(u.p->part.n, ROWS), update_rows, &u);
-        else
-            par_for(pool, row_blocks(u.mo->n, RUN), update_block, &u);
-        u.p->part = (struct param_part){ 0 };
+        blocks += blocks_of(u.p, u.mo);
+        o->now[all.n++] = u;
     }
+    par_for(pool, blocks, any_block, &all);
+    for (int i = 0; i < all.n; i++) o->now[i].p->part = (struct param_part){ 0 };
 }
 
 void opt_swap_average(struct opt_adam *o, struct params *ps)

@@ -1,13 +1,14 @@
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 
-enum { RUN = 1 << 15 }; /* floats of a block */
+enum { RUN = 1 << 15, PARTS_RUN = 4096 }; /* floats of a block */
 
 struct add {
     float *y;
     const float *x;
     float s;
     int64_t n;
+    bool first;
 };
 
 static void add_block(void *ctx, int block, int worker)
@@ -15,11 +16,37 @@ static void add_block(void *ctx, int block, int worker)
     (void)worker;
     const struct add *a = ctx;
     const struct row_span run = row_span(a->n, RUN, block);
-    num->vec->axpy(a->y + run.first, a->s, a->x + run.first, run.n);
+    if (a->first)
+        num->vec->scale(a->y + run.first, a->s, a->x + run.first, run.n);
+    else
+        num->vec->axpy(a->y + run.first, a->s, a->x + run.first, run.n);
 }
 
-void add_scaled(struct par *pool, float *y, float s, const float *x, int64_t n)
+void add_scaled(struct par *pool, struct ten *t, float s, const float *x)
 {
-    struct add a = { y, x, s, n };
-    par_for(pool, row_blocks(n, RUN), add_block, &a);
+    if (!t->g) return;
+    struct add a = { t->g, x, s, (int64_t)t->rows * t->cols, grad_first(t) };
+    par_for(pool, row_blocks(a.n, RUN), add_block, &a);
+}
+
+struct parts {
+    float *y;
+    const float *parts;
+    int n_parts;
+    int64_t n, stride;
+};
+
+static void parts_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct parts *c = ctx;
+    const struct row_span s = row_span(c->n, PARTS_RUN, block);
+    num->vec->sum_rows(c->y + s.first, c->parts + s.first, c->n_parts, s.n, c->stride);
+}
+
+void add_parts(struct par *pool, float *y, const float *parts, int n_parts, int64_t n,
+               int64_t stride)
+{
+    struct parts c = { y, parts, n_parts, n, stride };
+    if (y && n_parts > 0) par_for(pool, row_blocks(n, PARTS_RUN), parts_block, &c);
 }

@@ -20,12 +20,15 @@ static inline struct row_span row_span(int64_t rows, int32_t per, int block)
     return (struct row_span){ first, left < per ? (int32_t)left : per };
 }
 
-/* y += s x, n floats, in blocks. */
-void add_scaled(struct par *pool, float *y, float s, const float *x, int64_t n);
+/* t->g += s x, of t's shape, in blocks; a blank one is overwritten.  NULL g: nothing. */
+void add_scaled(struct par *pool, struct ten *t, float s, const float *x);
 
-/* The gradient of these rows, where there is one: for tensors from tape_ten_uncleared. */
-static inline void rows_clear_grad(const struct ten *t, struct row_span s)
+/* y[i] += parts[0][i] + parts[1][i] + ..., in this order; part p starts at parts + p stride.  y NULL: nothing. */
+void add_parts(struct par *pool, float *y, const float *parts, int n_parts, int64_t n,
+               int64_t stride);
+
+/* Clears the gradient of these rows. */
+static inline void rows_clear(const struct ten *t, struct row_span s)
 {
-    if (!t->g) return;
     memset(t->g + s.first * t->cols, 0, (size_t)s.n * (size_t)t->cols * sizeof *t->g);
 }

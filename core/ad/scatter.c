@@ -20,9 +20,10 @@ static void columns(void *ctx, int block, int worker)
     num->vec->scatter_add(c->table->g + s.first, D, c->g + s.first, D, c->row, c->n, s.n);
 }
 
-void scatter_add(struct par *pool, struct ten *table, const int32_t *row, const float *g,
+void scatter_add(struct tape *tp, struct ten *table, const int32_t *row, const float *g,
                  int32_t n)
 {
     struct scatter c = { table, row, g, n };
-    par_for(pool, row_blocks(table->cols, COLS), columns, &c);
+    grad_open(tp, table);
+    par_for(tape_pool(tp), row_blocks(table->cols, COLS), columns, &c);
 }

@@ -3,6 +3,6 @@
 #pragma once
 #include "core/ad/tape.h"
 
-/* table->g[row[i]] += g[i], g [n,D].  Split over columns: each sum is made in the order of i. */
-void scatter_add(struct par *pool, struct ten *table, const int32_t *row, const float *g,
+/* table->g[row[i]] += g[i], g [n,D], for a backward function.  Split over columns: each sum is made in the order of i. */
+void scatter_add(struct tape *tp, struct ten *table, const int32_t *row, const float *g,
                  int32_t n);

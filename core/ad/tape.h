@@ -9,6 +9,7 @@
  * Same inputs, same step_key: same bits, for any number of threads.
  * Thread: owner; ops use the pool inside. */
 #pragma once
+#include "core/ad/prof.h"
 #include "core/base/arena.h"
 #include "core/base/err.h"
 #include "core/base/par.h"
@@ -18,8 +19,9 @@
 
 struct ten {
     float *x; /* [rows, cols] */
-    float *g; /* gradient, same shape, zero before anything is added to it; NULL: constant */
+    float *g; /* gradient, same shape; NULL: constant */
     int32_t rows, cols;
+    bool blank; /* g holds nothing yet: what is added first overwrites it */
 };
 
 #define GROUPS_ALL 0xffffffffu
@@ -63,6 +65,7 @@ typedef void ad_bwd_fn(struct tape *tp, const struct ten *y, void *saved);
 
 struct tape *tape_new(struct arena *mem, struct par *pool); /* borrows both; pool may be NULL */
 void tape_free(struct tape *tp);
+void tape_profile(struct tape *tp, struct prof *p); /* borrows it; NULL: no more */
 /* Starts a step: resets the arena; parameters of the named groups learn.  key seeds this step's
  * dropout; train = false makes every dropout the identity. */
 void tape_begin(struct tape *tp, uint32_t groups, uint64_t key, bool train);
@@ -75,17 +78,22 @@ struct par *tape_pool(struct tape *tp);
 bool tape_training(const struct tape *tp);
 uint64_t
 tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */
-/* A new [rows, cols]; x not filled; g allocated and zeroed when wants_grad. */
+/* A new [rows, cols]; x not filled; g allocated, and blank, when wants_grad. */
 struct ten *tape_ten(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
-/* The same with g not cleared: the op's forward blocks must do it (rows_clear_grad in rows.h), so that
- * the pool clears what the owner would have to clear alone. */
-struct ten *tape_ten_uncleared(struct tape *tp, int32_t rows, int32_t cols, bool wants_grad);
+/* For backward functions, before they add to t->g: true when it is blank, and then the caller must fill it, or clear
+ * what it does not fill (rows_clear in rows.h).  Once per node and input. */
+bool grad_first(struct ten *t);
+/* The same for those who can only add: clears it if it is blank.  NULL g: nothing. */
+void grad_open(struct tape *tp, struct ten *t);
+/* What the next op to be pushed costs. */
+void tape_cost(struct tape *tp, struct cost c);
 /* Records y's backward unless y->g is NULL.  saved lives in the tape's arena. */
 void tape_push(struct tape *tp, struct ten *y, ad_bwd_fn *bwd, void *saved, const char *op);
 /* A constant view of caller's memory, which must outlive the step. */
 struct ten *tape_const(struct tape *tp, const float *x, int32_t rows, int32_t cols);
 int32_t tape_nodes(const struct tape *tp);             /* recorded so far */
 const char *tape_op(const struct tape *tp, int32_t i); /* name of node i */
+const struct cost *tape_node_cost(const struct tape *tp, int32_t i);
 /* For the rest of the step p stands for n of its rows, ascending, each once: ad_param gives [n, cols].  row must
  * outlive the step.  One parameter of a step may be bound. */
 void tape_bind(struct tape *tp, struct param *p, const int32_t *row, int32_t n);

@@ -27,6 +27,9 @@ struct ten *linear_apply(struct tape *tp, struct ten *x, struct linear_params l,
 
 void encoder_declare(struct encoder *enc, struct params *ps, const struct model_cfg *c);
 void encoder_free(struct encoder *enc);
+/* The last states [B,D]: the last block works for them alone. */
+struct ten *encoder_last(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
+                         const struct seqpack *sp, const int32_t *ids);
 /* states [N,D] */
 struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c,
                             struct tape *tp, const struct seqpack *sp, const int32_t *ids);

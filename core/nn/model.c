@@ -86,12 +86,20 @@ struct param *model_items(const struct model *m) { return m->enc.item; }
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
                             const int32_t *ids, enum beta beta)
 {
-    struct encoded e = { .states = encoder_forward(&m->enc, &m->cfg, tp, sp, ids) };
-    if (m->cfg.interests > 0)
-        interest_forward(&m->head, &m->cfg, tp, sp, beta, &e);
-    else
-        e.phi = ad_seg_last(tp, e.states, sp);
+    struct encoded e = { 0 };
+    if (m->cfg.interests == 0) {
+        e.phi = encoder_last(&m->enc, &m->cfg, tp, sp, ids);
+        return e;
+    }
+    e.states = model_states(m, tp, sp, ids);
+    interest_forward(&m->head, &m->cfg, tp, sp, beta, &e);
     return e;
+}
+
+struct ten *model_states(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                         const int32_t *ids)
+{
+    return encoder_forward(&m->enc, &m->cfg, tp, sp, ids);
 }
 
 void model_shares(float *share, const struct model *m, const struct encoded *e,

@@ -43,7 +43,7 @@ struct param *
 model_items(const struct model *m); /* item.weight [V,D]: input and output table */
 
 struct encoded {
-    struct ten *states; /* [N,D] */
+    struct ten *states; /* [N,D]; NULL for the single head, which needs the last ones only */
     struct ten *phi;    /* [B*K,D], row b*K+k; the last state when the head is single */
     struct ten *assign; /* [N,K] p(k|i); NULL for the single head */
     struct ten *weight; /* [N,1] p_i, sums to 1 in each sequence; NULL for the single head */
@@ -51,6 +51,9 @@ struct encoded {
 /* ids [N] in [0,V), every sequence 1..L long.  All of it is recorded on tp. */
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
                             const int32_t *ids, enum beta beta);
+/* All states [N,D], for objectives that train every position. */
+struct ten *model_states(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                         const int32_t *ids);
 /* Share of importance per interest, share[b*K+k] = sum_i p(k|i) p_i; ones for the single head. */
 void model_shares(float *share, const struct model *m, const struct encoded *e,
                   const struct seqpack *sp);

@@ -11,12 +11,14 @@
     extern const struct k_act_ops k_act_##isa;                                                 \
     extern const struct k_norm_ops k_norm_##isa;                                               \
     extern const struct k_attn_ops k_attn_##isa;                                               \
+    extern const struct k_last_ops k_last_##isa;                                               \
     extern const struct k_seg_ops k_seg_##isa;                                                 \
     extern const struct k_loss_ops k_loss_##isa;                                               \
     extern const struct k_adam_ops k_adam_##isa;                                               \
-    static const struct num_ops ops_##isa = { #isa,         &k_vec_##isa,  &k_mm_##isa,        \
-                                              &k_act_##isa, &k_norm_##isa, &k_attn_##isa,      \
-                                              &k_seg_##isa, &k_loss_##isa, &k_adam_##isa }
+    static const struct num_ops ops_##isa = { #isa,          &k_vec_##isa,  &k_mm_##isa,       \
+                                              &k_act_##isa,  &k_norm_##isa, &k_attn_##isa,     \
+                                              &k_last_##isa, &k_seg_##isa,  &k_loss_##isa,     \
+                                              &k_adam_##isa }
 
 TABLES(base);
 #ifdef __x86_64__

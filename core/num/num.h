@@ -9,6 +9,7 @@
 #include "core/num/k_act.h"
 #include "core/num/k_adam.h"
 #include "core/num/k_attn.h"
+#include "core/num/k_last.h"
 #include "core/num/k_loss.h"
 #include "core/num/k_mm.h"
 #include "core/num/k_norm.h"
@@ -22,6 +23,7 @@ struct num_ops {
     const struct k_act_ops *act;
     const struct k_norm_ops *norm;
     const struct k_attn_ops *attn;
+    const struct k_last_ops *last;
     const struct k_seg_ops *seg;
     const struct k_loss_ops *loss;
     const struct k_adam_ops *adam;

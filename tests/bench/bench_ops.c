@@ -20,6 +20,7 @@ static const double run_s = 0.15; /* time spent on one figure */
 
 struct timing {
     double fwd, bwd; /* seconds */
+    struct cost cost;
 };
 
 static double smaller(double a, double b) { return a < b ? a : b; }
@@ -38,7 +39,7 @@ static struct timing once(struct op_run *r, struct tape *tp, uint32_t learn)
     double t2 = clock_s();
     tape_backward(tp, loss);
     double t3 = clock_s();
-    return (struct timing){ t1 - t0, t3 - t2 };
+    return (struct timing){ t1 - t0, t3 - t2, *tape_node_cost(tp, 0) };
 }
 
 static struct timing best_of(struct op_run *r, int threads, uint32_t learn)
@@ -46,12 +47,12 @@ static struct timing best_of(struct op_run *r, int threads, uint32_t learn)
     struct arena *mem = arena_new("bench", 64 << 20, 0);
     struct par *pool = par_new(threads);
     struct tape *tp = tape_new(mem, pool);
-    struct timing best = { HUGE_VAL, HUGE_VAL };
+    struct timing best = { .fwd = HUGE_VAL, .bwd = HUGE_VAL };
     double start = clock_s();
     (void)once(r, tp, learn); /* the arena takes its final size */
     for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
         struct timing t = once(r, tp, learn);
-        best = (struct timing){ smaller(best.fwd, t.fwd), smaller(best.bwd, t.bwd) };
+        best = (struct timing){ smaller(best.fwd, t.fwd), smaller(best.bwd, t.bwd), t.cost };
     }
     tape_free(tp);
     par_free(pool);
@@ -109,11 +110,12 @@ static void bench_case(const struct op_case *c)
 {
     struct op_run r;
     op_run_init(&r, c);
-    double fwd = 0, bwd = 0, sgemm = 0;
-    if (c->work) c->work(&r, &fwd, &bwd);
+    double sgemm = 0;
     if (c->gemm[0]) sgemm = sgemm_rate(c->gemm[0], c->gemm[1], c->gemm[2]);
     struct timing t[2] = { best_of(&r, 1, GROUPS_ALL), best_of(&r, 2, GROUPS_ALL) };
-    print_row(c->op, c->what, t, fwd + bwd, 3 * bytes_of(&r), sgemm);
+    const double *flop = t[0].cost.flop;
+    print_row(c->op, c->what, t, flop[PROF_FORWARD] + flop[PROF_BACKWARD], 3 * bytes_of(&r),
+              sgemm);
     op_run_free(&r);
 }
 
@@ -140,7 +142,7 @@ static void bench_adam(void)
     struct params *ps = params_new(true);
     params_add(ps, "item.weight", 12101, 64, 1, INIT_NORMAL, 0.02f);
     params_init(ps, 1);
-    struct timing t[2] = { { adam_s(ps, 1), 0 }, { adam_s(ps, 2), 0 } };
+    struct timing t[2] = { { .fwd = adam_s(ps, 1) }, { .fwd = adam_s(ps, 2) } };
     /* reads x, g, m, v; writes all four */
     print_row("adam", "12101x64", t, 0, 8.0 * 12101 * 64 * sizeof(float), 0);
     params_free(ps);

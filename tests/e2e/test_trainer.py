@@ -146,6 +146,17 @@ class Trainer(unittest.TestCase):
         self.assertIn("no field of values called 'colour'",
                       fails("eval", "--data", self.data, "--bundle", self.path("b"), "--cluster", "colour"))
 
+    def test_a_profile_says_where_the_time_went(self):
+        out = self.train("profile", "--profile", "--no-test")
+        steps, header, *parts, summary = out[out.index(" steps of ") - 4:].strip().split("\n")
+        self.assertRegex(steps, r"\d+ steps of [\d.]+ ms, \d+ threads; cblas_sgemm .* GFLOP/s, memcpy .* GB/s")
+        self.assertEqual(header.split()[:2], ["part", "calls"])
+        share = {line[:20].strip(): float(line[20:].split("%")[0].split()[-1]) for line in parts}
+        for part in ("batch", "linear 16x64", "attn_last", "optimiser"):
+            self.assertIn(part, share)
+        self.assertAlmostEqual(sum(share.values()), 100, delta=2)
+        self.assertRegex(summary, "^products, attention and loss .*all else .*encoder at .* of cblas_sgemm's rate")
+
     def test_an_interrupt_exits_with_130_and_resume_finishes(self):
         out = self.path("stopped")
         command = [INTENT, "train", "--data", self.data, "--recipe", self.recipe, "--out", out, "--set", "epochs=100000",

@@ -69,7 +69,7 @@ static void objectives(struct golden *r)
                        .fut = r->fut,
                        .fut_ids = (int32_t *)(uintptr_t)r->fut_ids };
     struct step s = { .tp = r->tp, .model = m, .batch = &b, .layout = LAYOUT_B };
-    s.in = model_encode(m, r->tp, &b.seq, b.ids, BETA_IN);
+    step_encode(&s);
     int64_t n = (int64_t)s.in.phi->rows * s.in.phi->cols;
     if (safet_find(r->file, "out.logits")) check_logits(r, m, s.in.phi);
     if (safet_find(r->file, "out.phi")) golden_out(r, "out.phi", s.in.phi->x, n);
@@ -144,7 +144,7 @@ static void losses(struct golden *r)
     struct obj_context x = { &r->cfg, s.layout, false };
     struct err e = { 0 };
     ck_assert_msg(ops->check(cfg, &x, &e) == 0, "%s", e.msg);
-    s.in = model_encode(m, r->tp, &b.seq, b.ids, BETA_IN);
+    step_encode(&s);
     struct ten *l = ops->loss(cfg, &s);
     golden_out(r, "out.loss", l->x, 1);
     tape_backward(r->tp, l);
@@ -213,7 +213,7 @@ static void layouts(struct golden *r)
     check_rows(r, s.batch, s.layout == LAYOUT_A);
     void *opts = xcalloc(1, ops->cfg_size);
     conf_defaults(ops->opts, opts);
-    s.in = model_encode(m, r->tp, &s.batch->seq, s.batch->ids, BETA_IN);
+    step_encode(&s);
     struct ten *l = ops->loss(opts, &s);
     golden_out(r, "out.loss", l->x, 1);
     tape_backward(r->tp, l);

@@ -59,7 +59,7 @@ static struct ten *build(struct tape *tp, struct params *ps, void *ctx)
     (void)ps;
     const struct built *b = ctx;
     struct step s = { .tp = tp, .model = b->model, .batch = b->batch, .layout = b->layout };
-    s.in = model_encode(b->model, tp, &b->batch->seq, b->batch->ids, BETA_IN);
+    step_encode(&s);
     return b->ops->loss(b->cfg, &s);
 }
 

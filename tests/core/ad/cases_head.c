@@ -25,12 +25,6 @@ static void seg_dot_ref(const struct op_run *r, double *y, double *const *in)
             for (int32_t j = 0; j < D; j++) y[i] += 0.25 * in[0][i * D + j] * in[1][b * D + j];
         }
 }
-static void seg_dot_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    *fwd = 2.0 * r->sp.N * dim(r)[0];
-    *bwd = 2 * *fwd;
-}
-
 /* ---- seg_softmax: dim = { one key in so many is masked, 0: none } ---- */
 
 static void seg_softmax_setup(struct op_run *r)
@@ -78,12 +72,6 @@ static void seg_mix_ref(const struct op_run *r, double *y, double *const *in)
                 for (int32_t j = 0; j < D; j++)
                     y[(b * K + k) * D + j] += in[0][i * K + k] * in[1][i] * in[2][i * D + j];
 }
-static void seg_mix_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    *fwd = 2.0 * r->sp.N * dim(r)[0] * dim(r)[1];
-    *bwd = 2 * *fwd;
-}
-
 /* ---- matmul_nt: dim = { M, C, D } ---- */
 
 static void matmul_setup(struct op_run *r)
@@ -106,12 +94,6 @@ static void matmul_ref(const struct op_run *r, double *y, double *const *in)
             y[i * C + c] = 0.5 * s;
         }
 }
-static void matmul_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    *fwd = 2.0 * dim(r)[0] * dim(r)[1] * dim(r)[2];
-    *bwd = 2 * *fwd;
-}
-
 /* ---- softmax: dim = { R, C } ---- */
 
 static void softmax_setup(struct op_run *r) { op_input(r, dim(r)[0], dim(r)[1], 2); }
@@ -177,12 +159,6 @@ static void xent_ref(const struct op_run *r, double *y, double *const *in)
     }
     y[0] = total / weights;
 }
-static void xent_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    *fwd = 6.0 * dim(r)[0] * dim(r)[1] * dim(r)[2] * dim(r)[3]; /* both gradients included */
-    *bwd = 0;
-}
-
 /* ---- xent_rows: dim = { R, C };  xent_group: dim = { B, C, K } ---- */
 
 static void xent_rows_setup(struct op_run *r)
@@ -312,20 +288,20 @@ static const struct op_case cases[] = {
     { SUM, .what = "1x1", .dim = { 1, 1 } },
     { SUM, .what = "37x61", .dim = { 37, 61 } },
 
-    { SEG_DOT, .what = "N=2144, D=64", .dim = { 64 }, BATCH, .work = seg_dot_work },
+    { SEG_DOT, .what = "N=2144, D=64", .dim = { 64 }, BATCH },
     { SEG_SOFTMAX, .what = "N=2144", BATCH },
-    { SEG_MIX, .what = "N=2144, K=4, D=64", .dim = { 4, 64 }, BATCH, .work = seg_mix_work },
+    { SEG_MIX, .what = "N=2144, K=4, D=64", .dim = { 4, 64 }, BATCH },
     { MATMUL, .what = "1024x1024x64", .dim = { 1024, 1024, 64 }, .gemm = { 1024, 64, 1024 },
-      .bench = true, .work = matmul_work },
+      .bench = true },
     { MATMUL, .what = "1024x256x64", .dim = { 1024, 256, 64 }, .gemm = { 1024, 64, 256 },
-      .bench = true, .work = matmul_work },
+      .bench = true },
     { SOFTMAX, .what = "2144x4", .dim = { 2144, 4 }, .bench = true },
     { XENT, .what = "B=256, K=1, V=12101, D=64", .dim = { 256, 1, 12101, 64 },
-      .gemm = { 256, 64, 12101 }, .bench = true, .work = xent_work },
+      .gemm = { 256, 64, 12101 }, .bench = true },
     { XENT, .what = "B=256, K=4, V=12101, D=64", .dim = { 256, 4, 12101, 64 },
-      .gemm = { 1024, 64, 12101 }, .bench = true, .work = xent_work },
+      .gemm = { 1024, 64, 12101 }, .bench = true },
     { XENT, .what = "B=2300, K=1, V=12101, D=64", .dim = { 2300, 1, 12101, 64 },
-      .gemm = { 2300, 64, 12101 }, .bench = true, .work = xent_work },
+      .gemm = { 2300, 64, 12101 }, .bench = true },
     { XENT_ROWS, .what = "1024x1024", .dim = { 1024, 1024 }, .bench = true },
     { XENT_GROUP, .what = "B=256, C=256, K=4", .dim = { 256, 256, 4 }, .bench = true },
     { TRIMMED, .what = "512 of 1024", .dim = { 1024, 512 }, .bench = true },

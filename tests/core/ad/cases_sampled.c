@@ -118,13 +118,6 @@ static void sampled_ref(const struct op_run *r, double *y, double *const *in)
     y[0] = (double)c.o.scale * total / weights;
 }
 
-static void sampled_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    struct drawn c = drawn(r);
-    *fwd = 4.0 * c.B * c.K * (c.n + 1) * c.D; /* with the gradient of q */
-    *bwd = *fwd / 2;
-}
-
 #define SAMPLED                                                                                \
     .op = "sampled", .setup = sampled_setup, .build = sampled_build, .ref = sampled_ref
 #define SOFTMAX SAMPLED_SOFTMAX
@@ -152,16 +145,16 @@ static const struct op_case cases[] = {
 
     { SAMPLED, .what = "softmax, N=2144, n=256",
       .dim = { 2144, 1, 12101, 64, 256, SOFTMAX | SHARED }, .gemm = { 2144, 64, 256 },
-      .bench = true, .work = sampled_work },
+      .bench = true },
     { SAMPLED, .what = "softmax, B=256, K=4, n=256",
       .dim = { 256, 4, 12101, 64, 256, SOFTMAX | SHARED }, .gemm = { 1024, 64, 256 },
-      .bench = true, .work = sampled_work },
+      .bench = true },
     { SAMPLED, .what = "bce, N=2144, one each", .dim = { 2144, 1, 12101, 64, 1, BCE },
-      .bench = true, .work = sampled_work },
+      .bench = true },
     { SAMPLED, .what = "bce, N=2144, 256 each", .dim = { 2144, 1, 12101, 64, 256, BCE },
-      .bench = true, .work = sampled_work },
+      .bench = true },
     { SAMPLED, .what = "bpr, N=2144, one each", .dim = { 2144, 1, 12101, 64, 1, BPR },
-      .bench = true, .work = sampled_work },
+      .bench = true },
 };
 
 extern const struct op_table cases_sampled;

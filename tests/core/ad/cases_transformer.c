@@ -99,12 +99,6 @@ static void linear_ref(const struct op_run *r, double *y, double *const *in)
         }
 }
 
-static void linear_work(const struct op_run *r, double *fwd, double *bwd)
-{
-    *fwd = 2.0 * r->c->dim[0] * r->c->dim[1] * r->c->dim[2];
-    *bwd = 2 * *fwd;
-}
-
 /* ---- norm, add_norm: dim = { N, D } ---- */
 
 static void norm_setup(struct op_run *r)
@@ -254,15 +248,37 @@ static void attn_ref(const struct op_run *r, double *y, double *const *in)
             }
 }
 
-static void attn_work(const struct op_run *r, double *fwd, double *bwd)
+/* ---- attn_last: dim as attn's ---- */
+
+static void attn_last_setup(struct op_run *r)
 {
-    double pairs = 0;
-    for (int32_t b = 0; b < r->sp.B; b++) {
-        double n = r->sp.cu[b + 1] - r->sp.cu[b];
-        pairs += r->c->dim[2] ? n * (n + 1) / 2 : n * n;
-    }
-    *fwd = 4.0 * r->c->dim[0] * pairs;
-    *bwd = 2.5 * *fwd;
+    const int32_t *d = r->c->dim;
+    op_pack(r, d[3], POS_FIRST);
+    if (d[4]) op_mask_keys(r, (uint32_t)d[4]);
+    op_input(r, r->sp.N, d[0], (float)d[5]);
+    op_input(r, d[0], 3 * d[0], 1 / sqrtf((float)d[0]));
+    op_input(r, 1, 3 * d[0], .5f);
+}
+
+static struct ten *attn_last_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_attn_last(tp, in[0], in[1], in[2], &r->sp, r->c->dim[1], r->c->p);
+}
+
+/* Projects every token and keeps the last rows of what attn_ref makes of them. */
+static void attn_last_ref(const struct op_run *r, double *y, double *const *in)
+{
+    const int32_t D = r->c->dim[0], N = r->sp.N;
+    double *qkv = ARENA_NEW(r->mem, double, N * 3 * D), *all = ARENA_NEW(r->mem, double, N *D);
+    for (int32_t i = 0; i < N; i++)
+        for (int32_t o = 0; o < 3 * D; o++) {
+            qkv[i * 3 * D + o] = in[2][o];
+            for (int32_t k = 0; k < D; k++)
+                qkv[i * 3 * D + o] += in[0][i * D + k] * in[1][k * 3 * D + o];
+        }
+    attn_ref(r, all, &qkv);
+    for (int32_t b = 0; b < r->sp.B; b++)
+        memcpy(y + b * D, all + (r->sp.cu[b + 1] - 1) * D, (size_t)D * sizeof *y);
 }
 
 /* ---- seg_last: dim = { D, B } ---- */
@@ -302,7 +318,7 @@ static void seg_last_ref(const struct op_run *r, double *y, double *const *in)
 #define LINEAR(w, ...)                                                                         \
     {                                                                                          \
         .op = "linear", .what = w, .setup = linear_setup, .build = linear_build,               \
-        .ref = linear_ref, .work = linear_work, .dim = {                                       \
+        .ref = linear_ref, .dim = {                                                            \
             __VA_ARGS__                                                                        \
         }                                                                                      \
     }
@@ -330,7 +346,12 @@ static void seg_last_ref(const struct op_run *r, double *y, double *const *in)
 #define ATTN(w, drop, ...)                                                                     \
     {                                                                                          \
         .op = "attn", .what = w, .setup = attn_setup, .build = attn_build, .ref = attn_ref,    \
-        .work = attn_work, .p = drop, __VA_ARGS__                                              \
+        .p = drop, __VA_ARGS__                                                                 \
+    }
+#define ATTN_LAST(w, drop, ...)                                                                \
+    {                                                                                          \
+        .op = "attn_last", .what = w, .setup = attn_last_setup, .build = attn_last_build,      \
+        .ref = attn_last_ref, .p = drop, __VA_ARGS__                                           \
     }
 #define LENS(n, ...) .lens = { __VA_ARGS__ }, .n_lens = (n)
 
@@ -401,6 +422,15 @@ static const struct op_case cases[] = {
     ATTN("three blocks, both ways", 0, .dim = { 2, 1, 0, 1, 5, 2 }, LENS(1, 130)),
     ATTN("large scores", 0, .dim = { 8, 1, 1, 1, 0, 5 }, LENS(1, 9)),
 
+    ATTN_LAST("one token", 0, .dim = { 4, 1, 1, 1, 0, 1 }, LENS(1, 1)),
+    ATTN_LAST("several blocks", 0, .dim = { 12, 2, 1, 40, 0, 1 }, LENS(4, 5, 1, 2, 3)),
+    ATTN_LAST("both ways", 0, .dim = { 32, 2, 0, 3, 0, 1 }, LENS(3, 5, 1, 18)),
+    ATTN_LAST("head width 1", 0, .dim = { 3, 3, 1, 2, 0, 1 }, LENS(2, 4, 7)),
+    ATTN_LAST("head width 19", 0, .dim = { 38, 2, 1, 2, 0, 1 }, LENS(2, 4, 21)),
+    ATTN_LAST("keys masked", 0, .dim = { 8, 2, 1, 4, 2, 1 }, LENS(4, 1, 2, 9, 3)),
+    ATTN_LAST("dropout", .5f, .dim = { 16, 2, 1, 3, 0, 1 }, LENS(3, 20, 3, 35)),
+    ATTN_LAST("dropout, masked keys", .3f, .dim = { 16, 4, 0, 2, 3, 1 }, LENS(2, 12, 66)),
+
     { .op = "seg_last",
       .what = "D=17",
       .setup = seg_last_setup,
@@ -414,7 +444,6 @@ static const struct op_case cases[] = {
       .what = "bench 2304x64x192",
       .setup = linear_setup,
       .build = linear_build,
-      .work = linear_work,
       .dim = { 2304, 64, 192, ACT_NONE, 1 },
       .gemm = { 2304, 64, 192 },
       .bench = true },
@@ -422,7 +451,6 @@ static const struct op_case cases[] = {
       .what = "bench 2304x64x256 gelu",
       .setup = linear_setup,
       .build = linear_build,
-      .work = linear_work,
       .dim = { 2304, 64, 256, ACT_GELU, 1 },
       .gemm = { 2304, 64, 256 },
       .bench = true },
@@ -430,7 +458,6 @@ static const struct op_case cases[] = {
       .what = "bench 2304x256x64",
       .setup = linear_setup,
       .build = linear_build,
-      .work = linear_work,
       .dim = { 2304, 256, 64, ACT_NONE, 1 },
       .gemm = { 2304, 256, 64 },
       .bench = true },
@@ -464,7 +491,14 @@ static const struct op_case cases[] = {
       .what = "bench 256 sequences",
       .setup = attn_setup,
       .build = attn_build,
-      .work = attn_work,
+      .p = .5f,
+      .dim = { 64, 2, 1, 256, 0, 1 },
+      LENS(8, 2, 3, 4, 5, 6, 8, 12, 32),
+      .bench = true },
+    { .op = "attn_last",
+      .what = "bench 256 sequences",
+      .setup = attn_last_setup,
+      .build = attn_last_build,
       .p = .5f,
       .dim = { 64, 2, 1, 256, 0, 1 },
       LENS(8, 2, 3, 4, 5, 6, 8, 12, 32),
@@ -473,7 +507,6 @@ static const struct op_case cases[] = {
       .what = "bench 32 sequences of 50",
       .setup = attn_setup,
       .build = attn_build,
-      .work = attn_work,
       .dim = { 64, 2, 1, 32, 0, 1 },
       LENS(1, 50),
       .bench = true },

@@ -92,8 +92,8 @@ struct weighted {
 
 static void weighted_bwd(struct tape *tp, const struct ten *loss, void *saved)
 {
-    (void)tp;
     const struct weighted *c = saved;
+    grad_open(tp, c->y);
     int64_t n = (int64_t)c->y->rows * c->y->cols;
     for (int64_t i = 0; i < n; i++) c->y->g[i] += loss->g[0] * (c->w ? c->w[i] : 1.0f);
 }

@@ -49,8 +49,6 @@ struct op_case {
     bool bench; /* for bench_ops only: too large for the double reference */
     /* Bench: M, K, N of the product whose rate in cblas_sgemm is put beside the op's; zeros: none. */
     int32_t gemm[3];
-    /* Bench: floating-point operations of the forward pass and of the backward pass; NULL: none shown. */
-    void (*work)(const struct op_run *r, double *fwd, double *bwd);
 };
 #define OP_TOL_Y 2e-6
 #define OP_TOL_G 1e-5

@@ -13,9 +13,9 @@ static void encoder(struct golden *r)
 {
     struct model *m = golden_model(r);
     int64_t n = (int64_t)r->in.N * r->cfg.width;
-    struct encoded e = model_encode(m, r->tp, &r->in, r->ids, BETA_IN);
-    golden_out(r, "out.states", e.states->x, n);
-    tape_backward(r->tp, golden_dot(r->tp, e.states, golden_f32(r, "R", n)));
+    struct ten *states = model_states(m, r->tp, &r->in, r->ids);
+    golden_out(r, "out.states", states->x, n);
+    tape_backward(r->tp, golden_dot(r->tp, states, golden_f32(r, "R", n)));
     golden_grads(r, model_params(m));
     model_free(m);
 }

@@ -1,6 +1,7 @@
 #include "core/base/mem.h"
 #include "core/nn/model.h"
 #include "core/num/num.h"
+#include "tests/golden.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -217,13 +218,52 @@ START_TEST(a_single_vector_is_the_last_state)
     struct encoding *x = encode(0, LENS, 0);
     ck_assert_int_eq(x->e.phi->rows, LENS);
     ck_assert_ptr_null(x->e.assign);
+    const struct ten *states = model_states(x->m, x->tp, &x->sp, x->ids);
     for (int b = 0; b < LENS; b++)
-        ck_assert(same_bits(x->e.phi->x + b * cfg.width,
-                            x->e.states->x + (x->cu[b + 1] - 1) * cfg.width,
-                            (size_t)cfg.width * sizeof(float)));
+        for (int c = 0; c < cfg.width; c++)
+            ck_assert_double_eq_tol((double)x->e.phi->x[b * cfg.width + c],
+                                    (double)states->x[(x->cu[b + 1] - 1) * cfg.width + c],
+                                    1e-6);
     float share[LENS];
     model_shares(share, x->m, &x->e, &x->sp);
     for (int b = 0; b < LENS; b++) ck_assert(share[b] == 1);
+    done(x);
+}
+END_TEST
+
+/* Gradients of the model's parameters, one after the other, of the sum of last states weighted. */
+static double *gradients(struct encoding *x, struct ten *last, int64_t *n)
+{
+    struct params *ps = model_params(x->m);
+    double *g = xcalloc((size_t)params_size(ps), sizeof *g);
+    float R[LENS * 16];
+    for (int i = 0; i < last->rows * last->cols; i++) R[i] = (float)(i % 5) - 1.5f;
+    tape_backward(x->tp, golden_dot(x->tp, last, R));
+    *n = 0;
+    for (int32_t i = 0; i < params_count(ps); i++) {
+        const struct ten *t = &params_at(ps, i)->t;
+        for (int64_t j = 0; j < (int64_t)t->rows * t->cols; j++) g[(*n)++] = (double)t->g[j];
+    }
+    params_zero_grad(ps);
+    return g;
+}
+
+/* The last block works for the last states alone: nothing else may change. */
+START_TEST(the_last_state_has_the_gradients_of_all_states)
+{
+    cfg.interests = 0;
+    cfg.causal = _i;
+    int64_t n;
+    struct encoding *x = encode(0, LENS, GROUPS_ALL);
+    double *g = gradients(x, x->e.phi, &n), most = 0;
+    tape_begin(x->tp, GROUPS_ALL, 1, false);
+    struct ten *states = model_states(x->m, x->tp, &x->sp, x->ids);
+    double *all = gradients(x, ad_seg_last(x->tp, states, &x->sp), &n);
+    for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(all[i]));
+    ck_assert_double_gt(most, 1e-3);
+    for (int64_t i = 0; i < n; i++) ck_assert_double_eq_tol(g[i], all[i], 1e-5 * most);
+    free(g);
+    free(all);
     done(x);
 }
 END_TEST
@@ -324,6 +364,7 @@ Suite *suite_model(void)
     tcase_add_test(t, initial_weights_hang_on_seed_and_name);
     tcase_add_test(t, interests_are_weighted_parts_of_the_history);
     tcase_add_test(t, a_single_vector_is_the_last_state);
+    tcase_add_loop_test(t, the_last_state_has_the_gradients_of_all_states, 0, 2);
     tcase_add_test(t, serving_records_nothing_and_gives_the_same_bits);
     tcase_add_loop_test(t, a_sequence_does_not_see_the_rest_of_its_batch, 0, 8);
     tcase_add_test(t, the_model_without_blocks_is_its_embedding);
