@@ -198,7 +198,7 @@ setup:
 
 # ---- targets ------------------------------------------------------------------------------------------------------
 
-.PHONY: all debug test tsan fuzz bench bench-train lint tidy cppcheck depcheck headers clang-check format format-check cov \
+.PHONY: all debug test tsan fuzz bench bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
         vectors demo resume-kills planted image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
@@ -260,6 +260,11 @@ bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, d
 
 bench-train: build/release/intent ## where a training step's time goes, beside BLAS's rate and a memory copy's
 	$(Q)tests/bench/bench_train.sh
+
+bench-check: build/release/intent build/release/bench_ops ## fails when training lost more than 15 % of its rate beside BLAS's
+	$(Q)tests/bench/bench_check.py
+bench-record: build/release/intent build/release/bench_ops ## records the rates that bench-check compares with
+	$(Q)tests/bench/bench_check.py --record
 
 demo: all ## from MovieLens to a recommendation, in a few minutes
 	$(Q)models/demo.sh

@@ -43,8 +43,15 @@ static void events_grow(struct interactions *x)
     x->cap = 2 * x->cap + 1024;
     x->user = xrealloc(x->user, (size_t)x->cap, sizeof *x->user);
     x->item = xrealloc(x->item, (size_t)x->cap, sizeof *x->item);
-    x->time = xrealloc(x->time, (size_t)x->cap, sizeof *x->time);
-    x->weight = xrealloc(x->weight, (size_t)x->cap, sizeof *x->weight);
+    if (x->has_time) x->time = xrealloc(x->time, (size_t)x->cap, sizeof *x->time);
+    if (x->weight) x->weight = xrealloc(x->weight, (size_t)x->cap, sizeof *x->weight);
+}
+
+/* The first weight that is not 1. */
+static void weights_begin(struct interactions *x)
+{
+    x->weight = xmalloc((size_t)x->cap * sizeof *x->weight);
+    for (int64_t i = 0; i < x->n; i++) x->weight[i] = 1;
 }
 
 static void users_grow(struct interactions *x)
@@ -70,9 +77,9 @@ int interact_add(struct interactions *x, struct span user, struct span item, dou
     }
     x->user[x->n] = u;
     x->item[x->n] = items_add(x->items, item.p, item.n);
-    x->time[x->n] = time;
-    x->weight[x->n] = weight;
-    x->has_weight |= weight != 1;
+    if (x->has_time) x->time[x->n] = time;
+    if (weight != 1 && !x->weight) weights_begin(x);
+    if (x->weight) x->weight[x->n] = weight;
     x->n++;
     return 0;
 }

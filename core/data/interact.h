@@ -13,9 +13,8 @@ struct source { /* one file that was read */
 struct interactions {
     struct items_builder *users, *items;
     int32_t *user, *item; /* [n] */
-    double *time;    /* [n] seconds, fractions kept for the order; zeros without timestamps */
-    float *weight;   /* [n] of the event's type */
-    bool has_weight; /* some weight is not 1 */
+    double *time;  /* [n] seconds, fractions kept for the order; NULL without timestamps */
+    float *weight; /* [n] of the event's type; NULL while all are 1 */
     int64_t n, cap;
     bool has_time;       /* of all events; fixed by the first file that has any */
     int64_t *first_line; /* [users] where a user first appears */

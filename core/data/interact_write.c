@@ -15,8 +15,10 @@ struct build {
     int64_t *n_user;              /* events that stay, by old row */
     int64_t *cu;
     int32_t *item;
-    int64_t *time; /* NULL without timestamps */
-    double *key;   /* order of events; NULL without timestamps */
+    union moment {
+        double seconds; /* until events are in order */
+        int64_t time;
+    } *at;         /* NULL without timestamps */
     float *weight; /* NULL when all are 1 */
     struct split_rule split;
 };
@@ -30,8 +32,7 @@ static void build_free(struct build *b)
     free(b->n_user);
     free(b->cu);
     free(b->item);
-    free(b->time);
-    free(b->key);
+    free(b->at);
     free(b->weight);
 }
 
@@ -200,16 +201,13 @@ static void fill_sequences(struct build *b, const struct interactions *x)
     /* cu[u+1] is where u's next event goes; at the end it is where u's events end. */
     size_t n_events = (size_t)b->cu[n_users + 1];
     b->item = xmalloc((n_events + 1) * sizeof *b->item);
-    if (x->has_time) {
-        b->time = xmalloc((n_events + 1) * sizeof *b->time);
-        b->key = xmalloc((n_events + 1) * sizeof *b->key);
-    }
-    if (x->has_weight) b->weight = xmalloc((n_events + 1) * sizeof *b->weight);
+    if (x->time) b->at = xmalloc((n_events + 1) * sizeof *b->at);
+    if (x->weight) b->weight = xmalloc((n_events + 1) * sizeof *b->weight);
     for (int64_t i = 0; i < x->n; i++) {
         if (!kept(b, x, i)) continue;
         int64_t at = b->cu[b->user_row[x->user[i]] + 1]++;
         b->item[at] = item_row(b, x, known, x->item[i]);
-        if (b->key) b->key[at] = x->time[i];
+        if (b->at) b->at[at].seconds = x->time[i];
         if (b->weight) b->weight[at] = x->weight[i];
     }
     items_fields_copy(b->items, x->items, known);
@@ -239,17 +237,20 @@ static void sort_by_time(struct build *b)
     for (int32_t u = 0; u < n_users; u++) {
         int64_t from = b->cu[u], n = b->cu[u + 1] - from;
         for (int64_t i = 0; i < n; i++)
-            s[i] = (struct stamped){ b->key[from + i], b->item[from + i], (int32_t)i,
+            s[i] = (struct stamped){ b->at[from + i].seconds, b->item[from + i], (int32_t)i,
                                      b->weight ? b->weight[from + i] : 1 };
         qsort(s, (size_t)n, sizeof *s, by_time);
         for (int64_t i = 0; i < n; i++) {
             b->item[from + i] = s[i].item;
-            b->time[from + i] = (int64_t)floor(s[i].time);
+            b->at[from + i].time = (int64_t)floor(s[i].time);
             if (b->weight) b->weight[from + i] = s[i].weight;
         }
     }
     free(s);
 }
+
+/* Once events are in order. */
+static const int64_t *times(const struct build *b) { return b->at ? &b->at->time : NULL; }
 
 /* Items: events in the training part.  Users: all of their events. */
 static void count_popularity(struct build *b)
@@ -258,7 +259,7 @@ static void count_popularity(struct build *b)
     int64_t *pop = xcalloc((size_t)n_items + 1, sizeof *pop);
     for (int32_t u = 0; u < items_builder_count(b->users); u++) {
         int64_t from = b->cu[u], n = b->cu[u + 1] - from;
-        int64_t train = split_train_len(&b->split, b->time ? b->time + from : NULL, n);
+        int64_t train = split_train_len(&b->split, b->at ? times(b) + from : NULL, n);
         items_set_popularity(b->users, u, n);
         for (int64_t i = 0; i < train; i++) pop[b->item[from + i]]++;
     }
@@ -324,7 +325,7 @@ static void describe(struct buf *out, const struct build *b, const struct intera
     buf_printf(out,
                "{\n  \"format\": 1,\n  \"users\": %d,\n  \"items\": %d,\n  \"events\": %lld,\n",
                n_users, items_builder_count(b->items), (long long)b->cu[n_users]);
-    buf_printf(out, "  \"timestamps\": %s,\n  \"weights\": %s,\n", b->time ? "true" : "false",
+    buf_printf(out, "  \"timestamps\": %s,\n  \"weights\": %s,\n", b->at ? "true" : "false",
                b->weight ? "true" : "false");
     if (b->split.kind == SPLIT_TIME)
         buf_printf(out,
@@ -351,13 +352,13 @@ static int write_set(struct build *b, const struct interactions *x, const char *
                      const struct write_opts *o, const struct read_stats *st, struct err *e)
 {
     fill_sequences(b, x);
-    if (x->has_time) sort_by_time(b);
-    TRY(split_resolve(&b->split, &o->split, b->time, b->cu[items_builder_count(b->users)], e));
+    if (b->at) sort_by_time(b);
+    TRY(split_resolve(&b->split, &o->split, times(b), b->cu[items_builder_count(b->users)], e));
     count_popularity(b);
     struct buf json = { .cap_max = LIMIT_JSON_FILE_BYTES };
     describe(&json, b, x, o, st);
     struct dataset_parts p = { b->items, b->users,  b->cu,    b->item,
-                               b->time,  b->weight, b->split, json.data };
+                               times(b), b->weight, b->split, json.data };
     int rc = json.failed ? err_set(e, ERR_LIMIT, "too many input files to describe")
                          : dataset_write(dir, &p, e);
     buf_free(&json);

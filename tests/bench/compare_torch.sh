@@ -16,9 +16,12 @@ build/release/intent prep "$DATA/amazon-yelp/Beauty.txt" --out "$work/beauty" >/
 
 # Seconds of the median epoch, data preparation included, validation not.
 ours() {
-    build/release/intent train --data "$work/beauty" --recipe "models/recipes/$1.ini" --out "$work/$1" --threads 2 \
-        --set epochs="${EPOCHS:-5}" >/dev/null 2>&1
-    sed -n 's/.*"event":"epoch".*"train_s":\([0-9.]*\).*/\1/p' "$work/$1/1.train.jsonl" | sort -n |
+    recipe=$1
+    shift
+    rm -rf "$work/model"
+    build/release/intent train --data "$work/beauty" --recipe "models/recipes/$recipe.ini" --out "$work/model" --threads 2 \
+        --no-test --set epochs="${EPOCHS:-5}" --set stop_on=none "$@" >/dev/null 2>&1
+    sed -n 's/.*"event":"epoch".*"train_s":\([0-9.]*\).*/\1/p' "$work/model/1.train.jsonl" | sort -n |
         awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'
 }
 torch() { /usr/bin/python3 tests/bench/torch_train.py --steps "${STEPS:-15}" "$@" | sed -n 's/.*"epoch_s": \([0-9.]*\).*/\1/p'; }
@@ -28,6 +31,9 @@ printf '%-42s %10s %12s\n' 'epoch on Beauty, 2 threads, dropout .5' intent PyTor
 o=$(ours sasrec)
 row 'SASRec, PyTorch padded to 50' "$o" "$(torch)"
 row 'SASRec, PyTorch bucketed by length' "$o" "$(torch --bucketed)"
+row 'all positions, BCE, padded' "$(ours sasrec --set layout=A --set next_item.loss=bce)" "$(torch --all bce)"
+row 'all positions, 256 shared negatives, padded' "$(ours sasrec --set layout=A --set next_item.loss=sampled)" \
+    "$(torch --all sampled)"
 row 'K = 4, next_item, padded' "$(ours interests)" "$(torch --interests 4)"
 row 'K = 4, next_item + dssrec, padded' "$(ours interests-dssrec)" "$(torch --interests 4 --dssrec)"
 

@@ -119,6 +119,14 @@ class Sequences:
                                    np.full(len(target), b - 2)]))
         return np.concatenate(parts, axis=1)
 
+    def pieces(self, max_len):
+        """Layout A: the training part of every user in pieces of at most max_len inputs, each of which
+        has a target.  Columns as in samples(): inputs are tokens[start:end], targets tokens[start+1:end+1]."""
+        import numpy as np
+        columns = [(max(a, end - max_len), end, b - 2) for a, b in zip(self.cu[:-1], self.cu[1:])
+                   for end in range(b - 3, a, -max_len)]
+        return np.array(columns).T
+
     def histories(self, max_len, split):
         """One row per user: (history start, target position); split 'valid' or 'test'."""
         import numpy as np
@@ -284,6 +292,23 @@ class Model:
             total = total + dssrec_weight * self.dssrec(phi, psi, target, keep)
         return total
 
+    def loss_of_all(self, ids, length, targets, negatives, kind):
+        """Layout A: every position's next item, targets [B,n] padded like ids.  kind softmax: over all items;
+        bce: against one negative each, negatives [B,n]; sampled: against negatives [S] shared by the batch,
+        uniform, their scores corrected by log(V/S)."""
+        torch, F, table = self.torch, self.F, self.p["item.weight"]
+        valid = torch.arange(ids.shape[1])[None, :] < length[:, None]
+        z, target = self.encode(ids)[valid], targets[valid]
+        if kind == "softmax":
+            return F.cross_entropy(z @ table.t(), target)
+        positive = (z * F.embedding(target, table)).sum(-1)
+        if kind == "bce":
+            negative = (z * F.embedding(negatives[valid], table)).sum(-1)
+            return (F.softplus(-positive) + F.softplus(negative)).mean()
+        others = z @ F.embedding(negatives, table).t() + math.log(len(table) / len(negatives))
+        others = others.masked_fill(target[:, None] == negatives[None, :], -math.inf)
+        return (torch.logsumexp(torch.cat([positive[:, None], others], 1), 1) - positive).mean()
+
     def dssrec(self, phi, psi, target, keep):
         torch = self.torch
         size, k, width = phi.shape
@@ -310,6 +335,21 @@ def training_step(model, optimizer, data, batch, width, **weights):
         future = data.padded(end, stop.clip(max=end + max_len), width, reverse=True)
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(ids, length, target, future, **weights)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def training_step_all(model, optimizer, data, batch, width, kind, rng, n_shared=256):
+    """The same for layout A and Model.loss_of_all."""
+    import torch
+    start, end, _ = batch
+    ids, length = data.padded(start, end, width)
+    targets, _ = data.padded(start + 1, end + 1, width or ids.shape[1])
+    shape = ids.shape if kind == "bce" else n_shared
+    negatives = torch.from_numpy(rng.randint(0, data.n_items, shape))
+    optimizer.zero_grad(set_to_none=True)
+    loss = model.loss_of_all(ids, length, targets, negatives, kind)
     loss.backward()
     optimizer.step()
     return loss.item()
