@@ -9,7 +9,7 @@
 
 struct args {
     char *data, *bundle, *baseline, *cluster;
-    int32_t split, seen, threads;
+    int32_t split, seen, users, threads;
     bool json, details;
 };
 
@@ -22,6 +22,8 @@ static const struct opt opts[] = {
     OPT_CHOICE(struct args, split, "test", "valid|test", "which event is the answer"),
     OPT_CHOICE(struct args, seen, "mask", "mask|keep|zero",
                "history items: never candidates, candidates, or with score 0"),
+    OPT_INT(struct args, users, "0", 0, INT32_MAX,
+            "with --bundle: look at so many users, evenly spread; 0: all"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
     OPT_BOOL(struct args, details, "true",
              "slices by popularity, length and repeats; how lists cover the catalogue"),
@@ -71,6 +73,7 @@ static int eval_bundle(struct what *w, const struct args *a, const struct datase
         rc = evaluate(&w->v, m, d,
                       &(struct evaluate_opts){ .split = split_of(a),
                                                .seen = (enum seen)a->seen,
+                                               .users = a->users,
                                                .progress = true,
                                                .details = a->details,
                                                .cluster = a->cluster },
@@ -135,6 +138,8 @@ static int run(const struct args *a, struct err *e)
     if (a->cluster && a->baseline)
         return err_set(e, ERR_USAGE,
                        "--cluster compares a model's interests: a baseline has none");
+    if (a->users && a->baseline)
+        return err_set(e, ERR_USAGE, "--users is for --bundle: baselines look at all");
     if (!a->bundle == !a->baseline)
         return err_set(e, ERR_USAGE, "one of --bundle and --baseline is needed");
     struct dataset d;

@@ -168,6 +168,7 @@ int evaluate(struct evaluation *v, const struct model *m, const struct dataset *
         .K = v->K,
         .D = model_config(m)->width,
         .items = model_items(m)->t.x,
+        .users = o->users,
         .progress = o->progress,
         .shown = x.shown,
     };

@@ -14,6 +14,7 @@
 struct evaluate_opts {
     enum split split;
     enum seen seen;
+    int32_t users; /* at most so many, evenly spread; 0: all */
     bool progress;
     bool details; /* slices and the spread of lists as well */
     const char

@@ -155,7 +155,9 @@ static void log_epoch(struct trainer *t, const struct evaluation *v, double trai
 
 int loop_evaluate(struct trainer *t, struct evaluation *v, enum split split, struct err *e)
 {
-    struct evaluate_opts o = { .split = split, .seen = (enum seen)t->now.train.valid_seen };
+    struct evaluate_opts o = { .split = split,
+                               .seen = (enum seen)t->now.train.valid_seen,
+                               .users = split == SPLIT_VALID ? t->now.train.valid_users : 0 };
     return evaluate(v, t->model, &t->ds, &o, t->a->pool, e);
 }
 

@@ -18,6 +18,8 @@ const struct opt train_opts[] = {
                "validation metric that chooses the checkpoint; none: the last epoch's"),
     OPT_CHOICE(struct train_cfg, valid_seen, "mask", "mask|keep|zero",
                "history items as candidates in validation"),
+    OPT_INT(struct train_cfg, valid_users, "0", 0, INT32_MAX,
+            "users that validation looks at, evenly spread; 0: all"),
     OPT_CHOICE(struct train_cfg, optimizer, "adam", "adam|adamw",
                "weight decay in the gradient, or decoupled from it"),
     OPT_CHOICE(struct train_cfg, item_update, "dense", "dense|touched",

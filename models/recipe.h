@@ -20,6 +20,7 @@ struct train_cfg {
     int32_t layout;     /* enum layout */
     int32_t stop_on;    /* enum stop_metric, on the validation split */
     int32_t valid_seen; /* enum seen */
+    int32_t valid_users; /* 0: all */
     int32_t optimizer, schedule, item_update;
     float lr, beta1, beta2, weight_decay;
     int32_t warmup, step_epochs;

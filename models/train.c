@@ -503,6 +503,10 @@ static int run(struct trainer *t, struct train_result *res, struct err *e)
     }
     if (t->a->finish) TRY(stop_training(t, e));
     TRY(run_stages(t, e));
+    if (t->at.trained) { /* room for the best weights, which are mapped and copied */
+        opt_free(t->opt);
+        t->opt = NULL;
+    }
     if (t->at.trained && !t->a->no_test) TRY(finish(t, &res->finished, e));
     res->stopped = res->finished || (t->at.trained && t->a->no_test) ? 0 : stop_asked();
     if (res->stopped) fprintf(stderr, "stopped and saved: --resume goes on from here\n");

@@ -247,12 +247,20 @@ static void ranker_free(struct ranker *r)
     free(r->tile);
 }
 
+/* Every n-th user, as nearly as can be. */
+static bool looked_at(const struct ranker *r, int32_t u)
+{
+    int64_t n = r->cfg->users, all = r->d->n_users;
+    return n == 0 || n >= all || u * n / all != (u + 1) * n / all;
+}
+
 /* Takes the next users that have a case; returns the user to go on with. */
 static int32_t block_gather(struct ranker *r, int32_t u)
 {
     for (r->n = 0; u < r->d->n_users && r->n < r->n_max; u++) {
         int32_t i = r->n;
-        if (!dataset_case(r->d, u, r->cfg->split, &r->hist[i], &r->len[i], &r->answer[i]))
+        if (!looked_at(r, u) ||
+            !dataset_case(r->d, u, r->cfg->split, &r->hist[i], &r->len[i], &r->answer[i]))
             continue;
         r->user[r->n++] = u;
     }

@@ -33,11 +33,12 @@ struct rank_cfg {
     int32_t K, D;
     const float *items; /* [V,D] */
     int32_t block;      /* users per encode call; 0: 256 */
+    int32_t users;      /* at most so many, evenly spread over the data set's; 0: all */
     bool progress;
     int64_t *
         shown; /* [V] counts how often an item is among a user's first SHOWN_DEPTH; NULL: not wanted */
 };
-/* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks; -1 without a case, n_items where the
+/* score(u,v) = max_k q_k . items[v].  rank_out: NULL or [n_users] ranks; -1 without a case or not looked at, n_items where the
  * answer itself is masked (it counts as not found).  Metrics are zeros without any case.  ERR_INTERNAL
  * names the first user with a score that is not a number. */
 NODISCARD int rank_eval(struct metrics *m, int64_t *rank_out, const struct dataset *d,

@@ -16,7 +16,9 @@ for K in 1 4 8; do
         out=$work/m$K-$seed
         build/release/intent train --data "$work/data" --recipe models/recipes/planted.ini --set "train.seed=$seed" \
             --set model.interests=$((K > 1 ? K : 0)) --out "$out" >/dev/null 2>&1
-        build/release/intent eval --data "$work/data" --bundle "$out" --seen keep --cluster cluster --json 2>/dev/null |
+        cluster=()
+        [ "$K" = 1 ] || cluster=(--cluster cluster)
+        build/release/intent eval --data "$work/data" --bundle "$out" --seen keep "${cluster[@]}" --json 2>/dev/null |
             python3 -c '
 import json, sys
 v, log = json.load(sys.stdin), [json.loads(x) for x in open(sys.argv[3])]

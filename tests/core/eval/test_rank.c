@@ -144,6 +144,39 @@ START_TEST(ranks_equal_the_definition_ties_included)
 }
 END_TEST
 
+START_TEST(some_users_are_spread_evenly_over_all)
+{
+    data_random(&d, dir, 300, 40, 12, 1);
+    struct toy t = { .K = 1, .D = 4 };
+    float *items = toy_items(t.D);
+    struct rank_cfg cfg = { .split = SPLIT_TEST, .K = 1, .D = t.D, .items = items };
+    int64_t *all = xcalloc((size_t)d.n_users, sizeof *all);
+    int64_t *some = xcalloc((size_t)d.n_users, sizeof *some);
+    struct metrics m;
+    ck_assert_int_eq(rank_eval(&m, all, &d, &cfg, toy_encode, &t, NULL, &e), 0);
+    static const int32_t asked[] = { 1, 7, 150, 299, 300, 1000 };
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        cfg.users = asked[i];
+        ck_assert_int_eq(rank_eval(&m, some, &d, &cfg, toy_encode, &t, NULL, &e), 0);
+        int32_t n = 0, half = 0;
+        for (int32_t u = 0; u < d.n_users; u++) {
+            if (some[u] == -1) continue;
+            ck_assert_int_eq(some[u], all[u]);
+            n++;
+            half += u < d.n_users / 2;
+        }
+        int32_t most = asked[i] < d.n_users ? asked[i] : d.n_users;
+        ck_assert_int_eq(m.n, n);
+        ck_assert_int_le(n, most);
+        ck_assert_int_le(abs(half - n / 2), 1 + most / 20);
+        if (most == d.n_users) ck_assert_mem_eq(some, all, (size_t)n * sizeof *all);
+    }
+    free(items);
+    free(all);
+    free(some);
+}
+END_TEST
+
 /* How often each item is among the first of the definition's lists. */
 static void plain_shown(int64_t *shown, const struct rank_cfg *cfg)
 {
@@ -319,6 +352,7 @@ Suite *suite_rank(void)
     tcase_add_loop_test(t, ranks_equal_the_definition_ties_included, 0,
                         sizeof cases / sizeof *cases);
     tcase_add_loop_test(t, lists_are_counted_as_the_definition_has_them, 0, 2);
+    tcase_add_test(t, some_users_are_spread_evenly_over_all);
     tcase_add_test(t, a_masked_answer_counts_as_not_found);
     tcase_add_test(t, a_score_that_is_not_a_number_names_the_user);
     tcase_add_test(t, an_error_of_the_encoder_is_passed_on);
