@@ -29,6 +29,10 @@ FNR == 1 { from = layer(FILENAME) }
     complain("only core/ann includes FAISS")
 }
 
+/^[ \t]*#[ \t]*include[ \t]*<oneapi/ && FILENAME != "core/num/mm16.c" && from != "tests" {
+    complain("only core/num/mm16.c includes oneDNN")
+}
+
 /^[ \t]*#[ \t]*include[ \t]*"/ {
     split($0, part, "\"")
     to = layer(part[2])

@@ -24,6 +24,9 @@ const struct opt train_opts[] = {
                "weight decay in the gradient, or decoupled from it"),
     OPT_CHOICE(struct train_cfg, item_update, "dense", "dense|touched",
                "touched: a step moves only the items of its batch; for large catalogues"),
+    OPT_CHOICE(struct train_cfg, precision, "fp32", "fp32|bf16",
+               "operands of the large products; sums, weights and the optimiser stay fp32; "
+               "fp32 where the CPU has no bf16"),
     OPT_FLOAT(struct train_cfg, lr, "0.001", 1e-9, 10, "learning rate"),
     OPT_FLOAT(struct train_cfg, beta1, "0.9", 0, 0.99999, "of Adam"),
     OPT_FLOAT(struct train_cfg, beta2, "0.999", 0, 0.99999, "of Adam"),

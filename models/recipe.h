@@ -15,13 +15,15 @@ enum optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_STEP };
 enum item_update { ITEMS_DENSE, ITEMS_TOUCHED };
 
+enum precision { PRECISION_FP32, PRECISION_BF16 };
 struct train_cfg {
     int32_t epochs, patience, batch_size, accumulate;
-    int32_t layout;     /* enum layout */
-    int32_t stop_on;    /* enum stop_metric, on the validation split */
-    int32_t valid_seen; /* enum seen */
+    int32_t layout;      /* enum layout */
+    int32_t stop_on;     /* enum stop_metric, on the validation split */
+    int32_t valid_seen;  /* enum seen */
     int32_t valid_users; /* 0: all */
     int32_t optimizer, schedule, item_update;
+    int32_t precision; /* enum precision */
     float lr, beta1, beta2, weight_decay;
     int32_t warmup, step_epochs;
     float lr_end, step_factor, clip_norm, ema;

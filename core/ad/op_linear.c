@@ -1,6 +1,6 @@
 /* op_linear.c — y = act(x w + b).  A block of rows goes through product, bias and activation while it
  * is in cache; so does its gradient on the way back: dh = dy act', dx += dh w^T, dw += x^T dh.
- * Saved: act' for gelu (relu reads it off y).  Thread: the tape's owner. */
+ * Saved: act' for gelu (relu reads it off y); with bf16 products x and w rounded.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
 #include "core/ad/rows.h"
 #include "core/num/num.h"
@@ -10,24 +10,37 @@ enum { ROWS = 128, CHUNKS = 16 };
 struct linear {
     struct ten *y, *x, *w, *b;
     enum act act;
-    float *slope; /* [N,O] gelu' or NULL */
+    float *slope;                /* [N,O] gelu' or NULL */
+    const struct bf16_ops *half; /* NULL: fp32 */
+    bf16 *x16, *w16;             /* [N,I], [I,O] with half */
     /* backward only */
     bool first;     /* dx is written, not added to */
     int32_t chunk;  /* rows whose share of dw, db is summed by one block */
-    float *wt;      /* [O,I] */
+    float *wt;      /* [O,I]; fp32 */
     float *dh;      /* [workers,ROWS,O] */
+    bf16 *dh16;     /* the same with half */
     float *partial; /* [chunks-1, I*O + O]: the first chunk adds to the gradients themselves */
 };
 
 static void forward_block(void *ctx, int block, int worker)
 {
-    (void)worker;
     const struct linear *c = ctx;
     const struct row_span s = row_span(c->x->rows, ROWS, block);
     const int32_t I = c->w->rows, O = c->w->cols;
     float *y = c->y->x + s.first * O;
-    num->mm->nn(y, O, c->x->x + s.first * I, I, c->w->x, O, c->b ? c->b->x : NULL, s.n, O, I,
-                false);
+    const float *x = c->x->x + s.first * I, *bias = c->b ? c->b->x : NULL;
+    if (c->half) {
+        bf16 *x16 = c->x16 + s.first * I;
+        num->vec->to_bf16(x16, x, (int64_t)s.n * I);
+        c->half->product(
+            c->half->mm, worker,
+            &(struct mm16_shape){ .M = s.n, .N = O, .K = I, .lda = I, .ldb = O, .ldc = O }, y,
+            x16, c->w16);
+        for (int32_t i = 0; bias && i < s.n; i++)
+            num->vec->add(y + (int64_t)i * O, y + (int64_t)i * O, bias, O);
+    } else {
+        num->mm->nn(y, O, x, I, c->w->x, O, bias, s.n, O, I, false);
+    }
     if (c->act == ACT_GELU)
         num->act->gelu(y, c->slope ? c->slope + s.first * O : NULL, y, (int64_t)s.n * O);
     else if (c->act == ACT_RELU)
@@ -47,6 +60,29 @@ static const float *before_act(const struct linear *c, float *dh, int64_t row, i
     return dh;
 }
 
+/* dx and dw of n rows, given dh. */
+static void products(const struct linear *c, int worker, float *dw, const float *dh,
+                     int64_t row, int32_t n, bool add)
+{
+    const int32_t I = c->w->rows, O = c->w->cols;
+    float *dx = c->x->g ? c->x->g + row * I : NULL;
+    if (!c->half) {
+        if (dx) num->mm->nn(dx, I, dh, O, c->wt, I, NULL, n, I, O, !c->first);
+        if (dw) num->mm->tn(dw, O, c->x->x + row * I, I, dh, O, I, O, n, add);
+        return;
+    }
+    bf16 *dh16 = c->dh16 + (int64_t)worker * ROWS * O;
+    num->vec->to_bf16(dh16, dh, (int64_t)n * O);
+    const struct mm16_shape to_x = {
+        .M = n, .N = I, .K = O, .lda = O, .ldb = O, .ldc = I, .tb = true, .add = !c->first
+    };
+    const struct mm16_shape to_w = {
+        .M = I, .N = O, .K = n, .lda = I, .ldb = O, .ldc = O, .ta = true, .add = add
+    };
+    if (dx) c->half->product(c->half->mm, worker, &to_x, dx, dh16, c->w16);
+    if (dw) c->half->product(c->half->mm, worker, &to_w, dw, c->x16 + row * I, dh16);
+}
+
 static void backward_chunk(void *ctx, int block, int worker)
 {
     const struct linear *c = ctx;
@@ -59,14 +95,12 @@ static void backward_chunk(void *ctx, int block, int worker)
         db = dw + (int64_t)I * O;
         num->vec->fill(db, 0.0f, O);
     }
-    for (int32_t r = 0; r < s.n; r += ROWS) {
-        const int32_t n = s.n - r < ROWS ? s.n - r : ROWS;
+    const int32_t pieces = row_blocks(s.n, ROWS), piece = row_blocks(s.n, pieces);
+    for (int32_t r = 0; r < s.n; r += piece) {
+        const int32_t n = s.n - r < piece ? s.n - r : piece;
         const int64_t row = s.first + r;
         const float *dh = before_act(c, scratch, row, n);
-        if (c->x->g)
-            num->mm->nn(c->x->g + row * I, I, dh, O, c->wt, I, NULL, n, I, O, !c->first);
-        if (c->w->g)
-            num->mm->tn(dw, O, c->x->x + row * I, I, dh, O, I, O, n, block == 0 || r > 0);
+        products(c, worker, c->w->g ? dw : NULL, dh, row, n, block == 0 || r > 0);
         if (db) num->vec->sum_rows(db, dh, n, O, O);
     }
 }
@@ -92,7 +126,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     c->dh = ARENA_NEW(mem, float, (size_t)par_threads(pool) * ROWS * (size_t)O);
     c->partial = ARENA_NEW(mem, float, (size_t)(chunks - 1) * (size_t)(I + 1) * (size_t)O);
     c->first = grad_first(c->x);
-    if (c->x->g) {
+    if (c->half) c->dh16 = ARENA_NEW(mem, bf16, (size_t)par_threads(pool) * ROWS * (size_t)O);
+    if (c->x->g && !c->half) {
         c->wt = ARENA_NEW(mem, float, (size_t)I *(size_t)O);
         num->vec->transpose(c->wt, c->w->x, I, O);
     }
@@ -112,11 +147,19 @@ struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten 
             b->cols, w->rows, w->cols);
     struct linear *c = ARENA_NEW0(tape_arena(tp), struct linear, 1);
     bool wants = x->g || w->g || (b && b->g);
-    *c = (struct linear){
-        .y = tape_ten(tp, x->rows, w->cols, wants), .x = x, .w = w, .b = b, .act = act
-    };
+    *c = (struct linear){ .y = tape_ten(tp, x->rows, w->cols, wants),
+                          .x = x,
+                          .w = w,
+                          .b = b,
+                          .act = act,
+                          .half = tape_bf16(tp) };
     if (wants && act == ACT_GELU)
         c->slope = ARENA_NEW(tape_arena(tp), float, (size_t)x->rows *(size_t)w->cols);
+    if (c->half) {
+        c->x16 = ARENA_NEW(tape_arena(tp), bf16, (size_t)x->rows * (size_t)x->cols);
+        c->w16 = ARENA_NEW(tape_arena(tp), bf16, (size_t)w->rows * (size_t)w->cols);
+        num->vec->to_bf16(c->w16, w->x, (int64_t)w->rows * w->cols);
+    }
     par_for(tape_pool(tp), row_blocks(x->rows, ROWS), forward_block, c);
     const double N = x->rows, I = w->rows, O = w->cols, product = 2 * N * I * O;
     const double slope = c->slope ? N * O : 0;

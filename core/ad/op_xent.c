@@ -38,7 +38,9 @@ struct xent {
     struct xent_opts o;
     double weights; /* their sum */
     int32_t B, K, V, D;
-    float *dq, *dtable; /* gradients for upstream 1; NULL: not wanted */
+    float *dq, *dtable;          /* gradients for upstream 1; NULL: not wanted */
+    const struct bf16_ops *half; /* NULL: fp32 */
+    bf16 *q16, *table16;         /* with half */
 };
 
 /* What one block of rows needs; arrays are sized for the largest block. */
@@ -46,11 +48,13 @@ struct pass {
     struct xent *op;
     int32_t b0, n_b, n_r; /* sequences [b0, b0+n_b), n_r = n_b K rows of q from b0 K on */
     int32_t n_chunks;
-    bool keep;     /* all tiles stay for dtable, otherwise one per worker */
-    float *tile;   /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
-    int32_t *win;  /* the same shape: which of the K it was; NULL: K = 1 */
-    float *logits; /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
-    float *part;   /* [n_chunks, n_r, D] tile times table */
+    bool keep; /* all tiles stay for dtable, otherwise one per worker; with tile16 that stays */
+    bf16 *tile16;   /* [n_chunks, n_b, CHUNK] tiles rounded, with half and K = 1 */
+    bf16 *scaled16; /* [workers, n_r, D] */
+    float *tile;    /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
+    int32_t *win;   /* the same shape: which of the K it was; NULL: K = 1 */
+    float *logits;  /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
+    float *part;    /* [n_chunks, n_r, D] tile times table */
     float *
         flat; /* [n_chunks, n_r, D] the same of a tile of ones, with label smoothing; NULL: without */
     float *max, *sum; /* [n_b, n_chunks] of each tile's rows */
@@ -99,6 +103,42 @@ static void take_targets(struct pass *c, const float *x, int32_t chunk)
     }
 }
 
+static void product(const struct xent *op, int worker, struct mm16_shape s, float *c,
+                    const bf16 *a, const bf16 *b)
+{
+    op->half->product(op->half->mm, worker, &s, c, a, b);
+}
+
+/* x [n_r,w] = the logits of a chunk */
+static void make_logits(const struct pass *c, int worker, float *x, int32_t chunk, int32_t w)
+{
+    const struct xent *op = c->op;
+    const int32_t D = op->D;
+    const int64_t first = (int64_t)chunk * CHUNK * D;
+    if (op->half)
+        product(op, worker,
+                (struct mm16_shape){
+                    .M = c->n_r, .N = w, .K = D, .lda = D, .ldb = D, .ldc = w, .tb = true },
+                x, op->q16 + (int64_t)c->b0 * op->K * D, op->table16 + first);
+    else
+        num->mm->nt(x, w, block_q(c), D, op->table->x + first, D, c->n_r, w, D, false);
+}
+
+/* The tile rounded, and part = it times the chunk's rows of the table. */
+static void dq_part_half(float *part, const struct pass *c, int worker, const float *e,
+                         int32_t chunk, int32_t w)
+{
+    const struct xent *op = c->op;
+    const int32_t D = op->D;
+    bf16 *e16 = c->tile16 + (int64_t)chunk * c->n_b * CHUNK;
+    num->vec->to_bf16(e16, e, (int64_t)c->n_r * w);
+    if (op->dq)
+        product(
+            op, worker,
+            (struct mm16_shape){ .M = c->n_r, .N = D, .K = w, .lda = w, .ldb = D, .ldc = D },
+            part, e16, op->table16 + (int64_t)chunk * CHUNK * D);
+}
+
 /* part = tile times the chunk's rows of the table */
 static void dq_part(float *part, const struct pass *c, const float *e, const int32_t *win,
                     const float *table, int32_t w)
@@ -125,7 +165,7 @@ static void logits_chunk(void *ctx, int chunk, int worker)
     float *e = c->tile + tile_at(c, chunk, worker);
     int32_t *win = c->win ? c->win + tile_at(c, chunk, worker) : NULL;
     float *x = win ? c->logits + (int64_t)worker * c->n_r * CHUNK : e;
-    num->mm->nt(x, w, block_q(c), D, table, D, c->n_r, w, D, false);
+    make_logits(c, worker, x, chunk, w);
     take_targets(c, x, chunk);
     for (int32_t b = 0; b < c->n_b; b++) {
         float *max = c->max + (int64_t)b * c->n_chunks + chunk;
@@ -139,7 +179,10 @@ static void logits_chunk(void *ctx, int chunk, int worker)
         else
             num->loss->exp_row(max, sum, xb, w);
     }
-    if (op->dq) dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
+    if (c->tile16)
+        dq_part_half(c->part + (int64_t)chunk * c->n_r * D, c, worker, e, chunk, w);
+    else if (op->dq)
+        dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
     if (c->flat) dq_part(c->flat + (int64_t)chunk * c->n_r * D, c, c->ones, win, table, w);
 }
 
@@ -187,6 +230,19 @@ static void scale_block(float *scaled, const struct pass *c, const float *factor
                         block_q(c) + (int64_t)r * D, D);
 }
 
+static void dtable_half(const struct pass *c, int worker, float *dtable, const float *scaled,
+                        int32_t chunk, int32_t w, bool add)
+{
+    const int32_t D = c->op->D;
+    bf16 *scaled16 = c->scaled16 + (int64_t)worker * c->n_r * D;
+    num->vec->to_bf16(scaled16, scaled, (int64_t)c->n_r * D);
+    product(
+        c->op, worker,
+        (struct mm16_shape){
+            .M = w, .N = D, .K = c->n_r, .lda = w, .ldb = D, .ldc = D, .ta = true, .add = add },
+        dtable, c->tile16 + (int64_t)chunk * c->n_b * CHUNK, scaled16);
+}
+
 static void dtable_chunk(void *ctx, int chunk, int worker)
 {
     struct pass *c = ctx;
@@ -201,6 +257,8 @@ static void dtable_chunk(void *ctx, int chunk, int worker)
     if (c->win)
         num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE,
                             D, add);
+    else if (c->tile16)
+        dtable_half(c, worker, dtable, scaled, chunk, w, add);
     else
         num->mm->tn(dtable, D, c->tile + at, w, scaled, D, w, D, c->n_r, add);
     if (!c->flat) return;
@@ -263,9 +321,12 @@ static int32_t block_seqs(const struct xent *op)
 static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
 {
     int64_t n_b = block_seqs(op), rows = n_b * op->K, chunks = (op->V + CHUNK - 1) / CHUNK;
-    struct pass c = { .op = op, .n_chunks = (int32_t)chunks, .keep = op->dtable != NULL };
+    const bool half = op->half && op->K == 1 && op->y->g;
+    struct pass c = { .op = op, .n_chunks = (int32_t)chunks, .keep = op->dtable && !half };
     int64_t tiles = n_b * (op->K > 1 ? STRIDE : CHUNK) * (c.keep ? chunks : workers);
     c.tile = ARENA_NEW(mem, float, tiles);
+    if (half) c.tile16 = ARENA_NEW(mem, bf16, n_b * CHUNK * chunks);
+    if (half) c.scaled16 = ARENA_NEW(mem, bf16, rows * op->D * workers);
     if (op->K > 1) {
         c.win = ARENA_NEW(mem, int32_t, tiles);
         c.logits = ARENA_NEW(mem, float, rows *CHUNK *workers);
@@ -370,6 +431,13 @@ struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int
         REQUIRE(target[b] >= 0 && target[b] < op->V, "xent: target %d of %d", target[b], op->V);
     if (q->g) op->dq = ARENA_NEW(mem, float, (int64_t)q->rows * q->cols);
     if (table->g) op->dtable = ARENA_NEW(mem, float, (int64_t)table->rows * table->cols);
+    op->half = tape_bf16(tp);
+    if (op->half) {
+        op->q16 = ARENA_NEW(mem, bf16, (int64_t)q->rows * q->cols);
+        op->table16 = ARENA_NEW(mem, bf16, (int64_t)table->rows * table->cols);
+        round_all(tape_pool(tp), op->q16, q->x, (int64_t)q->rows * q->cols);
+        round_all(tape_pool(tp), op->table16, table->x, (int64_t)table->rows * table->cols);
+    }
     y->x[0] = forward(op, tp);
     const double product = 2.0 * q->rows * op->V * op->D;
     const double nq = (double)q->rows * op->D, nt = (double)op->V * op->D;

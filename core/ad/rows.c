@@ -29,6 +29,26 @@ void add_scaled(struct par *pool, struct ten *t, float s, const float *x)
     par_for(pool, row_blocks(a.n, RUN), add_block, &a);
 }
 
+struct rounding {
+    bf16 *y;
+    const float *x;
+    int64_t n;
+};
+
+static void round_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct rounding *c = ctx;
+    const struct row_span s = row_span(c->n, RUN, block);
+    num->vec->to_bf16(c->y + s.first, c->x + s.first, s.n);
+}
+
+void round_all(struct par *pool, bf16 *y, const float *x, int64_t n)
+{
+    struct rounding c = { y, x, n };
+    par_for(pool, row_blocks(n, RUN), round_block, &c);
+}
+
 struct parts {
     float *y;
     const float *parts;

@@ -27,6 +27,7 @@ struct tape {
     struct ten *part;          /* its rows */
     struct cost cost;          /* of the next node */
     struct prof *prof;         /* borrowed, NULL: none */
+    const struct bf16_ops *bf16;
 };
 
 struct tape *tape_new(struct arena *mem, struct par *pool)
@@ -44,6 +45,7 @@ void tape_free(struct tape *tp)
     free(tp);
 }
 
+void tape_precise(struct tape *tp, const struct bf16_ops *ops) { tp->bf16 = ops; }
 void tape_profile(struct tape *tp, struct prof *p) { tp->prof = p; }
 
 void tape_begin(struct tape *tp, uint32_t groups, uint64_t key, bool train)
@@ -76,6 +78,7 @@ void tape_backward(struct tape *tp, struct ten *y)
 
 struct arena *tape_arena(struct tape *tp) { return tp->mem; }
 struct par *tape_pool(struct tape *tp) { return tp->pool; }
+const struct bf16_ops *tape_bf16(const struct tape *tp) { return tp->bf16; }
 bool tape_training(const struct tape *tp) { return tp->train; }
 uint64_t tape_drop_key(struct tape *tp) { return rng_hash(tp->key, tp->n_keys++); }
 int32_t tape_nodes(const struct tape *tp) { return tp->n; }

@@ -14,6 +14,7 @@
 #include "core/base/err.h"
 #include "core/base/par.h"
 #include "core/base/rng.h"
+#include "core/num/mm16.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,6 +66,15 @@ typedef void ad_bwd_fn(struct tape *tp, const struct ten *y, void *saved);
 
 struct tape *tape_new(struct arena *mem, struct par *pool); /* borrows both; pool may be NULL */
 void tape_free(struct tape *tp);
+/* What makes the large products in bf16; who only serves does not link it. */
+struct bf16_ops {
+    struct mm16 *mm;
+    void (*product)(struct mm16 *m, int worker, const struct mm16_shape *s, float *c,
+                    const bf16 *a, const bf16 *b);
+};
+/* From here on operands of linear layers and of the full softmax are rounded to bf16; sums, all that is kept, and
+ * gradients stay fp32.  Borrows ops; NULL: all is fp32 again. */
+void tape_precise(struct tape *tp, const struct bf16_ops *ops);
 void tape_profile(struct tape *tp, struct prof *p); /* borrows it; NULL: no more */
 /* Starts a step: resets the arena; parameters of the named groups learn.  key seeds this step's
  * dropout; train = false makes every dropout the identity. */
@@ -75,6 +85,7 @@ void tape_backward(struct tape *tp, struct ten *y);
 /* For the files that implement ops. */
 struct arena *tape_arena(struct tape *tp);
 struct par *tape_pool(struct tape *tp);
+const struct bf16_ops *tape_bf16(const struct tape *tp); /* NULL: fp32 */
 bool tape_training(const struct tape *tp);
 uint64_t
 tape_drop_key(struct tape *tp); /* a fresh key per call within a step: op order fixes it */

@@ -18,7 +18,7 @@ struct build {
     union moment {
         double seconds; /* until events are in order */
         int64_t time;
-    } *at;         /* NULL without timestamps */
+    } * at;        /* NULL without timestamps */
     float *weight; /* NULL when all are 1 */
     struct split_rule split;
 };

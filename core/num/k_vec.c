@@ -2,6 +2,7 @@
 #include "core/num/isa.h"
 #include "core/num/simd.h"
 #include <math.h>
+#include <string.h>
 
 /* Calls body with i, the vector's first index, and m, its lanes (VW but for the last). */
 #define EACH(n, body)                                                                          \
@@ -184,6 +185,16 @@ static void transpose(float *y, const float *x, int64_t rows, int64_t cols)
         }
 }
 
+static void to_bf16(uint16_t *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
+        y[i] = (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded >> 16);
+    }
+}
+
 extern const struct k_vec_ops NUM_TABLE(k_vec);
 const struct k_vec_ops NUM_TABLE(k_vec) = {
     .fill = fill,
@@ -201,5 +212,6 @@ const struct k_vec_ops NUM_TABLE(k_vec) = {
     .sum_rows = sum_rows,
     .scatter_add = scatter_add,
     .scatter_axpy = scatter_axpy,
+    .to_bf16 = to_bf16,
     .transpose = transpose,
 };

@@ -32,6 +32,8 @@ struct k_vec_ops {
     /* table[row[i]*ldt + c] += a coef[i] x[src[i]*ldx + c] for c < cols, i in order; src NULL: all 0. */
     void (*scatter_axpy)(float *table, int64_t ldt, const int32_t *row, float a, const float *coef,
                          const float *x, int64_t ldx, const int32_t *src, int64_t n, int64_t cols);
+    /* y = x rounded to the nearest bf16, ties to even; NaN stays NaN */
+    void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
     /* y [cols, rows] = transpose of x [rows, cols] */
     void (*transpose)(float *y, const float *x, int64_t rows, int64_t cols);
 };
