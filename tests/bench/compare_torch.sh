@@ -29,8 +29,13 @@ torch() { /usr/bin/python3 tests/bench/torch_train.py --steps "${STEPS:-15}" "$@
 row() { printf '%-42s %8.2f s %10.2f s %8.1f x\n' "$1" "$2" "$3" "$(awk "BEGIN { print $3 / $2 }")"; }
 printf '%-42s %10s %12s\n' 'epoch on Beauty, 2 threads, dropout .5' intent PyTorch
 o=$(ours sasrec)
-row 'SASRec, PyTorch padded to 50' "$o" "$(torch)"
-row 'SASRec, PyTorch bucketed by length' "$o" "$(torch --bucketed --steps 0)" # batches differ: a whole epoch
+padded=$(torch)
+bucketed=$(torch --bucketed --steps 0) # batches differ: a whole epoch
+row 'SASRec, PyTorch padded to 50' "$o" "$padded"
+row 'SASRec, PyTorch bucketed by length' "$o" "$bucketed"
+h=$(ours sasrec --set precision=bf16)
+row 'SASRec in bf16, PyTorch fp32 padded to 50' "$h" "$padded"
+row 'SASRec in bf16, PyTorch fp32 bucketed' "$h" "$bucketed"
 row 'all positions, BCE, padded' "$(ours sasrec --set layout=A --set next_item.loss=bce)" "$(torch --all bce)"
 row 'all positions, 256 shared negatives, padded' "$(ours sasrec --set layout=A --set next_item.loss=sampled)" \
     "$(torch --all sampled)"
