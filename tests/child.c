@@ -33,8 +33,9 @@ __attribute__((noreturn)) static void become(child_fn *fn, void *ctx, int err)
 {
     if (dup2(err, STDERR_FILENO) < 0) _exit(99);
     fn(ctx);
-    fflush(NULL);
-    _exit(0); /* not exit: the parent's handlers and leak check are the parent's */
+    fflush(stdout);
+    fflush(stderr); /* not all: check's file of messages is shared */
+    _exit(0);       /* not exit: the parent's handlers and leak check are the parent's */
 }
 
 struct child child_run(child_fn *fn, void *ctx)

@@ -17,7 +17,8 @@ struct child child_run(child_fn *fn, void *ctx);
 bool child_aborted(const struct child *c);
 bool child_succeeded(const struct child *c);
 
-/* Starts fn with its output thrown away; the caller signals and waits. */
+/* Starts fn with its output thrown away; the caller signals and waits.  No assertions in fn: check's file of messages is
+ * shared, and what both write at the same time lands in the middle of each other's. */
 pid_t child_start(child_fn *fn, void *ctx);
 /* Waits at most `seconds`, then kills; the status, or -1 when it had to kill. */
 int child_wait(pid_t pid, double seconds);

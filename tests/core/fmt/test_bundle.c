@@ -42,12 +42,13 @@ static PRINTF_LIKE(1, 2) const char *in(const char *fmt, ...)
     return p;
 }
 
+/* No assertions: children run it (child.h). */
 static void put(const char *path, const char *text)
 {
     FILE *f = fopen(path, "w");
-    ck_assert_ptr_nonnull(f);
+    REQUIRE(f, "no %s", path);
     fputs(text, f);
-    ck_assert_int_eq(fclose(f), 0);
+    REQUIRE(fclose(f) == 0, "writing %s", path);
 }
 
 /* Entries of the model directory, hidden ones too. */
