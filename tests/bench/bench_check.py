@@ -6,11 +6,12 @@
 
 Kernels: bench_ops' ratio column, one thread.  Steps: the operations that cblas_sgemm (1024x1024x1024, as many threads)
 does in the time of one training step, for data from `intent synth`; fewer is better, the ratio is its inverse.  Each is
-the best of RUNS (default 5) runs: what disturbs a run only makes it slower.
+the median of RUNS (default 5) runs: what disturbs a run can hit either side of a ratio.
 """
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,7 @@ def step(data, out, settings):
 
 
 def measure():
-    best = {}
+    runs = {}
     with tempfile.TemporaryDirectory() as work:
         intent = os.path.join(BUILD, "intent")
         run(intent, "synth", "--users", "6000", "--items", "12000", "--events", "12", "--out", f"{work}/s")
@@ -76,8 +77,8 @@ def measure():
             for name, settings in STEPS.items():
                 found[name] = step(f"{work}/d", f"{work}/m{i}", settings)
             for name, ratio in found.items():
-                best[name] = max(ratio, best.get(name, 0))
-    return best
+                runs.setdefault(name, []).append(ratio)
+    return {name: statistics.median(ratios) for name, ratios in runs.items()}
 
 
 def main():
