@@ -95,7 +95,7 @@ num_opt_cov := -O0
 num_opt_fuzz := -O1
 
 link_flags := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
-libs := $(FAISS_LIBS) -ljansson -linih -lnettle -lz -lzstd -ldnnl -lgomp $(if $(filter x86_64,$(ARCH)),-lmvec) -lm
+libs := $(FAISS_LIBS) -ljansson -linih -lnettle -lz -lzstd -ldnnl $(if $(filter x86_64,$(ARCH)),-lmvec) -lm
 server_libs := -lmicrohttpd
 test_libs := -lcheck -lsubunit -lrt
 
@@ -188,7 +188,7 @@ FORCE:
 
 # Package groups by goal; `build` is what compiling needs.
 setup_groups := build $(if $(filter demo,$(MAKECMDGOALS)),demo) \
-    $(if $(filter test tsan cov bench lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
+    $(if $(filter test tsan cov bench bench-check bench-record lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
     $(if $(filter lint headers tidy clang-check cppcheck format format-check,$(MAKECMDGOALS)),lint) \
     $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench,$(MAKECMDGOALS)),bench)
 
