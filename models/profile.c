@@ -19,13 +19,12 @@ static double bytes(const struct prof_part *q)
 /* What the issue of speed is about: products, attention and the loss; the rest moves memory. */
 static bool computes(const struct prof_part *q)
 {
-    return q->in > 0 || strcmp(q->name, "attn") == 0;
+    return q->in > 0 || strncmp(q->name, "attn", 4) == 0; /* attn, attn_last */
 }
 static bool encodes(const struct prof_part *q)
 {
-    static const char *const op[] = {
-        "linear", "attn", "norm", "add_norm", "dropout", "embed"
-    };
+    static const char *const op[] = { "linear",   "attn",    "attn_last", "norm",
+                                      "add_norm", "dropout", "embed",     "seg_last" };
     for (size_t i = 0; i < sizeof op / sizeof *op; i++)
         if (strcmp(op[i], q->name) == 0) return true;
     return false;
