@@ -138,9 +138,9 @@ int state_save(struct trainer *t, struct err *e)
     json_t *recipe = recipe_json(&t->r);
     char *recipe_text = json_dumps(recipe, JSON_COMPACT), sum[17];
     snprintf(sum, sizeof sum, "%016" PRIx64, t->fingerprint);
-    const char *const meta[] = { "format",  "intent state",     "progress", progress,
-                                 "recipe",  recipe_text,        "data",     sum,
-                                 "kernels", trainer_kernels(t), NULL };
+    const char *const meta[] = { "format",  "intent state", "progress", progress,
+                                 "recipe",  recipe_text,    "data",     sum,
+                                 "kernels", t->kernels,     NULL };
     int rc = save(path, t, meta, e);
     json_decref(recipe);
     free(recipe_text);

@@ -114,22 +114,13 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
 /* bf16 products where the stage asks for them and the CPU has them. */
 static void set_precision(struct trainer *t)
 {
-    if (t->now.train.precision == PRECISION_FP32) {
-        tape_precise(t->tp, NULL);
-        return;
-    }
-    if (!t->mm16) t->mm16 = mm16_new(par_threads(t->a->pool));
-    if (!t->mm16) fprintf(stderr, "note: this CPU has no bf16 products; training in fp32\n");
+    const bool wanted = t->now.train.precision == PRECISION_BF16;
+    if (wanted && !t->mm16) t->mm16 = mm16_new(par_threads(t->a->pool));
+    if (wanted && !t->mm16)
+        fprintf(stderr, "note: this CPU has no bf16 products; training in fp32\n");
     t->bf16 = (struct bf16_ops){ t->mm16, mm16_product };
-    tape_precise(t->tp, t->mm16 ? &t->bf16 : NULL);
-}
-
-const char *trainer_kernels(const struct trainer *t)
-{
-    static const char *const with_bf16[] = { "base+bf16", "v3+bf16", "v4+bf16" };
-    for (size_t i = 0; t->mm16 && i < sizeof with_bf16 / sizeof *with_bf16; i++)
-        if (strncmp(with_bf16[i], num->isa, strlen(num->isa)) == 0) return with_bf16[i];
-    return num->isa;
+    tape_precise(t->tp, wanted && t->mm16 ? &t->bf16 : NULL);
+    snprintf(t->kernels, sizeof t->kernels, "%s%s", num->isa, t->mm16 ? "+bf16" : "");
 }
 
 static void stage_begin(struct trainer *t)
@@ -429,10 +420,10 @@ static int begin_again(struct trainer *t, const struct state *s, struct err *e)
     fprintf(stderr, "%s/%" PRId64 ": going on at epoch %lld, batch %lld of %lld\n", t->a->out,
             t->version, (long long)at->epoch, (long long)at->batch,
             (long long)batcher_batches(t->batches));
-    if (strcmp(state_isa(s), trainer_kernels(t)) != 0)
+    if (strcmp(state_isa(s), t->kernels) != 0)
         fprintf(stderr,
                 "saved by kernels %s, going on with %s: results will differ in the last bits\n",
-                state_isa(s), trainer_kernels(t));
+                state_isa(s), t->kernels);
     return 0;
 }
 

@@ -34,6 +34,7 @@ struct trainer {
     struct tape *tp;
     struct mm16 *mm16; /* NULL: fp32 */
     struct bf16_ops bf16;
+    char kernels[16]; /* what the bits hang on: "v4", "v4+bf16" */
     struct opt_adam *opt;
     struct prof *prof; /* NULL: not asked for */
     int64_t profiled;  /* steps in it */
@@ -43,8 +44,7 @@ struct trainer {
     double start_s, saved_s, save_took_s;
 };
 
-void trainer_log(struct trainer *t, json_t *o);       /* one line; takes o */
-const char *trainer_kernels(const struct trainer *t); /* what the bits hang on */
+void trainer_log(struct trainer *t, json_t *o); /* one line; takes o */
 char *trainer_path(const struct trainer *t,
                    const char *suffix); /* OUT/VERSION + suffix, malloc'd */
 /* The model's weights as the bundle of this version, replacing what was there; takes metrics. */

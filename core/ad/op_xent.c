@@ -125,8 +125,8 @@ static void make_logits(const struct pass *c, int worker, float *x, int32_t chun
 }
 
 /* The tile rounded, and part = it times the chunk's rows of the table. */
-static void dq_part_half(float *part, const struct pass *c, int worker, const float *e,
-                         int32_t chunk, int32_t w)
+static void dq_part_half(const struct pass *c, int worker, const float *e, int32_t chunk,
+                         int32_t w)
 {
     const struct xent *op = c->op;
     const int32_t D = op->D;
@@ -136,7 +136,8 @@ static void dq_part_half(float *part, const struct pass *c, int worker, const fl
         product(
             op, worker,
             (struct mm16_shape){ .M = c->n_r, .N = D, .K = w, .lda = w, .ldb = D, .ldc = D },
-            part, e16, op->table16 + (int64_t)chunk * CHUNK * D);
+            c->part + (int64_t)chunk * c->n_r * D, e16,
+            op->table16 + (int64_t)chunk * CHUNK * D);
 }
 
 /* part = tile times the chunk's rows of the table */
@@ -180,7 +181,7 @@ static void logits_chunk(void *ctx, int chunk, int worker)
             num->loss->exp_row(max, sum, xb, w);
     }
     if (c->tile16)
-        dq_part_half(c->part + (int64_t)chunk * c->n_r * D, c, worker, e, chunk, w);
+        dq_part_half(c, worker, e, chunk, w);
     else if (op->dq)
         dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
     if (c->flat) dq_part(c->flat + (int64_t)chunk * c->n_r * D, c, c->ones, win, table, w);

@@ -7,31 +7,17 @@ static int32_t padded(int32_t n) { return (n + VW - 1) / VW * VW; }
 
 static size_t scratch(int32_t n) { return 3 * (size_t)(n + 16); }
 
-INLINE float dot(const float *a, const float *b, int32_t n)
-{
-    vf s = { 0 };
-    for (int32_t c = 0; c < n; c += VW) s += vf_get(a + c, n - c) * vf_get(b + c, n - c);
-    return vf_hsum(s);
-}
-
 /* s[n] = the scaled scores, -inf for what is no key, up to a whole vector; returns the largest. */
 static float scores(float *s, const struct k_last *a, const struct k_attn_cfg *cfg)
 {
     float top = -INFINITY;
     for (int32_t j = 0; j < a->n; j++) {
         bool key = !a->key || a->key[j];
-        s[j] = key ? cfg->scale * dot(a->x + (ptrdiff_t)j * cfg->D, a->u, cfg->D) : -INFINITY;
+        s[j] = key ? cfg->scale * simd_dot(a->x + (ptrdiff_t)j * cfg->D, a->u, cfg->D) : -INFINITY;
         top = s[j] > top ? s[j] : top;
     }
     for (int32_t j = a->n; j < padded(a->n); j++) s[j] = -INFINITY;
     return top;
-}
-
-/* y += f x */
-INLINE void add(float *y, float f, const float *x, int32_t n)
-{
-    for (int32_t c = 0; c < n; c += VW)
-        vf_put(y + c, vf_get(y + c, n - c) + f * vf_get(x + c, n - c), n - c);
 }
 
 static void clear(float *y, int32_t n)
@@ -64,7 +50,7 @@ static float fwd(float *z, float *t, const struct k_last *a, const struct k_attn
         float wj = w[j] / total;
         if (wj == 0) continue;
         *t += wj;
-        add(z, wj, a->x + (ptrdiff_t)j * cfg->D, cfg->D);
+        simd_add(z, a->x + (ptrdiff_t)j * cfg->D, wj, cfg->D);
     }
     return top + logf(total);
 }
@@ -79,7 +65,7 @@ static void bwd(float *dx, float *du, const float *dz, float dt, float lse,
     if (lse == -INFINITY) return;
     (void)scores(w, a, cfg);
     for (int32_t j = 0; j < padded(n); j++)
-        g[j] = j < n ? dot(a->x + (ptrdiff_t)j * D, dz, D) + dt : 0;
+        g[j] = j < n ? simd_dot(a->x + (ptrdiff_t)j * D, dz, D) + dt : 0;
     vf delta = { 0 };
     for (int32_t j = 0; j < n; j += VW) {
         vf p = vf_exp(vf_load(w + j) - lse);
@@ -94,10 +80,10 @@ static void bwd(float *dx, float *du, const float *dz, float dt, float lse,
         vf_store(ds + j, vf_load(ds + j) * (vf_load(g + j) - d) * cfg->scale);
     for (int32_t j = 0; j < n; j++) {
         const ptrdiff_t o = (ptrdiff_t)j * D;
-        add(du, ds[j], a->x + o, D);
+        simd_add(du, a->x + o, ds[j], D);
         if (!dx) continue;
-        add(dx + o, w[j], dz, D);
-        add(dx + o, ds[j], a->u, D);
+        simd_add(dx + o, dz, w[j], D);
+        simd_add(dx + o, a->u, ds[j], D);
     }
 }
 

@@ -4,22 +4,9 @@
 #include <math.h>
 #include <stddef.h>
 
-INLINE float dot_row(const float *a, const float *b, int32_t n)
-{
-    vf s = { 0 };
-    for (int32_t j = 0; j < n; j += VW) s += vf_get(a + j, n - j) * vf_get(b + j, n - j);
-    return vf_hsum(s);
-}
-
-INLINE void add_scaled(float *y, const float *x, float c, int32_t n)
-{
-    for (int32_t j = 0; j < n; j += VW)
-        vf_put(y + j, vf_get(y + j, n - j) + c * vf_get(x + j, n - j), n - j);
-}
-
 static void dot(float *s, const float *x, const float *q, int32_t n, int32_t D, float scale)
 {
-    for (int32_t i = 0; i < n; i++) s[i] = scale * dot_row(x + (int64_t)i * D, q, D);
+    for (int32_t i = 0; i < n; i++) s[i] = scale * simd_dot(x + (int64_t)i * D, q, D);
 }
 
 static void dot_bwd(float *dx, float *dq, const float *ds, const float *x, const float *q,
@@ -27,8 +14,8 @@ static void dot_bwd(float *dx, float *dq, const float *ds, const float *x, const
 {
     for (int32_t i = 0; i < n; i++) {
         float c = scale * ds[i];
-        if (dx) add_scaled(dx + (int64_t)i * D, q, c, D);
-        if (dq) add_scaled(dq, x + (int64_t)i * D, c, D);
+        if (dx) simd_add(dx + (int64_t)i * D, q, c, D);
+        if (dq) simd_add(dq, x + (int64_t)i * D, c, D);
     }
 }
 
@@ -55,7 +42,7 @@ static void softmax(float *y, const float *x, const uint8_t *mask, int32_t n)
 
 static void softmax_bwd(float *dx, const float *dy, const float *y, int32_t n)
 {
-    float t = dot_row(dy, y, n);
+    float t = simd_dot(dy, y, n);
     for (int32_t i = 0; i < n; i++) dx[i] += y[i] * (dy[i] - t);
 }
 
@@ -81,11 +68,11 @@ static void mix_bwd(float *da, float *dp, float *dz, const float *dy, const floa
         for (int32_t k = 0; k < K; k++) {
             const float *dyk = dy + (int64_t)k * D;
             if (da || dp) {
-                float t = dot_row(dyk, zi, D);
+                float t = simd_dot(dyk, zi, D);
                 if (da) da[(int64_t)i * K + k] += p[i] * t;
                 dpi += ai[k] * t;
             }
-            if (dz) add_scaled(dz + (int64_t)i * D, dyk, ai[k] * p[i], D);
+            if (dz) simd_add(dz + (int64_t)i * D, dyk, ai[k] * p[i], D);
         }
         if (dp) dp[i] += dpi;
     }

@@ -134,6 +134,21 @@ INLINE float vf_hmax(vf a)
 }
 #endif
 
+/* a . b */
+INLINE float simd_dot(const float *a, const float *b, int32_t n)
+{
+    vf s = { 0 };
+    for (int32_t j = 0; j < n; j += VW) s += vf_get(a + j, n - j) * vf_get(b + j, n - j);
+    return vf_hsum(s);
+}
+
+/* y += c x */
+INLINE void simd_add(float *y, const float *x, float c, int32_t n)
+{
+    for (int32_t j = 0; j < n; j += VW)
+        vf_put(y + j, vf_get(y + j, n - j) + c * vf_get(x + j, n - j), n - j);
+}
+
 /* exp, relative error below 2e-7 where the result is normal; exp(-inf) = 0, exp(NaN) = NaN.
  * Cephes' expf: x = n ln 2 + r, polynomial in r. */
 INLINE vf vf_exp(vf x)

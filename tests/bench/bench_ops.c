@@ -8,8 +8,8 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
+#include "core/num/rate.h"
 #include "tests/core/ad/ops_cases.h"
-#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,30 +67,6 @@ static double bytes_of(const struct op_run *r)
     return n * sizeof(float);
 }
 
-static float *filled(int64_t n)
-{
-    struct rng r = rng_make(1, RNG_TEST);
-    float *x = xaligned((size_t)n * sizeof *x);
-    for (int64_t i = 0; i < n; i++) x[i] = (float)rng_f64(&r) - 0.5f;
-    return x;
-}
-
-/* GFLOP/s of c [M,N] = a [M,K] b [K,N] */
-static double sgemm_rate(int32_t M, int32_t K, int32_t N)
-{
-    float *a = filled((int64_t)M * K), *b = filled((int64_t)K * N), *c = filled((int64_t)M * N);
-    double best = HUGE_VAL, start = clock_s();
-    for (int i = 0; i < MAX_RUNS && (i < MIN_RUNS || clock_s() - start < run_s); i++) {
-        double t = clock_s();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, N, K, 1, a, K, b, N, 0, c, N);
-        best = smaller(best, clock_s() - t);
-    }
-    free(a);
-    free(b);
-    free(c);
-    return 2.0 * M * N * K / best * 1e-9;
-}
-
 static void print_row(const char *op, const char *what, const struct timing t[2], double flop,
                       double bytes, double sgemm)
 {
@@ -111,7 +87,7 @@ static void bench_case(const struct op_case *c)
     struct op_run r;
     op_run_init(&r, c);
     double sgemm = 0;
-    if (c->gemm[0]) sgemm = sgemm_rate(c->gemm[0], c->gemm[1], c->gemm[2]);
+    if (c->gemm[0]) sgemm = rate_sgemm(NULL, c->gemm[0], c->gemm[1], c->gemm[2]) * 1e-9;
     struct timing t[2] = { best_of(&r, 1, GROUPS_ALL), best_of(&r, 2, GROUPS_ALL) };
     const double *flop = t[0].cost.flop;
     print_row(c->op, c->what, t, flop[PROF_FORWARD] + flop[PROF_BACKWARD], 3 * bytes_of(&r),
