@@ -217,7 +217,7 @@ static void shared_block(void *ctx, int block, int worker)
     float *out = c->dshared + s.first * c->D;
     if (c->win)
         num->loss->win_cols(out, c->coef + s.first, c->win + s.first, c->q->x, c->B, c->K, s.n,
-                            c->n, c->D, 0);
+                            c->n, 1, c->D, 0);
     else
         num->mm->tn(out, c->D, c->coef + s.first, c->n, c->q->x, c->D, s.n, c->D, c->B, false);
 }

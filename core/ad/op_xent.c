@@ -1,16 +1,18 @@
 /* op_xent.c — full softmax cross-entropy against a table of all items, maximum over K vectors.
  *
- * Rows of q are taken in blocks of up to ROWS, columns in chunks of CHUNK items.  Chunk by chunk the
- * pool computes a tile of logits, replaces it by exp(logit - chunk's maximum) while it is in the
- * second-level cache, and multiplies it with the chunk of the table: a part of dq.  When the
- * chunks are through, the log-sum-exp of each row is known, and with it one factor per sequence
+ * Rows of q are taken in blocks of up to ROWS, items in chunks of CHUNK.  Chunk by chunk the pool computes a tile of
+ * logits, one row an item and one column a sequence: table times q turned, strip by strip, so that the maxima of the
+ * columns are taken while a strip is in the first-level cache.  The tile becomes exp(logit - chunk's maximum) and,
+ * strip by strip again, is multiplied with the chunk of the table: a part of dq.  When the
+ * chunks are through, the log-sum-exp of each sequence is known, and with it one factor per sequence
  * and chunk that turns exponentials into probabilities.  The factor never touches a tile: it goes
  * into the sum of the parts of dq, and into a copy of q which the kept tiles are multiplied with
  * for dtable.
  *
- * Three products and one exp.  With K > 1 only one of K logits has a gradient: tiles then hold the
+ * Three products and one exp, and all that is large is read in the order it lies in memory.  With K > 1 only one of K
+ * logits has a gradient: tiles then hold the
  * best one and which it was, and two of the products do 1/K of the work (k_loss.h).
- * Scratch does not grow with B.  Every chunk writes its own rows of dtable and block follows block,
+ * Scratch does not grow with B but for a copy of q.  Every chunk writes its own rows of dtable and block follows block,
  * so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when
  * forward returns; backward scales and adds it.
  *
@@ -23,12 +25,12 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1024,        /* with ROWS: logits of a quarter megabyte */
-    ROWS = 64,           /* rows of q at once: enough for the products to run at full speed */
-    MIN_ROWS = 32,       /* fewer for large tables: the tiles of a block should fit TILES */
-    TILES = 1 << 20,     /* floats */
-    STRIDE = CHUNK + 16, /* of a tile's rows for K > 1: a power of two would share cache sets */
-    COLS = 128, /* columns of win_rows while their part of the table is in the first level */
+    CHUNK = 1024,    /* with ROWS: logits of a quarter megabyte */
+    STRIP = 64,      /* items whose logits are in the first level */
+    ROWS = 64,       /* rows of q at once: enough for the products to run at full speed */
+    MIN_ROWS = 32,   /* fewer for large tables: the tiles of a block should fit TILES */
+    TILES = 1 << 20, /* floats */
+    LANES = 16,      /* columns of a tile come in so many */
 };
 
 struct xent {
@@ -38,9 +40,12 @@ struct xent {
     struct xent_opts o;
     double weights; /* their sum */
     int32_t B, K, V, D;
+    int32_t n_b, ld; /* sequences of a block; columns of its tile, n_b rounded up to LANES */
+    float *
+        qt; /* [blocks, D, K*ld] q turned: vector k of sequence b in column k*ld + b, zeros in the others */
     float *dq, *dtable;          /* gradients for upstream 1; NULL: not wanted */
     const struct bf16_ops *half; /* NULL: fp32 */
-    bf16 *q16, *table16;         /* with half */
+    bf16 *qt16, *table16;        /* with half */
 };
 
 /* What one block of rows needs; arrays are sized for the largest block. */
@@ -48,22 +53,25 @@ struct pass {
     struct xent *op;
     int32_t b0, n_b, n_r; /* sequences [b0, b0+n_b), n_r = n_b K rows of q from b0 K on */
     int32_t n_chunks;
+    int32_t strip; /* items of a strip: oneDNN takes the whole chunk */
     bool keep; /* all tiles stay for dtable, otherwise one per worker; with tile16 that stays */
-    bf16 *tile16;   /* [n_chunks, n_b, CHUNK] tiles rounded, with half and K = 1 */
+    bf16 *tile16;   /* [n_chunks, CHUNK, ld] tiles rounded, with half and K = 1 */
     bf16 *scaled16; /* [workers, n_r, D] */
-    float *tile;    /* exponentials per chunk: [n_b, width], K > 1: [n_b, STRIDE] */
+    float *tile;    /* [n_chunks or workers, CHUNK, ld] exponentials */
     int32_t *win;   /* the same shape: which of the K it was; NULL: K = 1 */
-    float *logits;  /* [workers, n_r, CHUNK]; NULL: K = 1, where they are made in the tile */
-    float *part;    /* [n_chunks, n_r, D] tile times table */
+    float *logits;  /* [workers, strip, K*ld]; NULL: K = 1, where they are made in the tile */
+    float *
+        turned; /* [workers, 2, ld, strip] a strip of exponentials and winners the other way round; K > 1 */
+    float *part; /* [n_chunks, n_r, D] tile times table */
     float *
         flat; /* [n_chunks, n_r, D] the same of a tile of ones, with label smoothing; NULL: without */
-    float *max, *sum; /* [n_b, n_chunks] of each tile's rows */
+    float *max, *sum; /* [n_b, n_chunks] of each tile's columns */
     float *share;     /* [n_b] w / W: what a sequence counts in the mean */
     float *factor;    /* [n_b, n_chunks] exp(max - lse) w / W */
     float *logit;     /* [n_b] of the target */
     int32_t *best;    /* [n_b] the row of q that gave it */
     float *scaled;    /* [workers, n_r, D] q times factor */
-    float *ones;      /* [n_b, STRIDE] with flat */
+    float *ones;      /* [CHUNK, ld] with flat */
 };
 
 static int32_t min32(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -82,24 +90,23 @@ static int32_t width(const struct pass *c, int32_t chunk)
 }
 static int64_t tile_at(const struct pass *c, int32_t chunk, int worker)
 {
-    return (int64_t)c->n_b * (c->win ? STRIDE : CHUNK) * (c->keep ? chunk : worker);
+    return (int64_t)CHUNK * c->op->ld * (c->keep ? chunk : worker);
 }
 static const float *block_q(const struct pass *c)
 {
     return c->op->q->x + (int64_t)c->b0 * c->op->K * c->op->D;
 }
 
-/* The targets that lie in this chunk; each sequence has exactly one such chunk. */
-static void take_targets(struct pass *c, const float *x, int32_t chunk)
+/* The targets that lie in this chunk; each sequence has exactly one such chunk.  x: a tile of logits. */
+static void take_targets(struct pass *c, const float *x, const int32_t *win, int32_t chunk)
 {
-    int32_t K = c->op->K, w = width(c, chunk), v0 = chunk * CHUNK;
+    const int32_t w = width(c, chunk), v0 = chunk * CHUNK;
     for (int32_t b = 0; b < c->n_b; b++) {
-        int32_t j = c->op->target[c->b0 + b] - v0, best = b * K;
+        const int32_t j = c->op->target[c->b0 + b] - v0;
         if (j < 0 || j >= w) continue;
-        for (int32_t r = best + 1; r < (b + 1) * K; r++)
-            if (x[(int64_t)r * w + j] > x[(int64_t)best * w + j]) best = r;
-        c->logit[b] = x[(int64_t)best * w + j];
-        c->best[b] = best;
+        const int64_t at = (int64_t)j * c->op->ld + b;
+        c->logit[b] = x[at];
+        c->best[b] = b * c->op->K + (win ? win[at] : 0);
     }
 }
 
@@ -109,82 +116,102 @@ static void product(const struct xent *op, int worker, struct mm16_shape s, floa
     op->half->product(op->half->mm, worker, &s, c, a, b);
 }
 
-/* x [n_r,w] = the logits of a chunk */
-static void make_logits(const struct pass *c, int worker, float *x, int32_t chunk, int32_t w)
+/* x [n,K*ld] = the logits of items v .. v+n-1 */
+static void make_logits(const struct pass *c, int worker, float *x, int32_t v, int32_t n)
 {
     const struct xent *op = c->op;
-    const int32_t D = op->D;
-    const int64_t first = (int64_t)chunk * CHUNK * D;
+    const int32_t D = op->D, cols = op->K * op->ld;
+    const int64_t qt = (int64_t)(c->b0 / op->n_b) * D * cols;
     if (op->half)
         product(op, worker,
                 (struct mm16_shape){
-                    .M = c->n_r, .N = w, .K = D, .lda = D, .ldb = D, .ldc = w, .tb = true },
-                x, op->q16 + (int64_t)c->b0 * op->K * D, op->table16 + first);
+                    .M = n, .N = cols, .K = D, .lda = D, .ldb = cols, .ldc = cols },
+                x, op->table16 + (int64_t)v * D, op->qt16 + qt);
     else
-        num->mm->nt(x, w, block_q(c), D, op->table->x + first, D, c->n_r, w, D, false);
+        num->mm->nn(x, cols, op->table->x + (int64_t)v * D, D, op->qt + qt, cols, NULL, n, cols,
+                    D, false);
+}
+
+/* Makes the logits of a chunk, the best of K each, in e with their winners, and the maxima of the columns. */
+static void tile_logits(const struct pass *c, int worker, float *max, float *e, int32_t *win,
+                        int32_t chunk)
+{
+    const struct xent *op = c->op;
+    const int32_t w = width(c, chunk), ld = op->ld;
+    float *logits = win ? c->logits + (int64_t)worker * c->strip * op->K * ld : NULL;
+    num->vec->fill(max, -INFINITY, ld);
+    for (int32_t j = 0; j < w; j += c->strip) {
+        const int32_t n = min32(c->strip, w - j);
+        float *x = e + (int64_t)j * ld;
+        make_logits(c, worker, win ? logits : x, chunk * CHUNK + j, n);
+        if (win) num->loss->best_cols(x, win + (int64_t)j * ld, logits, op->K, n, ld);
+        num->loss->max_cols(max, x, n, ld);
+    }
+    for (int32_t b = 0; b < ld;
+         b++) /* of nothing but -inf: exp(x - 0) gives the zeros that are wanted */
+        if (max[b] == -INFINITY) max[b] = 0;
 }
 
 /* The tile rounded, and part = it times the chunk's rows of the table. */
-static void dq_part_half(const struct pass *c, int worker, const float *e, int32_t chunk,
-                         int32_t w)
+static void dq_part_half(const struct pass *c, int worker, const float *e, int32_t chunk)
 {
     const struct xent *op = c->op;
-    const int32_t D = op->D;
-    bf16 *e16 = c->tile16 + (int64_t)chunk * c->n_b * CHUNK;
-    num->vec->to_bf16(e16, e, (int64_t)c->n_r * w);
+    const int32_t D = op->D, w = width(c, chunk);
+    bf16 *e16 = c->tile16 + (int64_t)chunk * CHUNK * op->ld;
+    num->vec->to_bf16(e16, e, (int64_t)w * op->ld);
     if (op->dq)
         product(
             op, worker,
-            (struct mm16_shape){ .M = c->n_r, .N = D, .K = w, .lda = w, .ldb = D, .ldc = D },
+            (struct mm16_shape){
+                .M = c->n_r, .N = D, .K = w, .lda = op->ld, .ldb = D, .ldc = D, .ta = true },
             c->part + (int64_t)chunk * c->n_r * D, e16,
             op->table16 + (int64_t)chunk * CHUNK * D);
 }
 
-/* part = tile times the chunk's rows of the table */
-static void dq_part(float *part, const struct pass *c, const float *e, const int32_t *win,
-                    const float *table, int32_t w)
+/* part [n_r,D] (+)= a strip of n items times their rows of the table. */
+static void dq_part(float *part, const struct pass *c, int worker, const float *e,
+                    const int32_t *win, const float *table, int32_t n, bool add)
 {
-    int32_t K = c->op->K, D = c->op->D;
+    const int32_t K = c->op->K, D = c->op->D, ld = c->op->ld;
     if (!win) {
-        num->mm->nn(part, D, e, w, table, D, NULL, c->n_r, D, w, false);
+        num->mm->tn(part, D, e, ld, table, D, c->n_r, D, n, add);
         return;
     }
-    memset(part, 0, (size_t)c->n_r * (size_t)D * sizeof *part);
-    for (int32_t j = 0; j < w; j += COLS)
-        for (int32_t b = 0; b < c->n_b; b++)
-            num->loss->win_rows(part + (int64_t)b * K * D, e + (int64_t)b * STRIDE + j,
-                                win + (int64_t)b * STRIDE + j, table + (int64_t)j * D, K,
-                                min32(COLS, w - j), D);
+    float *et = c->turned + (int64_t)worker * 2 * ld * c->strip;
+    int32_t *wt = (int32_t *)et + (int64_t)ld * c->strip;
+    num->vec->transpose(et, e, n, ld);
+    num->vec->transpose((float *)wt, (const float *)win, n, ld); /* lanes are only moved */
+    if (!add) num->vec->fill(part, 0, (int64_t)c->n_r * D);
+    for (int32_t b = 0; b < c->n_b; b++)
+        num->loss->win_rows(part + (int64_t)b * K * D, et + (int64_t)b * n, wt + (int64_t)b * n,
+                            table, K, n, D);
 }
 
 static void logits_chunk(void *ctx, int chunk, int worker)
 {
     struct pass *c = ctx;
     const struct xent *op = c->op;
-    int32_t w = width(c, chunk), K = op->K, D = op->D;
-    const float *table = op->table->x + (int64_t)chunk * CHUNK * D;
-    float *e = c->tile + tile_at(c, chunk, worker);
-    int32_t *win = c->win ? c->win + tile_at(c, chunk, worker) : NULL;
-    float *x = win ? c->logits + (int64_t)worker * c->n_r * CHUNK : e;
-    make_logits(c, worker, x, chunk, w);
-    take_targets(c, x, chunk);
-    for (int32_t b = 0; b < c->n_b; b++) {
-        float *max = c->max + (int64_t)b * c->n_chunks + chunk;
-        float *sum = c->sum + (int64_t)b * c->n_chunks + chunk;
-        float *xb = x + (int64_t)b * K * w;
-        if (!op->y->g && !c->flat)
-            num->loss->sum_best(max, sum, xb, K, w, w);
-        else if (win)
-            num->loss->exp_best(max, sum, e + (int64_t)b * STRIDE, win + (int64_t)b * STRIDE,
-                                xb, K, w, w);
-        else
-            num->loss->exp_row(max, sum, xb, w);
+    const int32_t w = width(c, chunk), ld = op->ld;
+    const int64_t at = tile_at(c, chunk, worker), part = (int64_t)chunk * c->n_r * op->D;
+    float *e = c->tile + at, max[ROWS], sum[ROWS] = { 0 };
+    int32_t *win = c->win ? c->win + at : NULL;
+    tile_logits(c, worker, max, e, win, chunk);
+    take_targets(c, e, win, chunk);
+    for (int32_t j = 0; j < w; j += c->strip) {
+        const int32_t n = min32(c->strip, w - j);
+        const int64_t from = (int64_t)j * ld;
+        const float *table = op->table->x + ((int64_t)chunk * CHUNK + j) * op->D;
+        num->loss->exp_cols(e + from, sum, max, n, ld);
+        if (op->dq && !c->tile16)
+            dq_part(c->part + part, c, worker, e + from, win ? win + from : NULL, table, n,
+                    j > 0);
+        if (c->flat) dq_part(c->flat + part, c, worker, c->ones, win + from, table, n, j > 0);
     }
-    if (c->tile16)
-        dq_part_half(c, worker, e, chunk, w);
-    else if (op->dq)
-        dq_part(c->part + (int64_t)chunk * c->n_r * D, c, e, win, table, w);
-    if (c->flat) dq_part(c->flat + (int64_t)chunk * c->n_r * D, c, c->ones, win, table, w);
+    if (c->tile16) dq_part_half(c, worker, e, chunk);
+    for (int32_t b = 0; b < c->n_b; b++) {
+        c->max[(int64_t)b * c->n_chunks + chunk] = max[b];
+        c->sum[(int64_t)b * c->n_chunks + chunk] = sum[b];
+    }
 }
 
 /* sum_v of the logits of sequence b0 + b, K > 1 */
@@ -234,38 +261,35 @@ static void scale_block(float *scaled, const struct pass *c, const float *factor
 static void dtable_half(const struct pass *c, int worker, float *dtable, const float *scaled,
                         int32_t chunk, int32_t w, bool add)
 {
-    const int32_t D = c->op->D;
+    const int32_t D = c->op->D, ld = c->op->ld;
     bf16 *scaled16 = c->scaled16 + (int64_t)worker * c->n_r * D;
     num->vec->to_bf16(scaled16, scaled, (int64_t)c->n_r * D);
-    product(
-        c->op, worker,
-        (struct mm16_shape){
-            .M = w, .N = D, .K = c->n_r, .lda = w, .ldb = D, .ldc = D, .ta = true, .add = add },
-        dtable, c->tile16 + (int64_t)chunk * c->n_b * CHUNK, scaled16);
+    product(c->op, worker,
+            (struct mm16_shape){
+                .M = w, .N = D, .K = c->n_r, .lda = ld, .ldb = D, .ldc = D, .add = add },
+            dtable, c->tile16 + (int64_t)chunk * CHUNK * ld, scaled16);
 }
 
 static void dtable_chunk(void *ctx, int chunk, int worker)
 {
     struct pass *c = ctx;
     const struct xent *op = c->op;
-    int32_t D = op->D;
+    const int32_t D = op->D, ld = op->ld, w = width(c, chunk);
     float *scaled = c->scaled + (int64_t)worker * c->n_r * D;
     scale_block(scaled, c, c->factor + chunk, c->n_chunks, 1);
     float *dtable = op->dtable + (int64_t)chunk * CHUNK * D;
-    int64_t at = tile_at(c, chunk, worker);
-    int32_t w = width(c, chunk);
-    bool add = c->b0 > 0;
+    const int64_t at = tile_at(c, chunk, worker);
+    const bool add = c->b0 > 0;
     if (c->win)
-        num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, STRIDE,
+        num->loss->win_cols(dtable, c->tile + at, c->win + at, scaled, c->n_b, op->K, w, 1, ld,
                             D, add);
     else if (c->tile16)
         dtable_half(c, worker, dtable, scaled, chunk, w, add);
     else
-        num->mm->tn(dtable, D, c->tile + at, w, scaled, D, w, D, c->n_r, add);
+        num->mm->nn(dtable, D, c->tile + at, ld, scaled, D, NULL, w, D, c->n_r, add);
     if (!c->flat) return;
     scale_block(scaled, c, c->share, 1, -op->o.smoothing / (float)op->V);
-    num->loss->win_cols(dtable, c->ones, c->win + at, scaled, c->n_b, op->K, w, STRIDE, D,
-                        true);
+    num->loss->win_cols(dtable, c->ones, c->win + at, scaled, c->n_b, op->K, w, 1, ld, D, true);
 }
 
 static void dq_rows(void *ctx, int block, int worker)
@@ -316,28 +340,50 @@ static int32_t block_seqs(const struct xent *op)
 {
     int32_t most = ROWS / op->K, least = MIN_ROWS / op->K, n = TILES / op->V;
     n = n > most ? most : n < least ? least : n;
-    return min32(n < 1 ? 1 : n, op->B);
+    n = n / LANES * LANES;
+    return min32(n < LANES ? LANES : n, op->B);
+}
+
+/* The columns of one block's q turned. */
+static void turn_block(void *ctx, int block, int worker)
+{
+    (void)worker;
+    const struct xent *op = ctx;
+    const struct row_span s = row_span(op->B, op->n_b, block);
+    const int64_t D = op->D, K = op->K, cols = K * op->ld;
+    float *qt = op->qt + block * D * cols;
+    const float *q = op->q->x + s.first * K * D;
+    num->vec->fill(qt, 0, D * cols);
+    for (int64_t d = 0; d < D; d++)
+        for (int64_t k = 0; k < K; k++)
+            for (int64_t b = 0; b < s.n; b++)
+                qt[d * cols + k * op->ld + b] = q[(b * K + k) * D + d];
 }
 
 static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
 {
-    int64_t n_b = block_seqs(op), rows = n_b * op->K, chunks = (op->V + CHUNK - 1) / CHUNK;
+    const int64_t n_b = op->n_b, ld = op->ld, K = op->K, rows = n_b * K,
+                  chunks = row_blocks(op->V, CHUNK), tile = CHUNK * ld;
     const bool half = op->half && op->K == 1 && op->y->g;
-    struct pass c = { .op = op, .n_chunks = (int32_t)chunks, .keep = op->dtable && !half };
-    int64_t tiles = n_b * (op->K > 1 ? STRIDE : CHUNK) * (c.keep ? chunks : workers);
+    struct pass c = { .op = op,
+                      .n_chunks = (int32_t)chunks,
+                      .strip = op->half ? CHUNK : STRIP,
+                      .keep = op->dtable && !half };
+    const int64_t tiles = tile * (c.keep ? chunks : workers);
     c.tile = ARENA_NEW(mem, float, tiles);
-    if (half) c.tile16 = ARENA_NEW(mem, bf16, n_b * CHUNK * chunks);
+    if (half) c.tile16 = ARENA_NEW(mem, bf16, tile * chunks);
     if (half) c.scaled16 = ARENA_NEW(mem, bf16, rows * op->D * workers);
-    if (op->K > 1) {
+    if (K > 1) {
         c.win = ARENA_NEW(mem, int32_t, tiles);
-        c.logits = ARENA_NEW(mem, float, rows *CHUNK *workers);
+        c.logits = ARENA_NEW(mem, float, c.strip *K *ld *workers);
+        c.turned = ARENA_NEW(mem, float, 2 * c.strip * ld * workers);
     }
     if (op->dq) c.part = ARENA_NEW(mem, float, rows * op->D * chunks);
     if (op->dtable) c.scaled = ARENA_NEW(mem, float, rows * op->D * workers);
-    if (op->o.smoothing > 0 && op->K > 1) {
+    if (op->o.smoothing > 0 && K > 1) {
         c.flat = ARENA_NEW(mem, float, rows * op->D * chunks);
-        c.ones = ARENA_NEW(mem, float, n_b *STRIDE);
-        num->vec->fill(c.ones, 1, n_b * STRIDE);
+        c.ones = ARENA_NEW(mem, float, tile);
+        num->vec->fill(c.ones, 1, tile);
     }
     c.share = ARENA_NEW(mem, float, n_b);
     c.max = ARENA_NEW(mem, float, n_b *chunks);
@@ -387,11 +433,21 @@ static float forward(struct xent *op, struct tape *tp)
 {
     struct arena *mem = tape_arena(tp);
     struct arena_mark mark = arena_mark(mem);
+    const int blocks = row_blocks(op->B, op->n_b);
+    const int64_t n_qt = (int64_t)blocks * op->D * op->K * op->ld;
+    op->qt = ARENA_NEW(mem, float, n_qt);
+    par_for(tape_pool(tp), blocks, turn_block, op);
+    if (op->half) {
+        const int64_t n_table = (int64_t)op->V * op->D;
+        op->qt16 = ARENA_NEW(mem, bf16, n_qt);
+        op->table16 = ARENA_NEW(mem, bf16, n_table);
+        round_all(tape_pool(tp), op->qt16, op->qt, n_qt);
+        round_all(tape_pool(tp), op->table16, op->table->x, n_table);
+    }
     struct pass c = pass_new(op, mem, par_threads(tape_pool(tp)));
-    int32_t step = block_seqs(op);
     double loss = 0;
-    for (c.b0 = 0; c.b0 < op->B; c.b0 += step) {
-        c.n_b = min32(step, op->B - c.b0);
+    for (c.b0 = 0; c.b0 < op->B; c.b0 += op->n_b) {
+        c.n_b = min32(op->n_b, op->B - c.b0);
         c.n_r = c.n_b * op->K;
         loss += run_block(&c, tape_pool(tp));
     }
@@ -433,12 +489,8 @@ struct ten *ad_xent(struct tape *tp, struct ten *q, struct ten *table, const int
     if (q->g) op->dq = ARENA_NEW(mem, float, (int64_t)q->rows * q->cols);
     if (table->g) op->dtable = ARENA_NEW(mem, float, (int64_t)table->rows * table->cols);
     op->half = tape_bf16(tp);
-    if (op->half) {
-        op->q16 = ARENA_NEW(mem, bf16, (int64_t)q->rows * q->cols);
-        op->table16 = ARENA_NEW(mem, bf16, (int64_t)table->rows * table->cols);
-        round_all(tape_pool(tp), op->q16, q->x, (int64_t)q->rows * q->cols);
-        round_all(tape_pool(tp), op->table16, table->x, (int64_t)table->rows * table->cols);
-    }
+    op->n_b = block_seqs(op);
+    op->ld = (op->n_b + LANES - 1) / LANES * LANES;
     y->x[0] = forward(op, tp);
     const double product = 2.0 * q->rows * op->V * op->D;
     const double nq = (double)q->rows * op->D, nt = (double)op->V * op->D;

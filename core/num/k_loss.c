@@ -3,79 +3,70 @@
 #include "core/num/simd.h"
 #include <math.h>
 
-/* A maximum of -inf is no shift: exp(x - 0) gives the zeros that are wanted. */
-static float shift_of(float m) { return m == -INFINITY ? 0.0f : m; }
-
-static float row_max(const float *x, int32_t n)
+/* Columns c and up to three more vectors of them in one walk down the rows. */
+INLINE void max_walk(float *max, const float *x, int32_t n, int32_t cols, const int V)
 {
-    vf a = vf_set(-INFINITY), b = a, c = a, d = a;
-    int32_t j = 0;
-    for (; j + 4 * VW <= n; j += 4 * VW) {
-        a = vf_max(vf_load(x + j), a);
-        b = vf_max(vf_load(x + j + VW), b);
-        c = vf_max(vf_load(x + j + 2 * VW), c);
-        d = vf_max(vf_load(x + j + 3 * VW), d);
-    }
-    for (; j + VW <= n; j += VW) a = vf_max(vf_load(x + j), a);
-    float m = vf_hmax(vf_max(vf_max(a, b), vf_max(c, d)));
-    for (; j < n; j++) m = x[j] > m ? x[j] : m;
-    return m;
+    vf m[4];
+    for (int v = 0; v < V; v++) m[v] = vf_load(max + v * VW);
+    for (int32_t j = 0; j < n; j++, x += cols)
+        for (int v = 0; v < V; v++) m[v] = vf_max(vf_load(x + v * VW), m[v]);
+    for (int v = 0; v < V; v++) vf_store(max + v * VW, m[v]);
 }
 
-/* y = exp(x - m), y may be x or NULL; returns the sum. */
-INLINE float row_exp(float *y, const float *x, int32_t n, float m)
+static void max_cols(float *max, const float *x, int32_t n, int32_t cols)
 {
-    vf s0 = { 0 }, s1 = { 0 };
-    int32_t j = 0;
-    for (; j + 2 * VW <= n; j += 2 * VW) {
-        vf e0 = vf_exp(vf_load(x + j) - m), e1 = vf_exp(vf_load(x + j + VW) - m);
-        s0 += e0;
-        s1 += e1;
-        if (y) {
-            vf_store(y + j, e0);
-            vf_store(y + j + VW, e1);
+    int32_t c = 0;
+    for (; c + 4 * VW <= cols; c += 4 * VW) max_walk(max + c, x + c, n, cols, 4);
+    for (; c < cols; c += VW) max_walk(max + c, x + c, n, cols, 1);
+}
+
+INLINE void exp_walk(float *x, float *sum, const float *max, int32_t n, int32_t cols, const int V)
+{
+    vf m[4], s[4];
+    for (int v = 0; v < V; v++) {
+        m[v] = vf_load(max + v * VW);
+        s[v] = vf_set(0);
+    }
+    for (int32_t j = 0; j < n; j++, x += cols)
+        for (int v = 0; v < V; v++) {
+            vf e = vf_exp(vf_load(x + v * VW) - m[v]);
+            s[v] += e;
+            vf_store(x + v * VW, e);
         }
-    }
-    for (; j < n; j += VW) {
-        vf e = vf_first(vf_exp(vf_get(x + j, n - j) - m), n - j);
-        s0 += e;
-        if (y) vf_put(y + j, e, n - j);
-    }
-    return vf_hsum(s0 + s1);
+    for (int v = 0; v < V; v++) vf_store(sum + v * VW, vf_load(sum + v * VW) + s[v]);
 }
 
-static void exp_row(float *max, float *sum, float *x, int32_t n)
+static void exp_cols(float *x, float *sum, const float *max, int32_t n, int32_t cols)
 {
-    *max = shift_of(row_max(x, n));
-    *sum = row_exp(x, x, n, *max);
+    int32_t c = 0;
+    for (; c + 4 * VW <= cols; c += 4 * VW) exp_walk(x + c, sum + c, max + c, n, cols, 4);
+    for (; c < cols; c += VW) exp_walk(x + c, sum + c, max + c, n, cols, 1);
 }
 
-/* best[j] = max_k x[k,j]; win, unless NULL, the first k that has it. */
-INLINE void best_of(float *best, int32_t *win, const float *x, int32_t K, int32_t n, int32_t ld)
+/* best[j] = max_k x[k*ld + j], win[j] the first k that has it, for the first n <= VW of them. */
+INLINE void best_vec(float *best, int32_t *win, const float *x, int32_t K, int64_t ld, int32_t n)
 {
-    for (int32_t j = 0; j < n; j += VW) {
-        vf m = vf_get(x + j, n - j);
-        vi w = { 0 };
-        for (int32_t k = 1; k < K; k++) {
-            vf xk = vf_get(x + (int64_t)k * ld + j, n - j);
-            if (win) w = (vi)vf_sel_lt(m, xk, (vf)(w * 0 + k), (vf)w); /* lanes are only moved */
-            m = vf_max(xk, m);
-        }
-        vf_put(best + j, m, n - j);
-        if (win) vf_put((float *)win + j, (vf)w, n - j);
+    vf m = vf_get(x, n);
+    vi w = { 0 };
+    for (int32_t k = 1; k < K; k++) {
+        vf xk = vf_get(x + k * ld, n);
+        w = (vi)vf_sel_lt(m, xk, (vf)(w * 0 + k), (vf)w); /* lanes are only moved */
+        m = vf_max(xk, m);
     }
-}
-
-static void exp_best(float *max, float *sum, float *e, int32_t *win, const float *x, int32_t K,
-                     int32_t n, int32_t ld)
-{
-    best_of(e, win, x, K, n, ld);
-    exp_row(max, sum, e, n);
+    vf_put(best, m, n);
+    vf_put((float *)win, (vf)w, n);
 }
 
 static void best(float *out, int32_t *win, const float *x, int32_t K, int32_t n, int32_t ld)
 {
-    best_of(out, win, x, K, n, ld);
+    for (int32_t j = 0; j < n; j += VW) best_vec(out + j, win + j, x + j, K, ld, n - j);
+}
+
+static void best_cols(float *out, int32_t *win, const float *x, int32_t K, int32_t n, int32_t cols)
+{
+    for (int32_t j = 0; j < n; j++, x += (int64_t)K * cols)
+        for (int32_t c = 0; c < cols; c += VW, out += VW, win += VW)
+            best_vec(out, win, x + c, K, cols, VW);
 }
 
 /* log prod (1 + exp(-|x|)) instead of a sum of logarithms: each factor is in (1,2], and VW times so many of them do
@@ -102,26 +93,6 @@ static float softplus_sum(float *x, int32_t n)
         total += vf_hsum(positive) + logf(all);
     }
     return total;
-}
-
-enum { STRIP = 256 }; /* columns between two passes: stay in the first-level cache */
-
-static void sum_best(float *max, float *sum, const float *x, int32_t K, int32_t n, int32_t ld)
-{
-    float m = -INFINITY, s = 0, best[STRIP];
-    for (int32_t k = 0; k < K; k++) {
-        float mk = row_max(x + (int64_t)k * ld, n);
-        m = mk > m ? mk : m;
-    }
-    m = shift_of(m);
-    if (K == 1) s = row_exp(NULL, x, n, m);
-    for (int32_t j = 0; K > 1 && j < n; j += STRIP) {
-        int32_t w = n - j < STRIP ? n - j : STRIP;
-        best_of(best, NULL, x + j, K, w, ld);
-        s += row_exp(NULL, best, w, m);
-    }
-    *max = m;
-    *sum = s;
 }
 
 /* ---- products with the winners only ---- */
@@ -200,18 +171,18 @@ static void win_rows(float *dq, const float *e, const int32_t *win, const float 
     }
 }
 
-/* SIDE rows of dtable, WIDE vectors of each. */
+/* SIDE rows of dtable, WIDE vectors of each; e and win of row r and sequence b lie at r*side + b*next. */
 INLINE void cols_tile(float *y, const float *e, const int32_t *win, const float *q, int32_t B,
-                      int32_t K, int32_t ld, int32_t D, int add)
+                      int32_t K, int64_t next, int64_t side, int32_t D, int add)
 {
     vf a[SIDE][WIDE];
     for (int r = 0; r < SIDE; r++)
         for (int u = 0; u < WIDE; u++)
             a[r][u] = add ? vf_load(y + (int64_t)r * D + u * VW) : vf_set(0);
-    for (int32_t b = 0; b < B; b++, e += ld, win += ld, q += (int64_t)K * D)
+    for (int32_t b = 0; b < B; b++, e += next, win += next, q += (int64_t)K * D)
         for (int r = 0; r < SIDE; r++) {
-            const float *x = q + (int64_t)win[r] * D;
-            for (int u = 0; u < WIDE; u++) a[r][u] += e[r] * vf_load(x + u * VW);
+            const float *x = q + (int64_t)win[r * side] * D;
+            for (int u = 0; u < WIDE; u++) a[r][u] += e[r * side] * vf_load(x + u * VW);
         }
     for (int r = 0; r < SIDE; r++)
         for (int u = 0; u < WIDE; u++) vf_store(y + (int64_t)r * D + u * VW, a[r][u]);
@@ -219,24 +190,26 @@ INLINE void cols_tile(float *y, const float *e, const int32_t *win, const float 
 
 /* One row of dtable, cols <= VW of its columns. */
 INLINE void cols_rest(float *y, const float *e, const int32_t *win, const float *q, int32_t B,
-                      int32_t K, int32_t ld, int32_t D, int32_t cols, int add)
+                      int32_t K, int64_t next, int32_t D, int32_t cols, int add)
 {
     vf a = add ? vf_get(y, cols) : vf_set(0);
-    for (int32_t b = 0; b < B; b++, e += ld, win += ld, q += (int64_t)K * D)
+    for (int32_t b = 0; b < B; b++, e += next, win += next, q += (int64_t)K * D)
         a += e[0] * vf_get(q + (int64_t)win[0] * D, cols);
     vf_put(y, a, cols);
 }
 
 static void win_cols(float *dtable, const float *e, const int32_t *win, const float *q, int32_t B,
-                     int32_t K, int32_t n, int32_t ld, int32_t D, int add)
+                     int32_t K, int32_t n, int32_t next, int32_t side, int32_t D, int add)
 {
     int32_t wide = D - D % (WIDE * VW), j = 0;
     for (; j + SIDE <= n; j += SIDE)
         for (int32_t c = 0; c < wide; c += WIDE * VW)
-            cols_tile(dtable + (int64_t)j * D + c, e + j, win + j, q + c, B, K, ld, D, add);
+            cols_tile(dtable + (int64_t)j * D + c, e + (int64_t)j * side, win + (int64_t)j * side,
+                      q + c, B, K, next, side, D, add);
     for (int32_t i = 0; i < n; i++)
         for (int32_t c = i < j ? wide : 0; c < D; c += VW)
-            cols_rest(dtable + (int64_t)i * D + c, e + i, win + i, q + c, B, K, ld, D, D - c, add);
+            cols_rest(dtable + (int64_t)i * D + c, e + (int64_t)i * side, win + (int64_t)i * side,
+                      q + c, B, K, next, D, D - c, add);
 }
 
 static void lse_bwd(float *dx, const float *x, float lse, float g, int64_t n)
@@ -248,11 +221,11 @@ static void lse_bwd(float *dx, const float *x, float lse, float g, int64_t n)
 }
 
 const struct k_loss_ops NUM_TABLE(k_loss) = {
-    .exp_row = exp_row,
-    .exp_best = exp_best,
+    .max_cols = max_cols,
+    .exp_cols = exp_cols,
     .best = best,
+    .best_cols = best_cols,
     .softplus_sum = softplus_sum,
-    .sum_best = sum_best,
     .win_rows = win_rows,
     .win_cols = win_cols,
     .lse_bwd = lse_bwd,

@@ -29,16 +29,16 @@ static void near(float got, double want, double size)
     ck_assert_double_eq_tol((double)got, want, 3e-6 * fmax(fabs(size), 1e-3));
 }
 
-/* best and the first k with it, in double. */
-static double best_at(const float *x, int32_t K, int32_t ld, int32_t j, int32_t *win)
+/* The maximum over k of x[k*ld] in double, and the first k that has it. */
+static double best_at(const float *x, int32_t K, int64_t ld, int32_t *win)
 {
     *win = 0;
     for (int32_t k = 1; k < K; k++)
-        if (x[k * ld + j] > x[*win * ld + j]) *win = k;
-    return (double)x[*win * ld + j];
+        if (x[k * ld] > x[*win * ld]) *win = k;
+    return (double)x[*win * ld];
 }
 
-START_TEST(exponentials_sums_and_winners_are_those_of_the_definition)
+START_TEST(best_takes_the_first_of_the_largest)
 {
     static float x[MAX_K * (MAX_N + 3)], e[MAX_N + 1];
     static int32_t win[MAX_N + 1];
@@ -48,39 +48,68 @@ START_TEST(exponentials_sums_and_winners_are_those_of_the_definition)
         for (int32_t K = 1; K <= MAX_K; K++) {
             fill(x, (int64_t)K * ld, &r);
             x[(K - 1) * ld] = x[0]; /* a tie: the first must win */
-            float max, sum, max2, sum2;
             e[n] = 77;
             win[n] = 77;
-            isa[i]->loss->exp_best(&max, &sum, e, win, x, K, n, ld);
-            isa[i]->loss->sum_best(&max2, &sum2, x, K, n, ld);
-            double top = -HUGE_VAL, s = 0;
-            int32_t w;
-            for (int32_t j = 0; j < n; j++) top = fmax(top, best_at(x, K, ld, j, &w));
+            isa[i]->loss->best(e, win, x, K, n, ld);
             for (int32_t j = 0; j < n; j++) {
-                double want = exp(best_at(x, K, ld, j, &w) - top);
-                near(e[j], want, want);
-                ck_assert_int_eq(win[j], w);
-                s += want;
+                int32_t w;
+                double want = best_at(x + j, K, ld, &w);
+                ck_assert((double)e[j] == want && win[j] == w);
             }
-            ck_assert((double)max == top && max2 == max);
-            near(sum, s, s);
-            near(sum2, s, s);
             ck_assert(e[n] == 77 && win[n] == 77); /* not a float too far */
         }
 }
 END_TEST
 
-START_TEST(exp_row_takes_minus_infinity_for_nothing)
+START_TEST(tiles_of_exponentials_sums_and_winners_are_those_of_the_definition)
 {
-    float x[20], max, sum;
+    enum { MAX_COLS = 80, ROWS = 70 };
+    static float x[ROWS * MAX_K * MAX_COLS], e[ROWS * MAX_COLS + 1];
+    static int32_t win[ROWS * MAX_COLS + 1];
+    static const int32_t rows[] = { 1, 2, 15, ROWS };
+    const int32_t n = rows[_i % 4], cols = 16 * (_i / 4 + 1);
+    struct rng r = rng_make(4, RNG_TEST);
+    for (int i = 0; i < n_isa; i++)
+        for (int32_t K = 1; K <= MAX_K; K++) {
+            float max[MAX_COLS + 1], sum[MAX_COLS + 1];
+            fill(x, (int64_t)n * K * cols, &r);
+            x[(K - 1) * cols] = x[0];
+            for (int32_t c = 0; c <= MAX_COLS; c++) max[c] = -2, sum[c] = 5;
+            e[n * cols] = 77;
+            win[n * cols] = 77;
+            isa[i]->loss->best_cols(e, win, x, K, n, cols);
+            isa[i]->loss->max_cols(max, e, n, cols);
+            isa[i]->loss->exp_cols(e, sum, max, n, cols);
+            for (int32_t c = 0; c < cols; c++) {
+                int32_t w;
+                double top = -2, s = 5;
+                for (int32_t j = 0; j < n; j++)
+                    top = fmax(top, best_at(x + j * K * cols + c, K, cols, &w));
+                for (int32_t j = 0; j < n; j++) {
+                    double want = exp(best_at(x + j * K * cols + c, K, cols, &w) - top);
+                    near(e[j * cols + c], want, want);
+                    ck_assert_int_eq(win[j * cols + c], w);
+                    s += want;
+                }
+                ck_assert((double)max[c] == top);
+                near(sum[c], s, s);
+            }
+            ck_assert(max[cols] == -2 && sum[cols] == 5); /* not a column too far */
+            ck_assert(e[n * cols] == 77 && win[n * cols] == 77);
+        }
+}
+END_TEST
+
+START_TEST(minus_infinity_counts_as_nothing)
+{
+    float x[3 * 16], max[16], sum[16] = { 0 };
     for (int i = 0; i < n_isa; i++) {
-        for (int j = 0; j < 20; j++) x[j] = j % 3 ? -INFINITY : 2;
-        isa[i]->loss->exp_row(&max, &sum, x, 20);
-        ck_assert(max == 2 && sum == 7);
-        for (int j = 0; j < 20; j++) ck_assert(x[j] == (j % 3 ? 0 : 1));
-        for (int j = 0; j < 20; j++) x[j] = -INFINITY;
-        isa[i]->loss->exp_row(&max, &sum, x, 20);
-        ck_assert(isfinite(max) && sum == 0);
+        for (int j = 0; j < 3 * 16; j++) x[j] = j % 16 && j >= 16 ? -INFINITY : 2;
+        for (int c = 0; c < 16; c++) max[c] = -INFINITY, sum[c] = 0;
+        isa[i]->loss->max_cols(max, x, 3, 16);
+        isa[i]->loss->exp_cols(x, sum, max, 3, 16);
+        for (int c = 0; c < 16; c++) ck_assert(max[c] == 2 && sum[c] == (c ? 1 : 3));
+        for (int j = 0; j < 3 * 16; j++) ck_assert(x[j] == (j % 16 && j >= 16 ? 0 : 1));
     }
 }
 END_TEST
@@ -91,6 +120,8 @@ START_TEST(products_with_winners_are_those_of_the_definition)
     static float got[MAX_N * MAX_D];
     static double want[MAX_N * MAX_D];
     static int32_t win[MAX_B * (MAX_N + 9)];
+    static float e_t[(MAX_B + 1) * MAX_N];
+    static int32_t win_t[(MAX_B + 1) * MAX_N];
     int32_t n = sizes[_i / N_WIDTHS], D = widths[_i % N_WIDTHS], ld = n + 9;
     struct rng r = rng_make(2, RNG_TEST);
     fill(e, MAX_B * ld, &r);
@@ -118,7 +149,16 @@ START_TEST(products_with_winners_are_those_of_the_definition)
                         for (int32_t c = 0; c < D; c++)
                             want[j * D + c] += (double)e[b * ld + j] *
                                                (double)q[(b * K + win[b * ld + j]) * D + c];
-                isa[i]->loss->win_cols(got, e, win, q, MAX_B, K, n, ld, D, add);
+                isa[i]->loss->win_cols(got, e, win, q, MAX_B, K, n, ld, 1, D, add);
+                for (int32_t t = 0; t < n * D; t++) near(got[t], want[t], 30);
+                /* the same with e and win the other way round */
+                for (int32_t b = 0; b < MAX_B; b++)
+                    for (int32_t j = 0; j < n; j++) {
+                        e_t[j * (MAX_B + 1) + b] = e[b * ld + j];
+                        win_t[j * (MAX_B + 1) + b] = win[b * ld + j];
+                    }
+                for (int32_t t = 0; t < n * D; t++) got[t] = table[t];
+                isa[i]->loss->win_cols(got, e_t, win_t, q, MAX_B, K, n, 1, MAX_B + 1, D, add);
                 for (int32_t t = 0; t < n * D; t++) near(got[t], want[t], 30);
             }
         }
@@ -173,9 +213,10 @@ Suite *suite_loss(void)
     Suite *s = suite_create("loss");
     TCase *t = tcase_create("kernels");
     tcase_add_checked_fixture(t, set_up, NULL);
-    tcase_add_loop_test(t, exponentials_sums_and_winners_are_those_of_the_definition, 0,
-                        N_SIZES);
-    tcase_add_test(t, exp_row_takes_minus_infinity_for_nothing);
+    tcase_add_loop_test(t, best_takes_the_first_of_the_largest, 0, N_SIZES);
+    tcase_add_loop_test(t, tiles_of_exponentials_sums_and_winners_are_those_of_the_definition,
+                        0, 4 * 5);
+    tcase_add_test(t, minus_infinity_counts_as_nothing);
     tcase_add_loop_test(t, products_with_winners_are_those_of_the_definition, 0,
                         N_SIZES * N_WIDTHS);
     tcase_add_loop_test(t, softplus_and_its_derivative_are_those_of_the_definition, 0, N_SIZES);
