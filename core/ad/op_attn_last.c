@@ -5,6 +5,7 @@
  * Saved: last states, q, u, z, t and log-sum-exp of every head; the weights are made again.
  * Thread: the tape's owner. */
 #include "core/ad/ops.h"
+#include "core/ad/reduce.h"
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 #include <math.h>
@@ -21,10 +22,9 @@ struct attn_last {
     float *scratch;  /* [workers, n_scratch] */
     size_t n_scratch;
     /* backward only */
-    bool first; /* dx is written, not added to */
-    float *
-        partial; /* [blocks-1, 3D*D + 3D] shares of dw, db; the first block's are the gradients themselves */
-    float *work; /* [workers, SEQS * (2 H D + 2 D)] */
+    bool first;        /* dx is written, not added to */
+    struct reduce sum; /* of dw [D,3D], db [3D] */
+    float *work;       /* [workers, SEQS * (2 H D + 2 D)] */
 };
 
 static float *scratch_of(const struct attn_last *c, int worker)
@@ -74,36 +74,31 @@ static void forward_block(void *ctx, int block, int worker)
 }
 
 /* dw, db of the block's rows, given du and dq. */
-static void weight_gradients(const struct attn_last *c, int block, struct row_span s,
-                             const float *du, const float *dq)
+static void weight_gradients(struct attn_last *c, int block, struct row_span s, const float *du,
+                             const float *dq)
 {
     const int32_t D = c->cfg.D, H = c->cfg.H, dh = D / H, HD = H * D;
     const int64_t b0 = s.first;
     const float *dy = c->y->g + b0 * D, *q = c->q + b0 * D;
-    const bool add = block == 0;
-    float *dw = c->w->g, *db = c->b->g;
-    if (block > 0) {
-        dw = c->partial + (int64_t)(block - 1) * (D + 1) * 3 * D;
-        db = dw + (int64_t)D * 3 * D;
-        num->vec->fill(db, 0, 3 * D);
-    }
-    if (dw) num->mm->tn(dw, 3 * D, c->last + b0 * D, D, dq, D, D, D, s.n, add);
-    for (int32_t h = 0; dw && h < H; h++) {
-        num->mm->tn(dw + D + h * dh, 3 * D, du + h * D, HD, q + h * dh, D, D, dh, s.n, add);
+    float *dw = reduce_take(&c->sum), *db = dw + (int64_t)D * 3 * D;
+    num->vec->fill(db, 0, 3 * D);
+    num->mm->tn(dw, 3 * D, c->last + b0 * D, D, dq, D, D, D, s.n, false);
+    for (int32_t h = 0; h < H; h++) {
+        num->mm->tn(dw + D + h * dh, 3 * D, du + h * D, HD, q + h * dh, D, D, dh, s.n, false);
         num->mm->tn(dw + 2 * D + h * dh, 3 * D, c->z + b0 * HD + h * D, HD, dy + h * dh, D, D,
-                    dh, s.n, add);
+                    dh, s.n, false);
     }
-    if (!db) return;
     num->vec->sum_rows(db, dq, s.n, D, D);
     for (int32_t i = 0; i < s.n; i++)
         for (int32_t h = 0; h < H; h++)
             num->vec->axpy(db + 2 * D + h * dh, c->t[(b0 + i) * H + h],
                            dy + (int64_t)i * D + h * dh, dh);
+    reduce_put(&c->sum, block, dw);
 }
 
 static void backward_block(void *ctx, int block, int worker)
 {
-    const struct attn_last *c = ctx;
+    struct attn_last *c = ctx;
     const struct row_span s = row_span(c->sp->B, SEQS, block);
     const int32_t D = c->cfg.D, H = c->cfg.H, dh = D / H, HD = H * D;
     const int64_t b0 = s.first;
@@ -134,7 +129,7 @@ static void backward_block(void *ctx, int block, int worker)
             num->vec->axpy(c->x->g + (int64_t)(c->sp->cu[b0 + i + 1] - 1) * D, 1,
                            dlast + (int64_t)i * D, D);
     }
-    weight_gradients(c, block, s, du, dq);
+    if (c->w->g || c->b->g) weight_gradients(c, block, s, du, dq);
 }
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
@@ -142,16 +137,14 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     (void)y;
     struct attn_last *c = saved;
     struct arena *mem = tape_arena(tp);
-    const int64_t D = c->cfg.D, size = 3 * D * D, workers = par_threads(tape_pool(tp));
+    const int64_t D = c->cfg.D, workers = par_threads(tape_pool(tp));
     const int blocks = row_blocks(c->sp->B, SEQS);
     struct arena_mark m = arena_mark(mem);
     c->scratch = ARENA_NEW(mem, float, (size_t)workers * c->n_scratch);
     c->work = ARENA_NEW(mem, float, workers *SEQS *(2 * c->cfg.H * D + 2 * D));
-    c->partial = ARENA_NEW(mem, float, (blocks - 1) * (size + 3 * D));
+    reduce_open(&c->sum, mem, blocks, c->w->g, 3 * D * D, c->b->g, 3 * D);
     c->first = grad_first(c->x);
     par_for(tape_pool(tp), blocks, backward_block, c);
-    add_parts(tape_pool(tp), c->w->g, c->partial, blocks - 1, size, size + 3 * D);
-    add_parts(tape_pool(tp), c->b->g, c->partial + size, blocks - 1, 3 * D, size + 3 * D);
     arena_release(mem, m);
 }
 

@@ -2,6 +2,7 @@
  * is in cache; so does its gradient on the way back: dh = dy act', dx += dh w^T, dw += x^T dh.
  * Saved: act' for gelu (relu reads it off y); with bf16 products x and w rounded.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
+#include "core/ad/reduce.h"
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 
@@ -14,12 +15,13 @@ struct linear {
     const struct bf16_ops *half; /* NULL: fp32 */
     bf16 *x16, *w16;             /* [N,I], [I,O] with half */
     /* backward only */
-    bool first;     /* dx is written, not added to */
-    int32_t chunk;  /* rows whose share of dw, db is summed by one block */
-    float *wt;      /* [O,I]; fp32 */
-    float *dh;      /* [workers,ROWS,O] */
-    bf16 *dh16;     /* the same with half */
-    float *partial; /* [chunks-1, I*O + O]: the first chunk adds to the gradients themselves */
+    bool first;        /* dx is written, not added to */
+    bool learns;       /* dw or db is wanted */
+    int32_t chunk;     /* rows whose share of dw, db is summed by one block */
+    float *wt;         /* [O,I]; fp32 */
+    float *dh;         /* [workers,ROWS,O] */
+    bf16 *dh16;        /* the same with half */
+    struct reduce sum; /* of dw [I,O], db [O] */
 };
 
 static void forward_block(void *ctx, int block, int worker)
@@ -85,24 +87,21 @@ static void products(const struct linear *c, int worker, float *dw, const float 
 
 static void backward_chunk(void *ctx, int block, int worker)
 {
-    const struct linear *c = ctx;
+    struct linear *c = ctx;
     const int32_t I = c->w->rows, O = c->w->cols;
     const struct row_span s = row_span(c->x->rows, c->chunk, block);
     float *scratch = c->dh + (int64_t)worker * ROWS * O;
-    float *dw = c->w->g, *db = c->b ? c->b->g : NULL;
-    if (block > 0) {
-        dw = c->partial + (int64_t)(block - 1) * (I + 1) * O;
-        db = dw + (int64_t)I * O;
-        num->vec->fill(db, 0.0f, O);
-    }
+    float *dw = c->learns ? reduce_take(&c->sum) : NULL, *db = dw ? dw + (int64_t)I * O : NULL;
+    if (db) num->vec->fill(db, 0.0f, O);
     const int32_t pieces = row_blocks(s.n, ROWS), piece = row_blocks(s.n, pieces);
     for (int32_t r = 0; r < s.n; r += piece) {
         const int32_t n = s.n - r < piece ? s.n - r : piece;
         const int64_t row = s.first + r;
         const float *dh = before_act(c, scratch, row, n);
-        products(c, worker, c->w->g ? dw : NULL, dh, row, n, block == 0 || r > 0);
+        products(c, worker, dw, dh, row, n, r > 0);
         if (db) num->vec->sum_rows(db, dh, n, O, O);
     }
+    if (dw) reduce_put(&c->sum, block, dw);
 }
 
 /* CHUNKS equal parts for as many threads; fewer of a few rows. */
@@ -124,7 +123,9 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 
     struct arena_mark m = arena_mark(mem);
     c->dh = ARENA_NEW(mem, float, (size_t)par_threads(pool) * ROWS * (size_t)O);
-    c->partial = ARENA_NEW(mem, float, (size_t)(chunks - 1) * (size_t)(I + 1) * (size_t)O);
+    float *db = c->b ? c->b->g : NULL;
+    c->learns = c->w->g || db;
+    if (c->learns) reduce_open(&c->sum, mem, chunks, c->w->g, (int64_t)I * O, db, O);
     c->first = grad_first(c->x);
     if (c->half) c->dh16 = ARENA_NEW(mem, bf16, (size_t)par_threads(pool) * ROWS * (size_t)O);
     if (c->x->g && !c->half) {
@@ -132,9 +133,6 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
         num->vec->transpose(c->wt, c->w->x, I, O);
     }
     par_for(pool, chunks, backward_chunk, c);
-    const int64_t size = (int64_t)I * O;
-    add_parts(pool, c->w->g, c->partial, chunks - 1, size, size + O);
-    if (c->b) add_parts(pool, c->b->g, c->partial + size, chunks - 1, O, size + O);
     arena_release(mem, m);
 }
 

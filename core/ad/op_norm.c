@@ -9,9 +9,9 @@ enum { ROWS = 128 };
 struct norm {
     struct ten *y, *x, *r, *gain, *bias; /* r: NULL for ad_norm */
     struct drop drop;
-    float *xhat, *rstd;    /* NULL when nothing learns */
-    bool first_x, first_r; /* backward: of those who add to the gradient */
-    float *partial;        /* backward: [blocks, 2D] shares of dgain, dbias */
+    float *xhat, *rstd; /* NULL when nothing learns */
+    unsigned set;       /* backward: which of dx and dr are written, not added to (k_norm.h) */
+    float *partial;     /* backward: [blocks, 2D] shares of dgain, dbias */
 };
 
 static void forward_block(void *ctx, int block, int worker)
@@ -33,11 +33,9 @@ static void backward_block(void *ctx, int block, int worker)
     const int64_t D = c->x->cols, o = s.first * D;
     float *dgain = c->partial + block * 2 * D;
     num->vec->fill(dgain, 0.0f, 2 * D);
-    if (c->first_x) rows_clear(c->x, s);
-    if (c->first_r) rows_clear(c->r, s);
     num->norm->bwd(c->x->g ? c->x->g + o : NULL, c->r && c->r->g ? c->r->g + o : NULL, dgain,
                    dgain + D, c->y->g + o, c->xhat + o, c->rstd + s.first, c->gain->x, s.n, D,
-                   s.first, &c->drop);
+                   s.first, &c->drop, c->set);
 }
 
 static void backward(struct tape *tp, const struct ten *y, void *saved)
@@ -48,8 +46,8 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
     const int64_t D = y->cols;
     struct arena_mark m = arena_mark(mem);
     c->partial = ARENA_NEW(mem, float, (size_t)blocks * 2 * (size_t)D);
-    c->first_x = grad_first(c->x);
-    c->first_r = c->r && grad_first(c->r);
+    c->set = grad_first(c->x) ? NORM_SET_X : 0;
+    if (c->r && grad_first(c->r)) c->set |= NORM_SET_R;
     par_for(tape_pool(tp), blocks, backward_block, c);
     if (c->gain->g) num->vec->sum_rows(c->gain->g, c->partial, blocks, D, 2 * D);
     if (c->bias->g) num->vec->sum_rows(c->bias->g, c->partial + D, blocks, D, 2 * D);

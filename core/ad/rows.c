@@ -1,7 +1,7 @@
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 
-enum { RUN = 1 << 15, PARTS_RUN = 4096 }; /* floats of a block */
+enum { RUN = 1 << 15 }; /* floats of a block */
 
 struct add {
     float *y;
@@ -47,26 +47,4 @@ void round_all(struct par *pool, bf16 *y, const float *x, int64_t n)
 {
     struct rounding c = { y, x, n };
     par_for(pool, row_blocks(n, RUN), round_block, &c);
-}
-
-struct parts {
-    float *y;
-    const float *parts;
-    int n_parts;
-    int64_t n, stride;
-};
-
-static void parts_block(void *ctx, int block, int worker)
-{
-    (void)worker;
-    const struct parts *c = ctx;
-    const struct row_span s = row_span(c->n, PARTS_RUN, block);
-    num->vec->sum_rows(c->y + s.first, c->parts + s.first, c->n_parts, s.n, c->stride);
-}
-
-void add_parts(struct par *pool, float *y, const float *parts, int n_parts, int64_t n,
-               int64_t stride)
-{
-    struct parts c = { y, parts, n_parts, n, stride };
-    if (y && n_parts > 0) par_for(pool, row_blocks(n, PARTS_RUN), parts_block, &c);
 }

@@ -26,10 +26,6 @@ void add_scaled(struct par *pool, struct ten *t, float s, const float *x);
 /* y = x in bf16, n floats, in blocks. */
 void round_all(struct par *pool, bf16 *y, const float *x, int64_t n);
 
-/* y[i] += parts[0][i] + parts[1][i] + ..., in this order; part p starts at parts + p stride.  y NULL: nothing. */
-void add_parts(struct par *pool, float *y, const float *parts, int n_parts, int64_t n,
-               int64_t stride);
-
 /* Clears the gradient of these rows. */
 static inline void rows_clear(const struct ten *t, struct row_span s)
 {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 __attribute__((noreturn)) static void out_of_memory(size_t n, size_t nb)
 {
@@ -34,11 +35,17 @@ void *xrealloc(void *p, size_t n, size_t nb)
     return q;
 }
 
+enum { LINE = 64, HUGE_PAGE = 2 << 20 };
+
 void *xaligned(size_t nb)
 {
-    if (nb > SIZE_MAX - 64) out_of_memory(1, nb);
-    void *p = aligned_alloc(64, (nb + 64) & ~(size_t)63);
+    const size_t to = nb < HUGE_PAGE ? LINE : HUGE_PAGE;
+    if (nb > SIZE_MAX - to) out_of_memory(1, nb);
+    const size_t size = (nb + to) & ~(to - 1); /* at least a byte */
+    void *p = aligned_alloc(to, size);
     if (!p) out_of_memory(1, nb);
+    if (to == HUGE_PAGE)
+        (void)madvise(p, size, MADV_HUGEPAGE); /* a wish: small pages work as well */
     return p;
 }
 

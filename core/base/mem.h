@@ -7,7 +7,8 @@
 void *xmalloc(size_t nb) __attribute__((malloc));
 void *xcalloc(size_t n, size_t nb) __attribute__((malloc)); /* zeroed; overflow of n*nb dies */
 void *xrealloc(void *p, size_t n, size_t nb);               /* n elements of nb bytes */
-void *xaligned(size_t nb) __attribute__((malloc));          /* 64-byte aligned; free() it */
+void *xaligned(size_t nb)
+    __attribute__((malloc)); /* 64-byte aligned, huge pages where they fit; free() it */
 char *xstrdup(const char *s) __attribute__((malloc));
 char *xstrndup(const char *s, size_t n) __attribute__((malloc));
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -4,6 +4,7 @@
 #include <math.h>
 
 static const float EPS = 1e-12f;
+enum { USUAL = 64 }; /* the width whose loops are unrolled */
 
 /* The vector of dropout(r) at column c. */
 INLINE vf drop_get(const float *r, int64_t c, int64_t m, uint64_t key, const struct drop *d)
@@ -40,13 +41,17 @@ INLINE void fwd_row(float *y, float *xhat, float *rstd, const float *x, const fl
 }
 
 INLINE void fwd_rows(float *y, float *xhat, float *rstd, const float *x, const float *r,
-                     const float *gain, const float *bias, int64_t rows, int64_t cols, int64_t row0,
-                     const struct drop *d, const bool dropping)
+                     const float *gain, const float *bias, int64_t rows, const int64_t cols,
+                     int64_t row0, const struct drop *d)
 {
+    const bool dropping = r && drop_active(d);
     for (int64_t i = 0; i < rows; i++) {
         int64_t o = i * cols;
-        fwd_row(y + o, xhat ? xhat + o : NULL, rstd ? rstd + i : NULL, x + o, r ? r + o : NULL,
-                gain, bias, cols, dropping ? drop_row(d, row0 + i) : 0, d, dropping);
+        float *h = xhat ? xhat + o : NULL, *s = rstd ? rstd + i : NULL;
+        if (dropping)
+            fwd_row(y + o, h, s, x + o, r + o, gain, bias, cols, drop_row(d, row0 + i), d, true);
+        else
+            fwd_row(y + o, h, s, x + o, r ? r + o : NULL, gain, bias, cols, 0, d, false);
     }
 }
 
@@ -54,18 +59,22 @@ static void fwd(float *y, float *xhat, float *rstd, const float *x, const float 
                 const float *gain, const float *bias, int64_t rows, int64_t cols, int64_t row0,
                 const struct drop *d)
 {
-    if (r && drop_active(d))
-        fwd_rows(y, xhat, rstd, x, r, gain, bias, rows, cols, row0, d, true);
-    else if (cols == 64) /* the usual width, unrolled */
-        fwd_rows(y, xhat, rstd, x, r, gain, bias, rows, 64, row0, d, false);
+    if (cols == USUAL)
+        fwd_rows(y, xhat, rstd, x, r, gain, bias, rows, USUAL, row0, d);
     else
-        fwd_rows(y, xhat, rstd, x, r, gain, bias, rows, cols, row0, d, false);
+        fwd_rows(y, xhat, rstd, x, r, gain, bias, rows, cols, row0, d);
+}
+
+/* y (+)= x */
+INLINE void give(float *y, vf x, int64_t m, bool set)
+{
+    vf_put(y, set ? x : vf_get(y, m) + x, m);
 }
 
 /* ds = rstd (g - mean g - xhat mean(g xhat)) with g = dy gain */
 INLINE void bwd_row(float *dx, float *dr, float *dgain, float *dbias, const float *dy,
                     const float *xhat, float rstd, const float *gain, int64_t cols, uint64_t key,
-                    const struct drop *d, const bool dropping)
+                    const struct drop *d, unsigned set, const bool dropping)
 {
     vf sum_g = { 0 }, sum_gh = { 0 };
     for (int64_t c = 0; c < cols; c += VW) {
@@ -83,23 +92,37 @@ INLINE void bwd_row(float *dx, float *dr, float *dgain, float *dbias, const floa
         int64_t m = cols - c;
         vf g = vf_get(dy + c, m) * vf_get(gain + c, m);
         vf ds = (g - mean_g - vf_get(xhat + c, m) * mean_gh) * rstd;
-        if (dx) vf_put(dx + c, vf_get(dx + c, m) + ds, m);
+        if (dx) give(dx + c, ds, m, set & NORM_SET_X);
         if (!dr) continue;
         if (dropping) ds = vf_keep(ds * d->scale, vu_drop_bits(key, c), d->keep);
-        vf_put(dr + c, vf_get(dr + c, m) + ds, m);
+        give(dr + c, ds, m, set & NORM_SET_R);
+    }
+}
+
+INLINE void bwd_rows(float *dx, float *dr, float *dgain, float *dbias, const float *dy,
+                     const float *xhat, const float *rstd, const float *gain, int64_t rows,
+                     const int64_t cols, int64_t row0, const struct drop *d, unsigned set)
+{
+    const bool dropping = dr && drop_active(d);
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t o = i * cols;
+        float *x = dx ? dx + o : NULL, *r = dr ? dr + o : NULL;
+        if (dropping)
+            bwd_row(x, r, dgain, dbias, dy + o, xhat + o, rstd[i], gain, cols,
+                    drop_row(d, row0 + i), d, set, true);
+        else
+            bwd_row(x, r, dgain, dbias, dy + o, xhat + o, rstd[i], gain, cols, 0, d, set, false);
     }
 }
 
 static void bwd(float *dx, float *dr, float *dgain, float *dbias, const float *dy,
                 const float *xhat, const float *rstd, const float *gain, int64_t rows, int64_t cols,
-                int64_t row0, const struct drop *d)
+                int64_t row0, const struct drop *d, unsigned set)
 {
-    const bool dropping = dr && drop_active(d);
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t o = i * cols;
-        bwd_row(dx ? dx + o : NULL, dr ? dr + o : NULL, dgain, dbias, dy + o, xhat + o, rstd[i],
-                gain, cols, dropping ? drop_row(d, row0 + i) : 0, d, dropping);
-    }
+    if (cols == USUAL)
+        bwd_rows(dx, dr, dgain, dbias, dy, xhat, rstd, gain, rows, USUAL, row0, d, set);
+    else
+        bwd_rows(dx, dr, dgain, dbias, dy, xhat, rstd, gain, rows, cols, row0, d, set);
 }
 
 extern const struct k_norm_ops NUM_TABLE(k_norm);

@@ -121,7 +121,16 @@ static void check(struct problem *p, const struct num_ops *v)
     v->vec->fill(dgain, 1, D);
     v->vec->fill(dbias, 1, D);
     v->norm->bwd(dx, r ? dr : NULL, dgain, dbias, p->dy, xhat, rstd, p->gain, R, D, ROW0,
-                 &p->drop);
+                 &p->drop, 0);
+    float dx_set[R * MAX_D], dr_set[R * MAX_D]; /* the same, written instead of added */
+    v->vec->fill(dx_set, 7, R * D);
+    v->vec->fill(dr_set, 7, R * D);
+    v->norm->bwd(dx_set, r ? dr_set : NULL, NULL, NULL, p->dy, xhat, rstd, p->gain, R, D, ROW0,
+                 &p->drop, NORM_SET_X | NORM_SET_R);
+    for (int32_t i = 0; i < R * D; i++) {
+        ck_assert(fabsf(dx_set[i] - (dx[i] - 1)) <= 1e-5f);
+        ck_assert(!r || fabsf(dr_set[i] - (dr[i] - 1)) <= 1e-5f);
+    }
     check_slopes(p, p->x, dx, R * D, "dx", v->isa);
     if (r) check_slopes(p, p->r, dr, R * D, "dr", v->isa);
     check_slopes(p, p->gain, dgain, D, "dgain", v->isa);
@@ -154,7 +163,7 @@ START_TEST(norm_of_a_constant_row_is_its_bias)
         isa[k]->norm->fwd(y, xhat, rstd, x, NULL, gain, bias, 1, 20, 0, &none);
         for (int c = 0; c < 20; c++) CLOSE(y[c], bias[c], 1e-6f);
         CLOSE(rstd[0], 1e6f, 1);
-        isa[k]->norm->bwd(dx, NULL, NULL, NULL, bias, xhat, rstd, gain, 1, 20, 0, &none);
+        isa[k]->norm->bwd(dx, NULL, NULL, NULL, bias, xhat, rstd, gain, 1, 20, 0, &none, 0);
         for (int c = 0; c < 20; c++) ck_assert(isfinite(dx[c]));
     }
 }
