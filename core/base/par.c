@@ -18,7 +18,8 @@
  * works through its own share of the blocks from the front, then helps others from the back of theirs; the
  * caller waits until every worker has left the job (`inside` is 0), so that fn's context may go out of scope.
  * Shares make rows come back to the core that has them in its cache: the same block of the next op, mostly. */
-static const uint64_t SPIN_NS = 60000; /* about what waking a sleeping thread costs on a VM */
+/* Longer than the owner has work of its own within a step: a thread on a VM takes as long to wake. */
+static const uint64_t SPIN_NS = 200000;
 
 /* Blocks [first, end) that are left of a thread's share, in one word. */
 struct share {

@@ -251,11 +251,45 @@ INLINE vf vf_zip_hi(vf a, vf b)
 #endif
 }
 
+#if SIMD_512
+/* Columns c .. c+3 of 16 rows.  Quarter q of vector t is row 4q+t, which loading does; the quarters are turned
+ * where they are. */
+INLINE void simd_transpose4(float *dst, ptrdiff_t ldd, const float *const row[16], int c)
+{
+    __m512 a[4];
+    UNROLL
+    for (int t = 0; t < 4; t++) {
+        a[t] = _mm512_castps128_ps512(_mm_loadu_ps(row[t] + c));
+        a[t] = _mm512_mask_broadcast_f32x4(a[t], 0x00f0, _mm_loadu_ps(row[4 + t] + c));
+        a[t] = _mm512_mask_broadcast_f32x4(a[t], 0x0f00, _mm_loadu_ps(row[8 + t] + c));
+        a[t] = _mm512_mask_broadcast_f32x4(a[t], 0xf000, _mm_loadu_ps(row[12 + t] + c));
+    }
+    const __m512d lo01 = _mm512_castps_pd(_mm512_unpacklo_ps(a[0], a[1]));
+    const __m512d lo23 = _mm512_castps_pd(_mm512_unpacklo_ps(a[2], a[3]));
+    const __m512d hi01 = _mm512_castps_pd(_mm512_unpackhi_ps(a[0], a[1]));
+    const __m512d hi23 = _mm512_castps_pd(_mm512_unpackhi_ps(a[2], a[3]));
+    _mm512_storeu_pd((double *)(dst + c * ldd), _mm512_unpacklo_pd(lo01, lo23));
+    _mm512_storeu_pd((double *)(dst + (c + 1) * ldd), _mm512_unpackhi_pd(lo01, lo23));
+    _mm512_storeu_pd((double *)(dst + (c + 2) * ldd), _mm512_unpacklo_pd(hi01, hi23));
+    _mm512_storeu_pd((double *)(dst + (c + 3) * ldd), _mm512_unpackhi_pd(hi01, hi23));
+}
+#endif
+
 /* dst[c*ldd + r] = src[r*lds + c] for c < cols, r < VW; what stands for rows past `rows` is copied
  * from the last one.  rows >= 1, cols <= VW.  log2 VW rounds of zipping vector i with vector i + VW/2 transpose. */
 INLINE void simd_transpose(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int64_t rows,
                            int64_t cols)
 {
+#if SIMD_512
+    if (cols >= VW) {
+        const float *row[VW];
+        UNROLL
+        for (int r = 0; r < VW; r++) row[r] = src + (r < rows ? r : rows - 1) * lds;
+        UNROLL
+        for (int c = 0; c < VW; c += 4) simd_transpose4(dst, ldd, row, c);
+        return;
+    }
+#endif
     vf a[VW], b[VW];
     if (cols >= VW) { /* rows that are not there repeat the last one: no branches */
         UNROLL
