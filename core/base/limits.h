@@ -3,6 +3,8 @@
 
 /* bytes a packed data file may have unpacked */
 #define LIMIT_UNPACKED_BYTES ((size_t)64 << 30)
+/* events that are read into a data set: their places are 32 bits */
+#define LIMIT_EVENTS ((int64_t)1 << 32)
 
 enum {
     LIMIT_ID_BYTES = 1024,       /* an external item or user id */

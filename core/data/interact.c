@@ -68,6 +68,8 @@ int interact_add(struct interactions *x, struct span user, struct span item, dou
     if (n_users >= LIMIT_USERS) return err_set(e, ERR_LIMIT, "more than %d users", LIMIT_USERS);
     if (items_builder_count(x->items) >= LIMIT_ITEMS)
         return err_set(e, ERR_LIMIT, "more than %d items", LIMIT_ITEMS);
+    if (x->n >= LIMIT_EVENTS)
+        return err_set(e, ERR_LIMIT, "more than %lld events", (long long)LIMIT_EVENTS);
     if (x->n == x->cap) events_grow(x);
     int32_t u = items_add(x->users, user.p, user.n);
     if (u == n_users) {

@@ -49,8 +49,8 @@ static bool kept(const struct build *b, const struct interactions *x, int64_t i)
 struct side {
     int32_t *row;   /* [n] ROW_DROPPED or not */
     int64_t *count; /* [n] events that stay */
-    int64_t *cu,
-        *event;        /* events of row r: event[cu[r]] .. event[cu[r+1]-1]; NULL: not needed */
+    int64_t *cu;
+    uint32_t *event;   /* events of row r: event[cu[r]] .. event[cu[r+1]-1]; NULL: not needed */
     const int32_t *of; /* [events] row of an event */
     int32_t n, least;
     int64_t dropped, events; /* rows, and events that went with them */
@@ -63,7 +63,7 @@ static void side_list(struct side *s, const struct interactions *x)
     s->event = xmalloc((size_t)x->n * sizeof *s->event + 1);
     for (int64_t i = 0; i < x->n; i++) s->cu[s->of[i] + 2]++;
     for (int32_t r = 0; r < s->n; r++) s->cu[r + 2] += s->cu[r + 1];
-    for (int64_t i = 0; i < x->n; i++) s->event[s->cu[s->of[i] + 1]++] = i;
+    for (int64_t i = 0; i < x->n; i++) s->event[s->cu[s->of[i] + 1]++] = (uint32_t)i;
 }
 
 /* Rows of a side that became too small, last in, first out. */
@@ -187,8 +187,29 @@ static int32_t item_row(struct build *b, const struct interactions *x, int32_t *
     return row;
 }
 
-/* Numbers the items of kept events in file order and gathers the events by user, in file order. */
-static void fill_sequences(struct build *b, const struct interactions *x)
+/* Brings each event to its place in one walk along the cycles: no second copy of them is made.  place[i] < n. */
+static void permute(uint32_t *place, int64_t n, int32_t *item, union moment *at, float *weight)
+{
+#define SWAP(a, i, j)                                                                          \
+    do {                                                                                       \
+        __typeof__(*(a)) hold_ = (a)[i];                                                       \
+        (a)[i] = (a)[j];                                                                       \
+        (a)[j] = hold_;                                                                        \
+    } while (0)
+    for (int64_t i = 0; i < n; i++)
+        for (uint32_t to = place[i], next; to != i; to = next) {
+            SWAP(item, i, to);
+            if (at) SWAP(at, i, to);
+            if (weight) SWAP(weight, i, to);
+            next = place[to];
+            place[to] = to;
+        }
+#undef SWAP
+}
+
+/* Numbers the items of kept events in file order and puts the events in order of users, each user's in file order.
+ * x's arrays become b's: 16 bytes an event are all there ever is, the packed ids and times 12 of them. */
+static void fill_sequences(struct build *b, struct interactions *x)
 {
     int32_t n_users = items_builder_count(b->users);
     int32_t n_items = items_builder_count(x->items);
@@ -198,18 +219,26 @@ static void fill_sequences(struct build *b, const struct interactions *x)
     for (int32_t u = 0; u < items_builder_count(x->users); u++)
         if (b->user_row[u] >= 0) b->cu[b->user_row[u] + 2] = b->n_user[u];
     for (int32_t u = 0; u < n_users; u++) b->cu[u + 2] += b->cu[u + 1];
-    /* cu[u+1] is where u's next event goes; at the end it is where u's events end. */
-    size_t n_events = (size_t)b->cu[n_users + 1];
-    b->item = xmalloc((n_events + 1) * sizeof *b->item);
-    if (x->time) b->at = xmalloc((n_events + 1) * sizeof *b->at);
-    if (x->weight) b->weight = xmalloc((n_events + 1) * sizeof *b->weight);
+    b->item = x->item;
+    b->at = (union moment *)x->time;
+    b->weight = x->weight;
+    uint32_t *place = (uint32_t *)x->user; /* read before it is written */
+    int64_t n = 0;
     for (int64_t i = 0; i < x->n; i++) {
         if (!kept(b, x, i)) continue;
-        int64_t at = b->cu[b->user_row[x->user[i]] + 1]++;
-        b->item[at] = item_row(b, x, known, x->item[i]);
-        if (b->at) b->at[at].seconds = x->time[i];
-        if (b->weight) b->weight[at] = x->weight[i];
+        /* cu[u+1] is where u's next event goes; at the end it is where u's events end. */
+        const int64_t at = b->cu[b->user_row[x->user[i]] + 1]++;
+        b->item[n] = item_row(b, x, known, x->item[i]);
+        if (b->at) b->at[n].seconds = x->time[i];
+        if (b->weight) b->weight[n] = x->weight[i];
+        place[n++] = (uint32_t)at;
     }
+    permute(place, n, b->item, b->at, b->weight);
+    free(place);
+    x->user = x->item = NULL;
+    x->time = NULL;
+    x->weight = NULL;
+    x->n = x->cap = 0;
     items_fields_copy(b->items, x->items, known);
     free(known);
 }
@@ -348,7 +377,7 @@ static void describe(struct buf *out, const struct build *b, const struct intera
     buf_puts(out, "\n  ]\n}\n");
 }
 
-static int write_set(struct build *b, const struct interactions *x, const char *dir,
+static int write_set(struct build *b, struct interactions *x, const char *dir,
                      const struct write_opts *o, const struct read_stats *st, struct err *e)
 {
     fill_sequences(b, x);

@@ -92,7 +92,8 @@ struct write_opts {
 };
 /* Orders events, drops short users and rare items, numbers items in order of first appearance,
  * counts popularity on the training part, writes the data set directory (atomically).  st: the events that
- * readers kept, how many of them stay, and what was dropped here.  ERR_EMPTY: nothing is left. */
+ * readers kept, how many of them stay, and what was dropped here.  ERR_EMPTY: nothing is left.  x's events
+ * become the data set's and are gone afterwards. */
 NODISCARD int interactions_write(struct interactions *x, const char *dir,
                                  const struct write_opts *o, struct read_stats *st,
                                  struct err *e);
