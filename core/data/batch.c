@@ -15,7 +15,10 @@ struct sample {
 
 const char *const layout_name[] = { "A", "B", "C" };
 
-/* Memory of one batch; two of them: one with the caller, one being filled. */
+/* The thread wakes when few batches are left and fills all slots: being woken costs the step more than the work. */
+enum { SLOTS = 8, FEW_READY = 3 };
+
+/* Memory of one batch: one is with the caller, the others wait or are being filled. */
 struct slot {
     struct batch batch;
     int32_t *cu, *pos, *fut_cu, *fut_pos;
@@ -33,7 +36,7 @@ struct batcher {
     int32_t *mark;   /* [V] the preparing thread's: stamp of the user whose items these are */
     int32_t *number; /* [V] the preparing thread's: number in the batch, for cfg.compact */
     int32_t stamp;   /* the preparing thread's */
-    struct slot slot[2];
+    struct slot slot[SLOTS];
 
     pthread_t thread;
     pthread_mutex_t mu;
@@ -224,17 +227,17 @@ static void *prepare(void *arg)
     pthread_mutex_lock(&b->mu);
     for (;;) {
         while (!b->quit &&
-               (b->run == 0 || b->filled >= b->n_batches || b->slot[b->filled & 1].ready))
+               (b->run == 0 || b->filled >= b->n_batches || b->slot[b->filled % SLOTS].ready))
             pthread_cond_wait(&b->cond, &b->mu);
         if (b->quit) break;
         int64_t run = b->run, epoch = b->epoch, index = b->filled;
         pthread_mutex_unlock(&b->mu);
         if (run != shuffled) shuffle(b, epoch);
         shuffled = run;
-        fill(b, &b->slot[index & 1], epoch, index);
+        fill(b, &b->slot[index % SLOTS], epoch, index);
         pthread_mutex_lock(&b->mu);
         if (run == b->run) {
-            b->slot[index & 1].ready = true;
+            b->slot[index % SLOTS].ready = true;
             b->filled++;
         }
         pthread_cond_broadcast(&b->cond);
@@ -311,8 +314,7 @@ struct batcher *batcher_new(const struct dataset *d, const struct batch_cfg *cfg
     int32_t longest = 1;
     for (int32_t u = 0; u < d->n_users; u++)
         if (dataset_train_len(d, u) > longest) longest = dataset_train_len(d, u);
-    slot_new(&b->slot[0], cfg, longest, d->weight != NULL);
-    slot_new(&b->slot[1], cfg, longest, d->weight != NULL);
+    for (int i = 0; i < SLOTS; i++) slot_new(&b->slot[i], cfg, longest, d->weight != NULL);
     size_t V = (size_t)d->n_items;
     if (cfg->neg.n > 0) b->sampler = sampler_new(d->items, cfg->neg.how, 0);
     if (cfg->neg.n > 0 && cfg->neg.avoid_seen) b->mark = xcalloc(V, sizeof *b->mark);
@@ -336,8 +338,7 @@ void batcher_free(struct batcher *b)
     pthread_join(b->thread, NULL);
     pthread_mutex_destroy(&b->mu);
     pthread_cond_destroy(&b->cond);
-    slot_free(&b->slot[0]);
-    slot_free(&b->slot[1]);
+    for (int i = 0; i < SLOTS; i++) slot_free(&b->slot[i]);
     sampler_free(b->sampler);
     free(b->mark);
     free(b->number);
@@ -356,7 +357,7 @@ void batcher_epoch(struct batcher *b, int64_t epoch, int64_t first_batch)
     b->epoch = epoch;
     b->filled = b->taken = first_batch;
     b->first = first_batch;
-    b->slot[0].ready = b->slot[1].ready = false;
+    for (int i = 0; i < SLOTS; i++) b->slot[i].ready = false;
     pthread_cond_broadcast(&b->cond);
     pthread_mutex_unlock(&b->mu);
 }
@@ -366,11 +367,11 @@ const struct batch *batcher_next(struct batcher *b)
     const struct batch *out = NULL;
     pthread_mutex_lock(&b->mu);
     if (b->taken > b->first) { /* the batch handed out before is the thread's again */
-        b->slot[(b->taken - 1) & 1].ready = false;
-        pthread_cond_broadcast(&b->cond);
+        b->slot[(b->taken - 1) % SLOTS].ready = false;
+        if (b->filled - b->taken <= FEW_READY) pthread_cond_broadcast(&b->cond);
     }
     if (b->run > 0 && b->taken < b->n_batches) {
-        struct slot *s = &b->slot[b->taken & 1];
+        struct slot *s = &b->slot[b->taken % SLOTS];
         while (!s->ready) pthread_cond_wait(&b->cond, &b->mu);
         b->taken++;
         out = &s->batch;

@@ -1,4 +1,4 @@
-/* batch.h — training samples as packed batches, prepared one step ahead by a second thread.
+/* batch.h — training samples as packed batches, prepared some steps ahead by a second thread.
  *   struct batcher *bt = batcher_new(&ds, &cfg);
  *   batcher_epoch(bt, epoch);                      order depends on (seed, epoch) only
  *   while ((b = batcher_next(bt))) ...             b is valid until the next call
