@@ -23,8 +23,8 @@ static bool computes(const struct prof_part *q)
 }
 static bool encodes(const struct prof_part *q)
 {
-    static const char *const op[] = { "linear",   "attn",    "attn_last", "norm",
-                                      "add_norm", "dropout", "embed",     "seg_last" };
+    static const char *const op[] = { "linear",   "ffn",     "attn",  "attn_last", "norm",
+                                      "add_norm", "dropout", "embed", "seg_last" };
     for (size_t i = 0; i < sizeof op / sizeof *op; i++)
         if (strcmp(op[i], q->name) == 0) return true;
     return false;

@@ -16,6 +16,10 @@ struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struc
 /* y = act(x w + b)                      x [N,I], w [I,O], b [1,O] or NULL, y [N,O] */
 struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b,
                       enum act act);
+/* y = act(x w1 + b1) w2 + b2            w1 [D,H], w2 [H,O], b1, b2 as in ad_linear, y [N,O]
+ * The feed-forward layer of a block in one pass over the rows. */
+struct ten *ad_ffn(struct tape *tp, struct ten *x, struct ten *w1, struct ten *b1, enum act act,
+                   struct ten *w2, struct ten *b2);
 /* y = LN(x) * gain + bias, biased variance, eps 1e-12 inside the root; gain, bias [1,D] */
 struct ten *ad_norm(struct tape *tp, struct ten *x, struct ten *gain, struct ten *bias);
 /* y = LN(x + dropout(r)) * gain + bias: the residual step of a post-LN block, one pass */

@@ -80,8 +80,9 @@ static struct ten *after_attention(const struct block_params *b, const struct mo
     struct ten *o = linear_apply(tp, a, b->out, ACT_NONE);
     x = ad_add_norm(tp, x, o, c->dropout, ad_param(tp, b->attn_norm.gain),
                     ad_param(tp, b->attn_norm.bias));
-    struct ten *up = linear_apply(tp, x, b->up, c->activation == 0 ? ACT_GELU : ACT_RELU);
-    struct ten *f = linear_apply(tp, up, b->down, ACT_NONE);
+    struct ten *f = ad_ffn(tp, x, ad_param(tp, b->up.w), ad_param(tp, b->up.b),
+                           c->activation == 0 ? ACT_GELU : ACT_RELU, ad_param(tp, b->down.w),
+                           ad_param(tp, b->down.b));
     return ad_add_norm(tp, x, f, c->dropout, ad_param(tp, b->ffn_norm.gain),
                        ad_param(tp, b->ffn_norm.bias));
 }

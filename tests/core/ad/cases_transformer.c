@@ -1,4 +1,4 @@
-/* Rows for the encoder's ops: embed linear norm add_norm dropout add add_rows scale attn seg_last. */
+/* Rows for the encoder's ops: embed linear ffn norm add_norm dropout add add_rows scale attn seg_last. */
 #include "core/num/drop.h"
 #include "tests/core/ad/ops_cases.h"
 #include <math.h>
@@ -97,6 +97,37 @@ static void linear_ref(const struct op_run *r, double *y, double *const *in)
             for (int32_t k = 0; k < I; k++) s += in[0][i * I + k] * in[1][k * O + o];
             y[i * O + o] = act_ref(s, (enum act)r->c->dim[3]);
         }
+}
+
+/* ---- ffn: dim = { N, D, H, O, act } ---- */
+
+static void ffn_setup(struct op_run *r)
+{
+    const int32_t *d = r->c->dim;
+    op_input(r, d[0], d[1], 1);
+    op_input(r, d[1], d[2], 1 / sqrtf((float)d[1]));
+    op_input(r, 1, d[2], 1);
+    op_input(r, d[2], d[3], 1 / sqrtf((float)d[2]));
+    op_input(r, 1, d[3], 1);
+}
+
+static struct ten *ffn_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_ffn(tp, in[0], in[1], in[2], (enum act)r->c->dim[4], in[3], in[4]);
+}
+
+static void ffn_ref(const struct op_run *r, double *y, double *const *in)
+{
+    const int32_t N = r->c->dim[0], D = r->c->dim[1], H = r->c->dim[2], O = r->c->dim[3];
+    for (int32_t i = 0; i < N; i++) {
+        for (int32_t o = 0; o < O; o++) y[i * O + o] = in[4][o];
+        for (int32_t h = 0; h < H; h++) {
+            double s = in[2][h];
+            for (int32_t k = 0; k < D; k++) s += in[0][i * D + k] * in[1][k * H + h];
+            s = act_ref(s, (enum act)r->c->dim[4]);
+            for (int32_t o = 0; o < O; o++) y[i * O + o] += s * in[3][h * O + o];
+        }
+    }
 }
 
 /* ---- norm, add_norm: dim = { N, D } ---- */
@@ -322,6 +353,13 @@ static void seg_last_ref(const struct op_run *r, double *y, double *const *in)
             __VA_ARGS__                                                                        \
         }                                                                                      \
     }
+#define FFN(w, ...)                                                                            \
+    {                                                                                          \
+        .op = "ffn", .what = w, .setup = ffn_setup, .build = ffn_build, .ref = ffn_ref,        \
+        .dim = {                                                                               \
+            __VA_ARGS__                                                                        \
+        }                                                                                      \
+    }
 #define NORM(w, ...)                                                                           \
     {                                                                                          \
         .op = "norm", .what = w, .setup = norm_setup, .build = norm_build, .ref = norm_ref,    \
@@ -370,6 +408,9 @@ static const struct op_case cases[] = {
     LINEAR("several chunks of dw", 600, 3, 5, ACT_GELU, 1),
     LINEAR("inner size beyond one pass", 3, 300, 6, ACT_NONE, 1),
 
+    FFN("one row", 1, 3, 5, 2, ACT_NONE),
+    FFN("N=300, three pieces of rows, gelu", 300, 5, 9, 4, ACT_GELU),
+    FFN("D=16, relu", 33, 16, 40, 16, ACT_RELU),
     NORM("D=3", 4, 3),
     NORM("D=64", 5, 64),
     NORM("D=19, several blocks", 300, 19),
@@ -466,6 +507,12 @@ static const struct op_case cases[] = {
       .setup = embed_setup,
       .build = embed_build,
       .dim = { 2304, 12101, 64, 50 },
+      .bench = true },
+    { .op = "ffn",
+      .what = "bench 2304x64x256x64 gelu",
+      .setup = ffn_setup,
+      .build = ffn_build,
+      .dim = { 2304, 64, 256, 64, ACT_GELU },
       .bench = true },
     { .op = "norm",
       .what = "bench 2304x64",
