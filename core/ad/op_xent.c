@@ -42,7 +42,7 @@ struct xent {
     int32_t B, K, V, D;
     int32_t n_b, ld; /* sequences of a block; columns of its tile, n_b rounded up to LANES */
     float *
-        qt; /* [blocks, D, K*ld] q turned: vector k of sequence b in column k*ld + b, zeros in the others */
+        qt; /* [blocks, D, K*ld] q turned: column k*ld + b is vector k of sequence b, or zeros */
     float *dq, *dtable;          /* gradients for upstream 1; NULL: not wanted */
     const struct bf16_ops *half; /* NULL: fp32 */
     bf16 *qt16, *table16;        /* with half */
@@ -60,11 +60,11 @@ struct pass {
     float *tile;    /* [n_chunks or workers, CHUNK, ld] exponentials */
     int32_t *win;   /* the same shape: which of the K it was; NULL: K = 1 */
     float *logits;  /* [workers, strip, K*ld]; NULL: K = 1, where they are made in the tile */
+    float *turned; /* [workers, ld, strip] exponentials of a strip the other way round; K > 1 */
+    int32_t *turned_win; /* and its winners */
+    float *part;         /* [n_chunks, n_r, D] tile times table */
     float *
-        turned; /* [workers, 2, ld, strip] a strip of exponentials and winners the other way round; K > 1 */
-    float *part; /* [n_chunks, n_r, D] tile times table */
-    float *
-        flat; /* [n_chunks, n_r, D] the same of a tile of ones, with label smoothing; NULL: without */
+        flat; /* [n_chunks, n_r, D] the same of a tile of ones: label smoothing; NULL: without */
     float *max, *sum; /* [n_b, n_chunks] of each tile's columns */
     float *share;     /* [n_b] w / W: what a sequence counts in the mean */
     float *factor;    /* [n_b, n_chunks] exp(max - lse) w / W */
@@ -177,10 +177,11 @@ static void dq_part(float *part, const struct pass *c, int worker, const float *
         num->mm->tn(part, D, e, ld, table, D, c->n_r, D, n, add);
         return;
     }
-    float *et = c->turned + (int64_t)worker * 2 * ld * c->strip;
-    int32_t *wt = (int32_t *)et + (int64_t)ld * c->strip;
+    const int64_t scratch = (int64_t)worker * ld * c->strip;
+    float *et = c->turned + scratch;
+    int32_t *wt = c->turned_win + scratch;
     num->vec->transpose(et, e, n, ld);
-    num->vec->transpose((float *)wt, (const float *)win, n, ld); /* lanes are only moved */
+    num->vec->transpose((void *)wt, (const void *)win, n, ld); /* lanes are only moved */
     if (!add) num->vec->fill(part, 0, (int64_t)c->n_r * D);
     for (int32_t b = 0; b < c->n_b; b++)
         num->loss->win_rows(part + (int64_t)b * K * D, et + (int64_t)b * n, wt + (int64_t)b * n,
@@ -376,7 +377,8 @@ static struct pass pass_new(struct xent *op, struct arena *mem, int workers)
     if (K > 1) {
         c.win = ARENA_NEW(mem, int32_t, tiles);
         c.logits = ARENA_NEW(mem, float, c.strip *K *ld *workers);
-        c.turned = ARENA_NEW(mem, float, 2 * c.strip * ld * workers);
+        c.turned = ARENA_NEW(mem, float, c.strip *ld *workers);
+        c.turned_win = ARENA_NEW(mem, int32_t, c.strip * ld * workers);
     }
     if (op->dq) c.part = ARENA_NEW(mem, float, rows * op->D * chunks);
     if (op->dtable) c.scaled = ARENA_NEW(mem, float, rows * op->D * workers);
