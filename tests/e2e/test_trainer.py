@@ -152,7 +152,7 @@ class Trainer(unittest.TestCase):
         self.assertRegex(steps, r"\d+ steps of [\d.]+ ms, \d+ threads; cblas_sgemm .* GFLOP/s, memcpy .* GB/s")
         self.assertEqual(header.split()[:2], ["part", "calls"])
         share = {line[:20].strip(): float(line[20:].split("%")[0].split()[-1]) for line in parts}
-        for part in ("batch", "linear 16x64", "attn_last", "optimiser"):
+        for part in ("batch", "ffn 16x64", "attn_last", "optimiser"):
             self.assertIn(part, share)
         self.assertAlmostEqual(sum(share.values()), 100, delta=2)
         self.assertRegex(summary, "^products, attention and loss .*all else .*encoder at .* of cblas_sgemm's rate")
