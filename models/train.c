@@ -144,12 +144,13 @@ static void stage_begin(struct trainer *t)
                                        .ema = c->ema });
 }
 
-/* The weights that the stage leaves, whether the next one or the world gets them. */
+/* The weights that the stage leaves: to the next one, or exported already or here for the end. */
 static int stage_end(struct trainer *t, bool last, struct err *e)
 {
     int64_t epoch;
     json_t *valid;
     if (t->now.train.stop_on != STOP_NONE) {
+        if (last) return 0; /* the end loads the best, when the moments are gone */
         TRY(load_best(t, &epoch, &valid, e));
         json_decref(valid);
         return 0;

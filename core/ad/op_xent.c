@@ -2,19 +2,17 @@
  *
  * Rows of q are taken in blocks of up to ROWS, items in chunks of CHUNK.  Chunk by chunk the pool computes a tile of
  * logits, one row an item and one column a sequence: table times q turned, strip by strip, so that the maxima of the
- * columns are taken while a strip is in the first-level cache.  The tile becomes exp(logit - chunk's maximum) and,
- * strip by strip again, is multiplied with the chunk of the table: a part of dq.  When the
- * chunks are through, the log-sum-exp of each sequence is known, and with it one factor per sequence
- * and chunk that turns exponentials into probabilities.  The factor never touches a tile: it goes
- * into the sum of the parts of dq, and into a copy of q which the kept tiles are multiplied with
- * for dtable.
+ * columns are taken while a strip is in the first-level cache.  The tile becomes exp(logit - chunk's maximum) and, strip
+ * by strip again, is multiplied with the chunk of the table: a part of dq.  When the chunks are through, the log-sum-exp
+ * of each sequence is known, and with it one factor per sequence and chunk that turns exponentials into probabilities.
+ * The factor never touches a tile: it goes into the sum of the parts of dq, and into a copy of q which the kept tiles
+ * are multiplied with for dtable.
  *
  * Three products and one exp, and all that is large is read in the order it lies in memory.  With K > 1 only one of K
- * logits has a gradient: tiles then hold the
- * best one and which it was, and two of the products do 1/K of the work (k_loss.h).
- * Scratch does not grow with B but for a copy of q.  Every chunk writes its own rows of dtable and block follows block,
- * so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when
- * forward returns; backward scales and adds it.
+ * logits has a gradient: tiles then hold the best one and which it was, and two of the products do 1/K of the work
+ * (k_loss.h).  Scratch does not grow with B but for a copy of q.  Every chunk writes its own rows of dtable and block
+ * follows block, so the bits do not depend on the number of threads.  The gradient for upstream 1 is ready when forward
+ * returns; backward scales and adds it.
  *
  * Label smoothing needs mean_v logit, whose gradient is that of a tile of ones: with one vector the mean of the
  * table serves all rows, with K > 1 the winners are summed up a second time.  Thread: the tape's owner. */
@@ -22,7 +20,6 @@
 #include "core/ad/rows.h"
 #include "core/num/num.h"
 #include <math.h>
-#include <string.h>
 
 enum {
     CHUNK = 1024,    /* with ROWS: logits of a quarter megabyte */
@@ -147,8 +144,8 @@ static void tile_logits(const struct pass *c, int worker, float *max, float *e, 
         if (win) num->loss->best_cols(x, win + (int64_t)j * ld, logits, op->K, n, ld);
         num->loss->max_cols(max, x, n, ld);
     }
-    for (int32_t b = 0; b < ld;
-         b++) /* of nothing but -inf: exp(x - 0) gives the zeros that are wanted */
+    /* of nothing but -inf: exp(x - 0) gives the zeros that are wanted */
+    for (int32_t b = 0; b < ld; b++)
         if (max[b] == -INFINITY) max[b] = 0;
 }
 

@@ -350,13 +350,8 @@ static void grad_block(struct head *a, const struct span *p, const float *lse)
 static void row_deltas(struct head *a, const float *dy, const float *y)
 {
     const int32_t D = a->cfg->D;
-    for (int32_t i = 0; i < a->n; i++) {
-        const float *p = dy + (ptrdiff_t)i * D, *q = y + (ptrdiff_t)i * D;
-        vf s = { 0 };
-        for (int32_t c = 0; c < a->dh; c += VW)
-            s += vf_get(p + c, a->dh - c) * vf_get(q + c, a->dh - c);
-        a->delta[i] = vf_hsum(s);
-    }
+    for (int32_t i = 0; i < a->n; i++)
+        a->delta[i] = simd_dot(dy + (ptrdiff_t)i * D, y + (ptrdiff_t)i * D, a->dh);
 }
 
 static void bwd_head(struct head *a, float *dq, const float *dy, const float *y, const float *lse)
