@@ -43,33 +43,36 @@ static const int32_t *diagonal(struct tape *tp, int32_t n)
     return d;
 }
 
-static struct ten *seq2seq(const struct step *s, float lambda, float scale)
+static struct ten *seq2seq(const struct step *s, struct ten *phi, float lambda, float scale)
 {
     const struct batch *b = s->batch;
-    int32_t rows = s->in.phi->rows;
+    int32_t rows = phi->rows;
     struct encoded y = model_encode(s->model, s->tp, &b->fut, b->fut_ids, BETA_OUT);
-    struct ten *l = ad_xent_rows(s->tp, ad_matmul_nt(s->tp, s->in.phi, y.phi, scale),
-                                 diagonal(s->tp, rows));
+    struct ten *l = ad_xent_rows(s->tp, ad_matmul_nt(s->tp, phi, y.phi, scale),
+                                 diagonal(s->tp, rows), false);
     /* .7f is a little less than .7: the millionth keeps 0.7 * 1000 at 700 */
     int32_t keep = (int32_t)floor((double)lambda * rows * (1 + 1e-6));
     return ad_trimmed_sum(s->tp, l, keep > 1 ? keep : 1);
 }
 
-static struct ten *seq2item(const struct step *s, float scale)
+static struct ten *seq2item(const struct step *s, struct ten *phi, float scale)
 {
     int32_t B = s->batch->seq.B;
     struct ten *next = ad_embed(s->tp, ad_param(s->tp, model_items(s->model)), s->batch->target,
-                                NULL, NULL, B);
-    struct ten *l = ad_xent_group(s->tp, ad_matmul_nt(s->tp, s->in.phi, next, scale),
+                                NULL, NULL, NULL, B);
+    struct ten *l = ad_xent_group(s->tp, ad_matmul_nt(s->tp, phi, next, scale),
                                   diagonal(s->tp, B), model_interests(s->model));
     return ad_sum(s->tp, l, 1);
 }
 
-static struct ten *loss(const void *cfg, const struct step *s)
+static struct ten *loss(const void *cfg, const void *own, const void *drawn, struct step *s)
 {
+    (void)own, (void)drawn;
     const struct dssrec *c = cfg;
-    float scale = 1.0f / sqrtf((float)s->in.phi->cols);
-    struct ten *total = ad_add(s->tp, seq2item(s, scale), seq2seq(s, c->lambda, scale));
+    struct ten *phi = step_in(s)->phi;
+    float scale = 1.0f / sqrtf((float)phi->cols);
+    struct ten *total =
+        ad_add(s->tp, seq2item(s, phi, scale), seq2seq(s, phi, c->lambda, scale));
     return ad_scale(s->tp, total, 1.0f / (float)s->batch->seq.B);
 }
 

@@ -8,45 +8,75 @@
 
 /* ---- a step ---- */
 
-static struct ten *weighted_loss(struct trainer *t, const struct batch *b)
+/* The batch that is being trained, and whose turn it is. */
+struct move {
+    struct step step;
+    uint64_t key; /* of the dropout */
+    struct turn turn;
+    const struct obj_ops *in_turns; /* whose turns they are; NULL: all learn together */
+};
+
+static struct ten *objective_loss(const struct obj_use *u, struct step *s)
 {
-    struct step s = { t->tp, t->model, b, (enum layout)t->now.train.layout, { 0 } };
-    step_encode(&s);
-    struct ten *total = NULL;
-    for (int i = 0; i < t->now.n_obj; i++) {
-        const struct obj_use *u = &t->now.obj[i];
-        if (u->weight == 0) continue;
-        struct ten *l = u->ops->loss(u->cfg, &s);
-        if (u->weight != 1) l = ad_scale(t->tp, l, u->weight);
-        total = total ? ad_add(t->tp, total, l) : l;
+    const void *drawn = u->ops->draw ? u->ops->draw(u->cfg, u->own, s) : NULL;
+    return u->ops->loss(u->cfg, u->own, drawn, s);
+}
+
+static int check_finite(const struct trainer *t, const char *name, double loss, struct err *e)
+{
+    if (isfinite(loss)) return 0;
+    return err_set(e, ERR_CONFIG,
+                   "the loss %s is %g at step %lld: lower train.lr (%g) or check the data; the "
+                   "best checkpoint so far is kept",
+                   name, loss, (long long)t->at.step, (double)t->now->train.lr);
+}
+
+/* The weighted sum of the objectives, or the one whose turn it is. */
+static int sum_losses(struct ten **total, struct trainer *t, struct move *m, struct err *e)
+{
+    *total = NULL;
+    for (int i = 0; i < t->now->n_obj; i++) {
+        const struct obj_use *u = &t->now->obj[i];
+        if (u->weight == 0 || (m->turn.alone && u->ops != m->in_turns)) continue;
+        struct ten *l = objective_loss(u, &m->step);
+        TRY(check_finite(t, u->ops->name, (double)l->x[0], e));
+        if (u->weight != 1 && !m->turn.alone) l = ad_scale(t->tp, l, u->weight);
+        *total = *total ? ad_add(t->tp, *total, l) : l;
     }
-    REQUIRE(total, "every objective has weight 0");
-    return total;
+    REQUIRE(*total, "every objective has weight 0");
+    return 0;
 }
 
 /* Gradients of one batch, which counts `share` in the step. */
-static int backward(struct trainer *t, const struct batch *b, float share, double *loss,
-                    struct err *e)
+static int backward(struct trainer *t, struct move *m, float share, double *loss, struct err *e)
 {
-    uint64_t seed = (uint64_t)t->now.train.seed;
-    tape_begin(t->tp, GROUPS_ALL,
-               rng_hash(rng_make(seed, RNG_DROPOUT).key, (uint64_t)t->at.step), true);
+    const struct batch *b = m->step.batch;
+    struct ten *l;
+    tape_begin(t->tp, m->turn.groups, m->key, true);
     if (b->rows) tape_bind(t->tp, model_items(t->model), b->rows, b->n_rows);
-    struct ten *l = weighted_loss(t, b);
+    TRY(sum_losses(&l, t, m, e));
     *loss = (double)l->x[0];
-    if (!isfinite(*loss))
-        return err_set(e, ERR_CONFIG,
-                       "the loss is %g at step %lld: lower train.lr (%g) or check the data",
-                       *loss, (long long)t->at.step, (double)t->now.train.lr);
     if (share != 1) l = ad_scale(t->tp, l, share);
     tape_backward(t->tp, l);
-    t->at.step++;
     return 0;
+}
+
+/* The turns of the objective that has any; else one. */
+static int list_turns(struct turn *out, const struct obj_ops **whose, const struct recipe *r)
+{
+    *whose = NULL;
+    out[0] = (struct turn){ GROUPS_ALL, false };
+    for (int i = 0; i < r->n_obj; i++) {
+        if (r->obj[i].weight == 0 || !r->obj[i].ops->turns) continue;
+        *whose = r->obj[i].ops;
+        return r->obj[i].ops->turns(r->obj[i].cfg, out);
+    }
+    return 1;
 }
 
 static int64_t steps_of_epoch(const struct trainer *t)
 {
-    int64_t a = t->now.train.accumulate;
+    int64_t a = t->now->train.accumulate;
     return (batcher_batches(t->batches) + a - 1) / a;
 }
 
@@ -67,29 +97,52 @@ static double schedule(const struct train_cfg *c, int64_t s, int64_t epoch, int6
 /* Of the newest step. */
 static double learning_rate(const struct trainer *t)
 {
-    const struct train_cfg *c = &t->now.train;
+    const struct train_cfg *c = &t->now->train;
     return (double)c->lr * schedule(c, t->at.moves - 1, t->at.epoch, steps_of_epoch(t));
+}
+
+/* One batch, in its turns.  After each but the last the parameters that learn in it move; *groups are the last one's. */
+static int train_batch(struct trainer *t, float share, uint32_t *groups, struct err *e)
+{
+    const uint64_t seed = (uint64_t)t->now->train.seed, step = (uint64_t)t->at.step;
+    struct turn turn[MAX_TURNS];
+    struct move m = { .step = { .tp = t->tp,
+                                .model = t->model,
+                                .layout = (enum layout)t->now->train.layout,
+                                .key = rng_hash(rng_make(seed, RNG_AUGMENT).key, step) } };
+    const int n = list_turns(turn, &m.in_turns, t->now);
+    prof_mark(t->prof);
+    m.step.batch = batcher_next(t->batches);
+    prof_lap(t->prof, "batch", NULL, PROF_FORWARD);
+    for (int i = 0; i < n; i++) {
+        double loss;
+        m.turn = turn[i];
+        m.step.turn = i;
+        m.step.in_ = (struct encoded){ 0 };
+        m.key = rng_hash(rng_make(seed, RNG_DROPOUT).key, step);
+        if (i > 0) m.key = rng_hash(m.key, (uint64_t)i);
+        TRY(backward(t, &m, share, &loss, e));
+        if (i == 0) t->at.loss_sum += loss;
+        if (i + 1 < n) opt_step(t->opt, model_params(t->model), m.turn.groups, t->a->pool);
+        *groups = m.turn.groups;
+    }
+    t->at.loss_n++;
+    t->at.step++;
+    return 0;
 }
 
 /* Up to `accumulate` batches, then the optimiser moves.  0: the epoch has no batch left. */
 static int train_step(struct trainer *t, struct err *e)
 {
-    const struct train_cfg *c = &t->now.train;
+    const struct train_cfg *c = &t->now->train;
     int64_t left = batcher_batches(t->batches) - t->at.batch;
     int64_t n = left < c->accumulate ? left : c->accumulate;
+    uint32_t groups = 0;
     if (n <= 0) return 0;
-    for (int64_t i = 0; i < n; i++) {
-        double loss;
-        prof_mark(t->prof);
-        const struct batch *b = batcher_next(t->batches);
-        prof_lap(t->prof, "batch", NULL, PROF_FORWARD);
-        TRY(backward(t, b, 1.0f / (float)n, &loss, e));
-        t->at.loss_sum += loss;
-        t->at.loss_n++;
-    }
     t->at.moves++;
     opt_set_lr(t->opt, (float)learning_rate(t));
-    opt_step(t->opt, model_params(t->model), GROUPS_ALL, t->a->pool);
+    for (int64_t i = 0; i < n; i++) TRY(train_batch(t, 1.0f / (float)n, &groups, e));
+    opt_step(t->opt, model_params(t->model), groups, t->a->pool);
     prof_lap(t->prof, "optimiser", NULL, PROF_FORWARD);
     t->profiled++;
     t->at.batch += n;
@@ -111,6 +164,11 @@ static int train_epoch(struct trainer *t, struct err *e)
         snprintf(label, sizeof label, "epoch %lld", (long long)t->at.epoch);
     struct prog p = prog_begin(label, batcher_batches(t->batches));
     batcher_epoch(t->batches, t->at.epoch, t->at.batch);
+    for (int i = 0; i < t->now->n_obj; i++) {
+        const struct obj_use *u = &t->now->obj[i];
+        if (u->weight > 0 && u->ops->epoch)
+            u->ops->epoch(u->own, t->model, t->at.batch == 0, t->a->pool);
+    }
     for (int more = 1; more && !stop_asked();) {
         more = train_step(t, e);
         TRY(more);
@@ -156,8 +214,8 @@ static void log_epoch(struct trainer *t, const struct evaluation *v, double trai
 int loop_evaluate(struct trainer *t, struct evaluation *v, enum split split, struct err *e)
 {
     struct evaluate_opts o = { .split = split,
-                               .seen = (enum seen)t->now.train.valid_seen,
-                               .users = split == SPLIT_VALID ? t->now.train.valid_users : 0 };
+                               .seen = (enum seen)t->now->train.valid_seen,
+                               .users = split == SPLIT_VALID ? t->now->train.valid_users : 0 };
     return evaluate(v, t->model, &t->ds, &o, t->a->pool, e);
 }
 
@@ -167,8 +225,8 @@ static int validate(struct trainer *t, double train_s, struct err *e)
     struct evaluation v;
     char name[16];
     TRY(loop_evaluate(t, &v, SPLIT_VALID, e));
-    conf_get(conf_find(train_opts, "stop_on"), &t->now.train, name, sizeof name);
-    double score = score_of(&v.metrics, (enum stop_metric)t->now.train.stop_on);
+    conf_get(conf_find(train_opts, "stop_on"), &t->now->train, name, sizeof name);
+    double score = score_of(&v.metrics, (enum stop_metric)t->now->train.stop_on);
     bool better = t->at.best_epoch == 0 || score > t->at.best_score;
     log_epoch(t, &v, train_s, better);
     fprintf(stderr, "  valid hr@10 %.4f ndcg@10 %.4f recall@50 %.4f  %s %.4f%s\n",
@@ -185,7 +243,7 @@ static int validate(struct trainer *t, double train_s, struct err *e)
 
 static bool stage_over(const struct trainer *t)
 {
-    const struct train_cfg *c = &t->now.train;
+    const struct train_cfg *c = &t->now->train;
     int64_t done = t->at.epoch - 1;
     if (done >= c->epochs) return true;
     return c->stop_on != STOP_NONE && t->at.best_epoch > 0 &&
@@ -205,7 +263,7 @@ static int epoch_run(struct trainer *t, struct err *e)
     TRY(train_epoch(t, e));
     if (t->at.batch < batcher_batches(t->batches)) return state_save(t, e); /* asked to stop */
     double train_s = clock_s() - start;
-    if (t->now.train.stop_on == STOP_NONE) {
+    if (t->now->train.stop_on == STOP_NONE) {
         log_epoch(t, NULL, train_s, false);
     } else {
         opt_swap_average(t->opt, model_params(t->model));
@@ -220,8 +278,8 @@ static int epoch_run(struct trainer *t, struct err *e)
 int loop_run(struct trainer *t, struct err *e)
 {
     while (!stage_over(t) && !stop_asked()) TRY(epoch_run(t, e));
-    if (stage_over(t) && t->at.epoch - 1 < t->now.train.epochs)
+    if (stage_over(t) && t->at.epoch - 1 < t->now->train.epochs)
         fprintf(stderr, "no better validation for %d epochs: stopping\n",
-                t->now.train.patience);
+                t->now->train.patience);
     return 0;
 }

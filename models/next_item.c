@@ -126,12 +126,13 @@ static struct ten *against_negatives(const struct next_item *c, const struct ste
     return ad_sampled(s->tp, q, table, K, &o);
 }
 
-static struct ten *loss(const void *cfg, const struct step *s)
+static struct ten *loss(const void *cfg, const void *own, const void *drawn, struct step *s)
 {
+    (void)own, (void)drawn;
     const struct next_item *c = cfg;
     /* one target per token (layout A) or per row */
     bool per_token = s->layout == LAYOUT_A;
-    struct ten *q = per_token ? s->in.states : s->in.phi;
+    struct ten *q = per_token ? step_in(s)->states : step_in(s)->phi;
     struct ten *table = ad_param(s->tp, model_items(s->model));
     int32_t K = per_token ? 1 : model_interests(s->model);
     if (c->temperature != 1) q = ad_scale(s->tp, q, 1.0f / c->temperature);

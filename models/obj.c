@@ -7,12 +7,13 @@ const struct obj_ops *const obj_list[] = {
 };
 const int obj_count = (int)(sizeof obj_list / sizeof obj_list[0]);
 
-void step_encode(struct step *s)
+const struct encoded *step_in(struct step *s)
 {
     const struct batch *b = s->batch;
-    s->in = (struct encoded){ 0 };
+    if (s->in_.states || s->in_.phi) return &s->in_;
     if (s->layout == LAYOUT_A)
-        s->in.states = model_states(s->model, s->tp, &b->seq, b->ids);
+        s->in_.states = model_states(s->model, s->tp, &b->seq, b->ids);
     else
-        s->in = model_encode(s->model, s->tp, &b->seq, b->ids, BETA_IN);
+        s->in_ = model_encode(s->model, s->tp, &b->seq, b->ids, BETA_IN);
+    return &s->in_;
 }

@@ -6,25 +6,34 @@
 #include "core/data/batch.h"
 #include "core/nn/model.h"
 
-/* What an objective sees of a step: the batch, and its inputs already encoded (once for all
- * objectives). */
+/* What an objective sees of a step: the batch, and its inputs encoded once for all objectives. */
 struct step {
     struct tape *tp;
     const struct model *model;
     const struct batch *batch;
     enum layout layout;
-    struct encoded in; /* by step_encode; layout A: only the states */
+    uint64_t key;       /* of what objectives draw for this batch: the same in all its turns */
+    int turn;           /* of obj_ops.turns */
+    struct encoded in_; /* step_in */
 };
 
-/* The inputs of the batch, as its layout needs them. */
-void step_encode(struct step *s);
+/* The inputs of the batch, as its layout needs them (layout A: only the states); encoded by the first who asks. */
+const struct encoded *step_in(struct step *s);
 
 /* What an objective is going to be used with. */
 struct obj_context {
     const struct model_cfg *model;
     enum layout layout;
     bool touched; /* a step has only the rows of the item table that its batch names */
+    const struct dataset *data; /* NULL: not known yet */
 };
+
+/* A batch may be several steps of the optimiser, in which different parameters learn. */
+struct turn {
+    uint32_t groups; /* that learn */
+    bool alone;      /* from this objective's loss, unweighted, and no other's */
+};
+enum { MAX_TURNS = 4 };
 
 struct obj_ops {
     const char *name;
@@ -36,7 +45,18 @@ struct obj_ops {
     int (*check)(const void *cfg, const struct obj_context *c, struct err *e);
     /* Asks for what batches carry beside inputs and targets.  NULL: nothing. */
     void (*needs)(const void *cfg, struct batch_cfg *b);
-    struct ten *(*loss)(const void *cfg, const struct step *s); /* [1,1] */
+    /* Declares parameters of its own in the model and makes what it looks up while training; once a run, and the
+     * result is handed to the others as own.  NULL: nothing of its own. */
+    void *(*open)(const void *cfg, struct model *m, const struct dataset *d);
+    void (*close)(void *own);
+    /* Before an epoch's first batch, and (fresh = false) before the first one of a run that goes on within an epoch. */
+    void (*epoch)(void *own, const struct model *m, bool fresh, struct par *pool);
+    /* The turns of a batch, at most MAX_TURNS; the number of them.  NULL: one in which all learn. */
+    int (*turns)(const void *cfg, struct turn *out);
+    /* What a batch needs that is drawn at random, from s->key, in the tape's arena.  NULL: nothing. */
+    const void *(*draw)(const void *cfg, const void *own, const struct step *s);
+    struct ten *(*loss)(const void *cfg, const void *own, const void *drawn,
+                        struct step *s); /* [1,1] */
 };
 
 #define OBJ(name) extern const struct obj_ops obj_##name;

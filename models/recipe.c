@@ -68,7 +68,11 @@ static void stage_free(struct stage *s)
 
 void recipe_free(struct recipe *r)
 {
-    for (int i = 0; i < r->n_obj; i++) free(r->obj[i].cfg);
+    for (int i = 0; i < r->n_obj; i++) {
+        struct obj_use *u = &r->obj[i];
+        if (u->own && u->ops->close) u->ops->close(u->own);
+        free(u->cfg);
+    }
     for (int i = 0; i < r->n_stages; i++) stage_free(&r->stage[i]);
     r->n_obj = r->n_stages = 0;
 }
@@ -252,11 +256,11 @@ int recipe_set(struct recipe *r, const char *assignment, struct err *e)
 
 /* ---- checks ---- */
 
-static int check_stage(const struct recipe *r, struct err *e)
+static int check_stage(const struct recipe *r, const struct dataset *d, struct err *e)
 {
     const struct train_cfg *t = &r->train;
-    struct obj_context c = { &r->model, (enum layout)t->layout,
-                             t->item_update == ITEMS_TOUCHED };
+    struct obj_context c = { &r->model, (enum layout)t->layout, t->item_update == ITEMS_TOUCHED,
+                             d };
     TRY(model_check(&r->model, e));
     if (r->n_obj == 0)
         return err_set(e, ERR_CONFIG, "no objective: add a section such as [next_item]");
@@ -265,12 +269,22 @@ static int check_stage(const struct recipe *r, struct err *e)
                        "train.accumulate = %d with train.item_update = touched: each batch "
                        "touches other items; raise train.batch_size instead",
                        t->accumulate);
-    int learning = 0; /* an objective of weight 0 is left out */
+    int learning = 0, in_turns = 0; /* an objective of weight 0 is left out */
     for (int i = 0; i < r->n_obj; i++) {
         if (r->obj[i].weight == 0) continue;
         learning++;
         if (r->obj[i].ops->check) TRY(r->obj[i].ops->check(r->obj[i].cfg, &c, e));
+        in_turns += r->obj[i].ops->turns != NULL;
     }
+    if (in_turns > 1)
+        return err_set(e, ERR_CONFIG,
+                       "two objectives train in turns: leave one of them out, or give it "
+                       "weight = 0");
+    if (in_turns && t->accumulate > 1)
+        return err_set(e, ERR_CONFIG,
+                       "train.accumulate = %d: an objective that trains in turns moves after "
+                       "every batch; raise train.batch_size instead",
+                       t->accumulate);
     return learning
                ? 0
                : err_set(e, ERR_CONFIG, "nothing to train: every objective has weight = 0");
@@ -305,14 +319,14 @@ static int check_same_model(const struct recipe *r, const struct recipe *stage, 
     return 0;
 }
 
-int recipe_check(const struct recipe *r, struct err *e)
+int recipe_check(const struct recipe *r, const struct dataset *d, struct err *e)
 {
     int rc = 0;
     for (int i = 0; i < recipe_stages(r) && rc == 0; i++) {
         struct recipe one;
         recipe_stage(&one, r, i);
         rc = check_same_model(r, &one, e);
-        if (rc == 0) rc = check_stage(&one, e);
+        if (rc == 0) rc = check_stage(&one, d, e);
         if (rc < 0 && r->n_stages > 0) err_ctx(e, "[stage %s]", r->stage[i].name);
         recipe_free(&one);
     }
@@ -350,6 +364,14 @@ struct batch_cfg recipe_batches(const struct recipe *r)
         if (r->obj[i].weight > 0 && r->obj[i].ops->needs)
             r->obj[i].ops->needs(r->obj[i].cfg, &c);
     return c;
+}
+
+void recipe_open(struct recipe *r, struct model *m, const struct dataset *d)
+{
+    for (int i = 0; i < r->n_obj; i++) {
+        struct obj_use *u = &r->obj[i];
+        if (u->weight > 0 && u->ops->open) u->own = u->ops->open(u->cfg, m, d);
+    }
 }
 
 /* ---- as JSON ---- */

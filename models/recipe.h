@@ -35,6 +35,7 @@ struct obj_use {
     const struct obj_ops *ops;
     float weight;
     void *cfg; /* ops->cfg_size bytes, or NULL */
+    void *own; /* of ops->open; recipe_open */
 };
 
 enum { RECIPE_OBJECTIVES = 16, RECIPE_STAGES = 8, RECIPE_STAGE_KEYS = 64 };
@@ -56,13 +57,17 @@ void recipe_defaults(struct recipe *r);
 NODISCARD int recipe_load(struct recipe *r, const char *path, struct err *e);
 /* "section.key=value", or "key=value" when one section alone has the key.  Makes no stage. */
 NODISCARD int recipe_set(struct recipe *r, const char *assignment, struct err *e);
-/* Stages, and objectives with model and layout, agree; n_items must be set.  Call before training. */
-NODISCARD int recipe_check(const struct recipe *r, struct err *e);
+/* Stages, and objectives with model, layout and data (NULL: not known yet), agree; n_items must be set.  Call before
+ * training. */
+NODISCARD int recipe_check(const struct recipe *r, const struct dataset *d, struct err *e);
 int recipe_stages(const struct recipe *r); /* at least 1 */
 /* The recipe of stage i alone, to be freed; of a recipe that passed the check. */
 void recipe_stage(struct recipe *out, const struct recipe *r, int i);
 /* What batches of a stage's recipe carry and how they are made. */
 struct batch_cfg recipe_batches(const struct recipe *r);
+/* Lets the objectives of a stage's recipe declare parameters in the model and make what they look up, which recipe_free
+ * releases.  d outlives it. */
+void recipe_open(struct recipe *r, struct model *m, const struct dataset *d);
 json_t *recipe_json(const struct recipe *r); /* {"train.lr": "0.001", ...} */
 NODISCARD int recipe_from_json(struct recipe *r, const json_t *o, struct err *e);
 void recipe_free(struct recipe *r);

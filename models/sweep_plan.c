@@ -101,7 +101,8 @@ static int check_judge(struct sweep *s, const struct recipe *r, struct err *e)
 }
 
 /* A trial's recipe, which must be trainable and be judged as the others are. */
-static int check_trial(struct sweep *s, const struct trial *t, int32_t n_items, struct err *e)
+static int check_trial(struct sweep *s, const struct trial *t, const struct dataset *d,
+                       struct err *e)
 {
     struct recipe r;
     json_t *o = recipe_json(s->a->recipe);
@@ -112,8 +113,8 @@ static int check_trial(struct sweep *s, const struct trial *t, int32_t n_items, 
         rc = recipe_set(&r, t->set[g], e);
         if (rc < 0) err_ctx(e, "--grid");
     }
-    r.model.n_items = n_items;
-    if (rc == 0) rc = recipe_check(&r, e);
+    r.model.n_items = d->n_items;
+    if (rc == 0) rc = recipe_check(&r, d, e);
     if (rc == 0) rc = check_judge(s, &r, e);
     recipe_free(&r);
     return rc;
@@ -125,7 +126,7 @@ int plan_check(struct sweep *s, struct err *e)
     TRY(dataset_open(&d, s->a->data, e));
     s->data = dataset_fingerprint(&d);
     int rc = 0;
-    for (int i = 0; i < s->n && rc == 0; i++) rc = check_trial(s, &s->trial[i], d.n_items, e);
+    for (int i = 0; i < s->n && rc == 0; i++) rc = check_trial(s, &s->trial[i], &d, e);
     dataset_close(&d);
     return rc;
 }

@@ -64,7 +64,7 @@ int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err
         char *weights = xasprintf("%s/" BUNDLE_WEIGHTS, w.tmp_dir);
         char *items = xasprintf("%s/" BUNDLE_ITEMS, w.tmp_dir);
         char *source = xasprintf("%s/" BUNDLE_ITEMS, t->a->data);
-        rc = ckpt_save(weights, model_params(t->model), e);
+        rc = ckpt_save(weights, model_params(t->model), GROUPS_BUNDLE, e);
         if (rc == 0) rc = io_copy_file(items, source, e);
         if (rc == 0)
             rc = bundle_commit(&w, mf, e);
@@ -81,9 +81,8 @@ int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err
 /* What the recipe says of stage t->at.stage. */
 static void stage_enter(struct trainer *t)
 {
-    recipe_free(&t->now);
-    recipe_stage(&t->now, &t->r, (int)t->at.stage);
-    model_set(t->model, &t->now.model);
+    t->now = &t->stage[t->at.stage];
+    model_set(t->model, &t->now->model);
 }
 
 /* The weights of the exported bundle, whose epoch and metrics on validation are told (metrics: a new reference), and
@@ -96,7 +95,7 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
     free(dir);
     TRY(rc);
     char *weights = bundle_path(&b, BUNDLE_WEIGHTS);
-    rc = ckpt_load(model_params(t->model), weights, e);
+    rc = ckpt_load(model_params(t->model), GROUPS_BUNDLE, weights, e);
     *epoch = json_integer_value(json_object_get(json_object_get(b.manifest, "data"), "epochs"));
     *valid = json_incref(json_object_get(json_object_get(b.manifest, "metrics"), "valid"));
     const char *stage =
@@ -114,7 +113,7 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
 /* bf16 products where the stage asks for them and the CPU has them. */
 static void set_precision(struct trainer *t)
 {
-    const bool wanted = t->now.train.precision == PRECISION_BF16;
+    const bool wanted = t->now->train.precision == PRECISION_BF16;
     if (wanted && !t->mm16) t->mm16 = mm16_new(par_threads(t->a->pool));
     if (wanted && !t->mm16)
         fprintf(stderr, "note: this CPU has no bf16 products; training in fp32\n");
@@ -125,10 +124,10 @@ static void set_precision(struct trainer *t)
 
 static void stage_begin(struct trainer *t)
 {
-    const struct train_cfg *c = &t->now.train;
     stage_enter(t);
+    const struct train_cfg *c = &t->now->train;
     set_precision(t);
-    struct batch_cfg b = recipe_batches(&t->now);
+    struct batch_cfg b = recipe_batches(t->now);
     if (t->at.stage > 0) b.seed = rng_hash(b.seed, (uint64_t)t->at.stage); /* another order */
     batcher_free(t->batches);
     t->batches = batcher_new(&t->ds, &b);
@@ -149,7 +148,7 @@ static int stage_end(struct trainer *t, bool last, struct err *e)
 {
     int64_t epoch;
     json_t *valid;
-    if (t->now.train.stop_on != STOP_NONE) {
+    if (t->now->train.stop_on != STOP_NONE) {
         if (last) return 0; /* the end loads the best, when the moments are gone */
         TRY(load_best(t, &epoch, &valid, e));
         json_decref(valid);
@@ -159,7 +158,7 @@ static int stage_end(struct trainer *t, bool last, struct err *e)
     if (!last) return 0;
     struct evaluation v;
     TRY(loop_evaluate(t, &v, SPLIT_VALID, e));
-    return trainer_export(t, t->now.train.epochs,
+    return trainer_export(t, t->now->train.epochs,
                           json_pack("{s:o}", "valid", metrics_json(&v.metrics)), e);
 }
 
@@ -329,8 +328,12 @@ static int set_up(struct trainer *t, const struct state *s, struct err *e)
 {
     if (s) TRY(take_recipe(t, s, e));
     t->r.model.n_items = t->ds.n_items;
-    TRY(recipe_check(&t->r, e));
+    TRY(recipe_check(&t->r, &t->ds, e));
     t->model = model_new(&t->r.model, true);
+    for (int i = 0; i < recipe_stages(&t->r); i++) {
+        recipe_stage(&t->stage[i], &t->r, i);
+        recipe_open(&t->stage[i], t->model, &t->ds);
+    }
     if (t->r.train.item_update == ITEMS_TOUCHED) params_part(model_items(t->model));
     t->mem = arena_new("step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
@@ -488,7 +491,7 @@ static void end(struct trainer *t)
     arena_free(t->mem);
     batcher_free(t->batches);
     model_free(t->model);
-    recipe_free(&t->now);
+    for (int i = 0; i < RECIPE_STAGES; i++) recipe_free(&t->stage[i]);
     recipe_free(&t->r);
     dataset_close(&t->ds);
 }

@@ -24,8 +24,9 @@ struct progress {
 
 struct trainer {
     const struct train_args *a;
-    struct recipe r;   /* the whole */
-    struct recipe now; /* of the stage that runs */
+    struct recipe r;                    /* the whole */
+    struct recipe stage[RECIPE_STAGES]; /* each by itself */
+    const struct recipe *now;           /* the one that runs */
     struct dataset ds;
     uint64_t fingerprint; /* of ds */
     struct model *model;

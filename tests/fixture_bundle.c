@@ -106,7 +106,7 @@ void fixture_bundle(const struct fixture *fx, const char *models_dir)
     char *items = xasprintf("%s/%s", w.tmp_dir, BUNDLE_ITEMS);
     char *index = xasprintf("%s/%s", w.tmp_dir, BUNDLE_INDEX);
     json_t *manifest = make_manifest(fx);
-    REQUIRE(ckpt_save(weights, model_params(m), &e) == 0, "%s", e.msg);
+    REQUIRE(ckpt_save(weights, model_params(m), GROUPS_BUNDLE, &e) == 0, "%s", e.msg);
     write_items(fx, items);
     if (fx->index) write_index(fx, m, index, manifest);
     REQUIRE(bundle_commit(&w, manifest, &e) == 0, "%s", e.msg);

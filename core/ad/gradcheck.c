@@ -62,6 +62,7 @@ double ad_gradcheck(struct params *ps, ad_build_fn *build, void *ctx, float eps,
     double worst = 0;
     for (int32_t i = 0; i < params_count(ps); i++) {
         struct param *p = params_at(ps, i);
+        if (p->group == 0) continue; /* a constant */
         double off = check_param(&c, p, p->t.g, n_probe, &r);
         if (isnan(off) || off > worst) worst = off;
     }

@@ -1,7 +1,8 @@
 /* op_xent_rows.c — cross-entropy over logits that are held: in-batch negatives, K interests of a
- * user sharing one denominator.  Thread: the tape's owner. */
+ * user sharing one denominator, samples that are no negatives of themselves.  Thread: the tape's owner. */
 #include "core/ad/ops.h"
 #include "core/num/num.h"
+#include <math.h>
 
 enum { GROUPS = 16 }; /* outputs a block */
 
@@ -10,6 +11,7 @@ struct xent_group {
     struct ten *y, *x;
     const int32_t *target;
     int32_t K;
+    bool but_self; /* K = 1: x[r,r] does not count */
     float *lse;    /* [B] */
     int32_t *best; /* [B] the row of x whose logit at the target is largest */
 };
@@ -20,6 +22,15 @@ static int32_t block_end(const struct ten *y, int block)
 {
     int32_t hi = (block + 1) * GROUPS;
     return hi < y->rows ? hi : y->rows;
+}
+
+/* log sum exp of row r of a square x without its own column */
+static float lse_but_self(const struct ten *x, int32_t r)
+{
+    const float *row = x->x + (int64_t)r * x->cols;
+    const float a = num->vec->lse(row, r), b = num->vec->lse(row + r + 1, x->cols - r - 1);
+    const float m = fmaxf(a, b);
+    return m + log1pf(expf(fminf(a, b) - m));
 }
 
 static void forward_block(void *ctx, int block, int worker)
@@ -33,7 +44,8 @@ static void forward_block(void *ctx, int block, int worker)
         for (int32_t r = best + 1; r < end; r++)
             if (at[r * C] > at[best * C]) best = r;
         c->best[b] = best;
-        c->lse[b] = num->vec->lse(c->x->x + b * c->K * C, c->K * C);
+        c->lse[b] = c->but_self ? lse_but_self(c->x, b)
+                                : num->vec->lse(c->x->x + b * c->K * C, c->K * C);
         c->y->x[b] = c->lse[b] - at[best * C];
     }
 }
@@ -46,7 +58,9 @@ static void backward_block(void *ctx, int block, int worker)
     for (int32_t b = block * GROUPS; b < block_end(c->y, block); b++) {
         float g = c->y->g[b];
         int64_t at = b * c->K * C;
+        const float self = c->but_self ? c->x->g[at + b] : 0;
         num->loss->lse_bwd(c->x->g + at, c->x->x + at, c->lse[b], g, c->K * C);
+        if (c->but_self) c->x->g[at + b] = self;
         c->x->g[c->best[b] * C + c->target[b]] -= g;
     }
 }
@@ -59,7 +73,7 @@ static void backward(struct tape *tp, const struct ten *y, void *saved)
 }
 
 static struct ten *xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K,
-                              const char *op)
+                              bool but_self, const char *op)
 {
     REQUIRE(K > 0 && x->rows % K == 0, "%s: x [%d,%d] in groups of %d", op, x->rows, x->cols,
             K);
@@ -73,6 +87,7 @@ static struct ten *xent_group(struct tape *tp, struct ten *x, const int32_t *tar
                               .x = x,
                               .target = target,
                               .K = K,
+                              .but_self = but_self,
                               .lse = ARENA_NEW(mem, float, B),
                               .best = ARENA_NEW(mem, int32_t, B) };
     par_for(tape_pool(tp), blocks(c->y), forward_block, c);
@@ -80,12 +95,16 @@ static struct ten *xent_group(struct tape *tp, struct ten *x, const int32_t *tar
     return c->y;
 }
 
-struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target)
+struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target, bool but_self)
 {
-    return xent_group(tp, x, target, 1, "xent_rows");
+    REQUIRE(!but_self || (x->rows == x->cols && x->rows > 1), "xent_rows: x [%d,%d] of pairs",
+            x->rows, x->cols);
+    for (int32_t r = 0; but_self && r < x->rows; r++)
+        REQUIRE(target[r] != r, "xent_rows: row %d is its own target", r);
+    return xent_group(tp, x, target, 1, but_self, "xent_rows");
 }
 
 struct ten *ad_xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K)
 {
-    return xent_group(tp, x, target, K, "xent_group");
+    return xent_group(tp, x, target, K, false, "xent_group");
 }

@@ -10,9 +10,11 @@ enum act { ACT_NONE, ACT_GELU, ACT_RELU }; /* gelu: x/2 (1 + erf(x / sqrt 2)) */
 
 /* ---- embeddings, linear, norms ---- */
 
-/* y[i] = item[id[i]] + pos[sp.pos[i]]   item [V,D], pos [L,D] or NULL, y [N,D] */
-struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struct ten *pos,
-                     const int32_t *pos_id, int32_t N);
+/* y[i] = item[id[i]] + pos[sp.pos[i]]   item [V,D], pos [L,D] or NULL, y [N,D]
+ * Where id[i] = EMBED_MASK the row is mask [1,D] instead; NULL: no token is masked. */
+enum { EMBED_MASK = -1 };
+struct ten *ad_embed(struct tape *tp, struct ten *item, const int32_t *id, struct ten *mask,
+                     struct ten *pos, const int32_t *pos_id, int32_t N);
 /* y = act(x w + b)                      x [N,I], w [I,O], b [1,O] or NULL, y [N,O] */
 struct ten *ad_linear(struct tape *tp, struct ten *x, struct ten *w, struct ten *b,
                       enum act act);
@@ -30,7 +32,11 @@ struct ten *ad_dropout(struct tape *tp, struct ten *x, float p);
 struct ten *ad_add(struct tape *tp, struct ten *a, struct ten *b); /* same shape */
 struct ten *ad_add_rows(struct tape *tp, struct ten *x, struct ten *table, const int32_t *row);
 /* y[i] = x[i] + table[row[i]] */
-struct ten *ad_scale(struct tape *tp, struct ten *x, float s); /* y = s x */
+struct ten *ad_scale(struct tape *tp, struct ten *x, float s);             /* y = s x */
+struct ten *ad_concat_rows(struct tape *tp, struct ten *a, struct ten *b); /* y [Ra+Rb,C] */
+struct ten *ad_reshape(struct tape *tp, struct ten *x, int32_t rows, int32_t cols);
+/* y[r] = x[r] / max(||x[r]||, 1e-12) */
+struct ten *ad_normalize(struct tape *tp, struct ten *x);
 
 /* ---- structure of the batch ---- */
 
@@ -90,8 +96,14 @@ struct sampled_opts {
 };
 struct ten *ad_sampled(struct tape *tp, struct ten *q, struct ten *table, int32_t K,
                        const struct sampled_opts *o);
-/* y[r] = log sum_c exp x[r,c] - x[r,target[r]]       x [R,C], y [R,1] */
-struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target);
+/* y[r] = log sum_c exp x[r,c] - x[r,target[r]]       x [R,C], y [R,1]
+ * but_self: the sum leaves c = r out (a sample is no negative of itself). */
+struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target, bool but_self);
+/* What MCLRec keeps its augmenters from collapsing with (models/README.md, mclrec): of each row of similarities x [R,R]
+ * p = x[r,target[r]], the others but x[r,r] are negatives n_j, m = max_j n_j, lo = min(p, m), hi = max(p, m):
+ *   y [1,1] = mean_r max(0, p - lo) + mean_{r,j} max(0, hi - n_j)
+ * Gradients flow through lo and hi; of equal largest negatives the first one has m's. */
+struct ten *ad_margin_limit(struct tape *tp, struct ten *x, const int32_t *target);
 /* y[b] = log sum_{k,c} exp x[b*K+k,c] - max_k x[b*K+k,target[b]]     x [B*K,C], y [B,1] */
 struct ten *ad_xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K);
 /* y = sum of the x[r] that are <= the keep-th smallest (1 <= keep <= R); no gradient through the

@@ -6,7 +6,7 @@
 struct entry {
     struct param *p; /* by itself, so that pointers to it stay valid */
     enum init_kind kind;
-    float std;
+    float spread;
 };
 
 struct params {
@@ -45,7 +45,7 @@ static float *zeroed(size_t n)
 }
 
 struct param *params_add(struct params *ps, const char *name, int32_t rows, int32_t cols,
-                         uint32_t group, enum init_kind kind, float std)
+                         uint32_t group, enum init_kind kind, float spread)
 {
     REQUIRE(rows > 0 && cols > 0, "parameter %s is [%d,%d]", name, rows, cols);
     REQUIRE(!params_find(ps, name), "parameter %s declared twice", name);
@@ -56,12 +56,22 @@ struct param *params_add(struct params *ps, const char *name, int32_t rows, int3
     struct param *p = xcalloc(1, sizeof *p);
     p->name = xstrdup(name);
     p->group = group;
-    p->decay = kind == INIT_NORMAL;
+    p->decay = kind == INIT_NORMAL || kind == INIT_UNIFORM;
     p->t.rows = rows;
     p->t.cols = cols;
     p->t.x = zeroed(size_of(p));
     p->t.g = ps->trainable ? zeroed(size_of(p)) : NULL;
-    ps->e[ps->n++] = (struct entry){ p, kind, std };
+    ps->e[ps->n++] = (struct entry){ p, kind, spread };
+    return p;
+}
+
+struct param *params_want(struct params *ps, const char *name, int32_t rows, int32_t cols,
+                          uint32_t group, enum init_kind kind, float spread)
+{
+    struct param *p = params_find(ps, name);
+    if (!p) return params_add(ps, name, rows, cols, group, kind, spread);
+    REQUIRE(p->t.rows == rows && p->t.cols == cols, "parameter %s is [%d,%d] and [%d,%d]", name,
+            p->t.rows, p->t.cols, rows, cols);
     return p;
 }
 
@@ -90,16 +100,23 @@ static uint64_t name_hash(const char *s)
     return h;
 }
 
+static float first_value(const struct entry *e, struct rng *r)
+{
+    switch (e->kind) {
+    case INIT_NORMAL: return e->spread * rng_normal(r);
+    case INIT_UNIFORM: return e->spread * (float)(2 * rng_f64(r) - 1);
+    case INIT_ONE: return 1;
+    case INIT_ZERO: break;
+    }
+    return 0;
+}
+
 void params_init(struct params *ps, uint64_t seed)
 {
     for (int32_t i = 0; i < ps->n; i++) {
         struct param *p = ps->e[i].p;
-        enum init_kind kind = ps->e[i].kind;
         struct rng r = rng_make(seed ^ name_hash(p->name), RNG_INIT);
-        for (size_t j = 0; j < size_of(p); j++)
-            p->t.x[j] = kind == INIT_NORMAL ? ps->e[i].std * rng_normal(&r)
-                        : kind == INIT_ONE  ? 1.0f
-                                            : 0.0f;
+        for (size_t j = 0; j < size_of(p); j++) p->t.x[j] = first_value(&ps->e[i], &r);
     }
 }
 

@@ -42,14 +42,18 @@ struct param {
     bool decay;     /* weight decay applies (weights yes; biases, norms no) */
 };
 
-enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL };
+enum init_kind { INIT_ZERO, INIT_ONE, INIT_NORMAL, INIT_UNIFORM };
 
 struct params;                             /* an ordered list of struct param */
 struct params *params_new(bool trainable); /* trainable: gradients are allocated */
 void params_free(struct params *ps);
-/* Declares [rows, cols]; x is filled by params_init or by a loader.  Names must be unique. */
+/* Declares [rows, cols]; x is filled by params_init or by a loader.  Names must be unique.  spread: the standard
+ * deviation of INIT_NORMAL, the bound of INIT_UNIFORM. */
 struct param *params_add(struct params *ps, const char *name, int32_t rows, int32_t cols,
-                         uint32_t group, enum init_kind kind, float std);
+                         uint32_t group, enum init_kind kind, float spread);
+/* The parameter of that name, declared now if it is not there; of another shape: a bug. */
+struct param *params_want(struct params *ps, const char *name, int32_t rows, int32_t cols,
+                          uint32_t group, enum init_kind kind, float spread);
 int32_t params_count(const struct params *ps);
 struct param *params_at(const struct params *ps, int32_t i);
 struct param *params_find(const struct params *ps, const char *name); /* or NULL */

@@ -15,7 +15,8 @@ enum rng_stream {
     RNG_SAMPLE,
     RNG_NEGATIVES,
     RNG_TEST,
-    RNG_SYNTH
+    RNG_SYNTH,
+    RNG_AUGMENT
 };
 
 struct rng {

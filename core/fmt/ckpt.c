@@ -34,20 +34,21 @@ static int check_finite(const char *name, const float *x, int64_t n, int32_t col
                    at / cols, at % cols, __builtin_isnan(x[at]) ? "NaN" : "infinite");
 }
 
-int ckpt_save(const char *path, const struct params *ps, struct err *e)
+int ckpt_save(const char *path, const struct params *ps, uint32_t groups, struct err *e)
 {
-    int32_t n = params_count(ps);
-    struct safet_tensor *t = xcalloc((size_t)n + 1, sizeof *t);
+    int32_t n = 0;
+    struct safet_tensor *t = xcalloc((size_t)params_count(ps) + 1, sizeof *t);
     int rc = 0;
-    for (int32_t i = 0; i < n && rc == 0; i++) {
+    for (int32_t i = 0; i < params_count(ps) && rc == 0; i++) {
         const struct param *p = params_at(ps, i);
-        t[i] = (struct safet_tensor){ .name = p->name,
+        if (!(p->group & groups)) continue;
+        t[n] = (struct safet_tensor){ .name = p->name,
                                       .dtype = SAFET_F32,
                                       .rank = 2,
                                       .shape = { p->t.rows, p->t.cols },
                                       .data = p->t.x,
                                       .n = (int64_t)p->t.rows * p->t.cols };
-        rc = check_finite(p->name, p->t.x, t[i].n, p->t.cols, e);
+        rc = check_finite(p->name, p->t.x, t[n++].n, p->t.cols, e);
     }
     static const char *const meta[] = { "format", "intent", NULL };
     if (rc == 0) rc = safet_write(path, t, n, meta, e);
@@ -71,17 +72,19 @@ static int load_param(struct param *p, const struct safet *s, struct err *e)
     return 0;
 }
 
-int ckpt_load(struct params *ps, const char *path, struct err *e)
+int ckpt_load(struct params *ps, uint32_t groups, const char *path, struct err *e)
 {
     struct safet *s;
     TRY(safet_open(&s, path, e));
     int rc = 0;
-    for (int32_t i = 0; i < safet_count(s) && rc == 0; i++)
-        if (!params_find(ps, safet_at(s, i)->name))
+    for (int32_t i = 0; i < safet_count(s) && rc == 0; i++) {
+        const struct param *p = params_find(ps, safet_at(s, i)->name);
+        if (!p || !(p->group & groups))
             rc = err_set(e, ERR_FORMAT, "tensor %s is not one of the model's",
                          safet_at(s, i)->name);
+    }
     for (int32_t i = 0; i < params_count(ps) && rc == 0; i++)
-        rc = load_param(params_at(ps, i), s, e);
+        if (params_at(ps, i)->group & groups) rc = load_param(params_at(ps, i), s, e);
     safet_close(s);
     if (rc < 0) err_ctx(e, "%s", path);
     return rc;

@@ -1,8 +1,10 @@
 /* ckpt.h — parameters to and from safetensors.
- * Loading demands every declared parameter with its shape, F32, finite; extra tensors are an
+ * Loading demands every declared parameter of the groups with its shape, F32, finite; extra tensors are an
  * error that names them.  Thread: owner of the params. */
 #pragma once
 #include "core/ad/tape.h"
 
-NODISCARD int ckpt_save(const char *path, const struct params *ps, struct err *e);
-NODISCARD int ckpt_load(struct params *ps, const char *path, struct err *e);
+/* The parameters of these groups (bits of struct param's group). */
+NODISCARD int ckpt_save(const char *path, const struct params *ps, uint32_t groups,
+                        struct err *e);
+NODISCARD int ckpt_load(struct params *ps, uint32_t groups, const char *path, struct err *e);

@@ -110,7 +110,8 @@ static struct ten *first_blocks(const struct encoder *enc, const struct model_cf
                                 struct tape *tp, const struct seqpack *sp, const int32_t *ids)
 {
     struct ten *x =
-        ad_embed(tp, ad_param(tp, enc->item), ids, ad_param(tp, enc->pos), sp->pos, sp->N);
+        ad_embed(tp, ad_param(tp, enc->item), ids, enc->mask ? ad_param(tp, enc->mask) : NULL,
+                 ad_param(tp, enc->pos), sp->pos, sp->N);
     x = ad_dropout(tp, norm_apply(tp, x, enc->emb_norm), c->dropout);
     for (int32_t i = 0; i < n; i++) x = block_forward(&enc->block[i], c, tp, sp, x);
     return x;

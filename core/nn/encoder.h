@@ -15,6 +15,7 @@ struct block_params {
 };
 struct encoder {
     struct param *item, *pos; /* [V,D], [L,D] */
+    struct param *mask;       /* [1,D] for ids EMBED_MASK; NULL: none was asked for */
     struct norm_params emb_norm;
     struct block_params *block; /* [layers] */
 };

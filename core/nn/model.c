@@ -83,6 +83,16 @@ int32_t model_interests(const struct model *m)
 }
 struct param *model_items(const struct model *m) { return m->enc.item; }
 
+void model_add_mask(struct model *m, bool learned)
+{
+    const uint32_t group = learned ? GROUP_OBJECTIVE : 0;
+    if (m->enc.mask)
+        m->enc.mask->group |= group;
+    else
+        m->enc.mask = params_add(m->ps, "mask.weight", 1, m->cfg.width, group, INIT_NORMAL,
+                                 m->cfg.init_std);
+}
+
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
                             const int32_t *ids, enum beta beta)
 {

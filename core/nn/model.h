@@ -27,7 +27,9 @@ struct model_cfg {
 };
 extern const struct opt model_opts[]; /* every member but n_items */
 
-enum group { GROUP_ENCODER = 1, GROUP_HEAD = 2 };
+/* What learns together.  A bundle holds the encoder and the head; what objectives add is of training alone. */
+enum group { GROUP_ENCODER = 1, GROUP_HEAD = 2, GROUP_OBJECTIVE = 4, GROUP_AUGMENTER = 8 };
+enum { GROUPS_BUNDLE = GROUP_ENCODER | GROUP_HEAD };
 enum beta { BETA_IN, BETA_OUT }; /* default vectors of inputs, and of label sequences */
 
 struct model;
@@ -42,13 +44,17 @@ int32_t model_interests(const struct model *m); /* vectors per sequence: max(1, 
 struct param *
 model_items(const struct model *m); /* item.weight [V,D]: input and output table */
 
+/* From here on ids may be EMBED_MASK: such a token has the place of an item and a learned row, mask.weight [1,D], of
+ * GROUP_OBJECTIVE; not learned, it is a constant, as the padding row is in the public codes.  Asked again, nothing is added; learned wins. */
+void model_add_mask(struct model *m, bool learned);
+
 struct encoded {
     struct ten *states; /* [N,D]; NULL for the single head, which needs the last ones only */
     struct ten *phi;    /* [B*K,D], row b*K+k; the last state when the head is single */
     struct ten *assign; /* [N,K] p(k|i); NULL for the single head */
     struct ten *weight; /* [N,1] p_i, sums to 1 in each sequence; NULL for the single head */
 };
-/* ids [N] in [0,V), every sequence 1..L long.  All of it is recorded on tp. */
+/* ids [N] in [0,V), or EMBED_MASK, every sequence 1..L long.  All of it is recorded on tp. */
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,
                             const int32_t *ids, enum beta beta);
 /* All states [N,D], for objectives that train every position. */

@@ -159,7 +159,8 @@ static void sum_rows(float *y, const float *x, int64_t rows, int64_t cols, int64
 static void scatter_add(float *table, int64_t ldt, const float *x, int64_t ldx, const int32_t *row,
                         int64_t n, int64_t cols)
 {
-    for (int64_t r = 0; r < n; r++) add(table + row[r] * ldt, table + row[r] * ldt, x + r * ldx, cols);
+    for (int64_t r = 0; r < n; r++)
+        if (row[r] >= 0) add(table + row[r] * ldt, table + row[r] * ldt, x + r * ldx, cols);
 }
 
 static void scatter_axpy(float *table, int64_t ldt, const int32_t *row, float a, const float *coef,

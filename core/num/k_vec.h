@@ -26,7 +26,8 @@ struct k_vec_ops {
 
     /* y[c] += sum_r x[r*ld + c]: bias gradients, reductions of partial sums (row order). */
     void (*sum_rows)(float *y, const float *x, int64_t rows, int64_t cols, int64_t ld);
-    /* table[row[i]*ldt + c] += x[i*ldx + c] for c < cols, i in order: repeated rows add up. */
+    /* table[row[i]*ldt + c] += x[i*ldx + c] for c < cols, i in order: repeated rows add up, those below 0 are
+     * left out. */
     void (*scatter_add)(float *table, int64_t ldt, const float *x, int64_t ldx, const int32_t *row,
                         int64_t n, int64_t cols);
     /* table[row[i]*ldt + c] += a coef[i] x[src[i]*ldx + c] for c < cols, i in order; src NULL: all 0. */

@@ -54,7 +54,7 @@ static int open_weights(struct model **m, const struct model_cfg *cfg, const str
     TRY(model_check(cfg, e));
     char *path = bundle_path(b, BUNDLE_WEIGHTS);
     struct model *made = model_new(cfg, trainable);
-    int rc = ckpt_load(model_params(made), path, e);
+    int rc = ckpt_load(model_params(made), GROUPS_BUNDLE, path, e);
     free(path);
     if (rc < 0)
         model_free(made);

@@ -46,7 +46,7 @@ static void fuzz_file(const uint8_t *data, size_t nb)
     REQUIRE((rc < 0) == (e.code != 0) && (rc < 0) == (e.msg[0] != '\0'), "%d: '%s'", rc, e.msg);
     if (rc == 0) {
         r.model.n_items = 100;
-        if (recipe_check(&r, &e) == 0) try_stages(&r);
+        if (recipe_check(&r, NULL, &e) == 0) try_stages(&r);
         json_t *o = recipe_json(&r);
         read_again(o);
         json_decref(o);

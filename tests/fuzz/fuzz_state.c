@@ -58,7 +58,7 @@ static void look(const struct state *s)
     REQUIRE((rc < 0) == (e.code != 0), "%d: '%s'", rc, e.msg);
     if (rc < 0) return;
     r.model.n_items = 10;
-    (void)!recipe_check(&r, NULL);
+    (void)!recipe_check(&r, NULL, NULL);
     recipe_free(&r);
 }
 

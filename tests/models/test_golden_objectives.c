@@ -19,21 +19,20 @@ static const struct obj_ops *objective(const char *name)
 }
 
 /* The objective's loss on the step, with DSSRec's lambda from the file; recorded as `out` where the file has it. */
-static struct ten *loss_of(struct golden *r, const struct step *s, const char *name,
-                           const char *out)
+static struct ten *loss_of(struct golden *r, struct step *s, const char *name, const char *out)
 {
     const struct obj_ops *ops = objective(name);
     struct err e = { 0 };
     void *cfg = xcalloc(1, ops->cfg_size ? ops->cfg_size : 1);
     conf_defaults(ops->opts, cfg);
-    struct obj_context x = { &r->cfg, s->layout, false };
+    struct obj_context x = { &r->cfg, s->layout, false, NULL };
     ck_assert_msg(ops->check(cfg, &x, &e) == 0, "%s", e.msg);
     if (conf_find(ops->opts, "lambda")) {
         char text[32];
         snprintf(text, sizeof text, "%.9g", (double)golden_config(r, "config.keep", 0));
         ck_assert_msg(conf_set(ops->opts, cfg, "lambda", text, &e) == 0, "%s", e.msg);
     }
-    struct ten *l = ops->loss(cfg, s);
+    struct ten *l = ops->loss(cfg, NULL, NULL, s);
     if (safet_find(r->file, out)) golden_out(r, out, l->x, 1);
     free(cfg);
     return l;
@@ -69,10 +68,10 @@ static void objectives(struct golden *r)
                        .fut = r->fut,
                        .fut_ids = (int32_t *)(uintptr_t)r->fut_ids };
     struct step s = { .tp = r->tp, .model = m, .batch = &b, .layout = LAYOUT_B };
-    step_encode(&s);
-    int64_t n = (int64_t)s.in.phi->rows * s.in.phi->cols;
-    if (safet_find(r->file, "out.logits")) check_logits(r, m, s.in.phi);
-    if (safet_find(r->file, "out.phi")) golden_out(r, "out.phi", s.in.phi->x, n);
+    struct ten *phi = step_in(&s)->phi;
+    int64_t n = (int64_t)phi->rows * phi->cols;
+    if (safet_find(r->file, "out.logits")) check_logits(r, m, phi);
+    if (safet_find(r->file, "out.phi")) golden_out(r, "out.phi", phi->x, n);
     if (safet_find(r->file, "out.phi_future"))
         golden_out(r, "out.phi_future",
                    model_encode(m, r->tp, &b.fut, b.fut_ids, BETA_OUT).phi->x, n);
@@ -141,11 +140,10 @@ static void losses(struct golden *r)
     set_number(ops, cfg, "temperature", golden_config(r, "config.temperature", 1));
     set_number(ops, cfg, "label_smoothing", golden_config(r, "config.smoothing", 0));
     set_number(ops, cfg, "gbce_t", golden_config(r, "config.gbce_t", 0));
-    struct obj_context x = { &r->cfg, s.layout, false };
+    struct obj_context x = { &r->cfg, s.layout, false, NULL };
     struct err e = { 0 };
     ck_assert_msg(ops->check(cfg, &x, &e) == 0, "%s", e.msg);
-    step_encode(&s);
-    struct ten *l = ops->loss(cfg, &s);
+    struct ten *l = ops->loss(cfg, NULL, NULL, &s);
     golden_out(r, "out.loss", l->x, 1);
     tape_backward(r->tp, l);
     golden_grads(r, model_params(m));
@@ -213,8 +211,7 @@ static void layouts(struct golden *r)
     check_rows(r, s.batch, s.layout == LAYOUT_A);
     void *opts = xcalloc(1, ops->cfg_size);
     conf_defaults(ops->opts, opts);
-    step_encode(&s);
-    struct ten *l = ops->loss(opts, &s);
+    struct ten *l = ops->loss(opts, NULL, NULL, &s);
     golden_out(r, "out.loss", l->x, 1);
     tape_backward(r->tp, l);
     golden_grads(r, model_params(m));

@@ -48,7 +48,7 @@ static struct model_cfg small_model(int32_t interests)
 struct built {
     const struct obj_ops *ops;
     int variant;
-    void *cfg;
+    void *cfg, *own;
     struct model *model;
     const struct batch *batch;
     enum layout layout;
@@ -58,9 +58,11 @@ static struct ten *build(struct tape *tp, struct params *ps, void *ctx)
 {
     (void)ps;
     const struct built *b = ctx;
-    struct step s = { .tp = tp, .model = b->model, .batch = b->batch, .layout = b->layout };
-    step_encode(&s);
-    return b->ops->loss(b->cfg, &s);
+    struct step s = {
+        .tp = tp, .model = b->model, .batch = b->batch, .layout = b->layout, .key = 5
+    };
+    const void *drawn = b->ops->draw ? b->ops->draw(b->cfg, b->own, &s) : NULL;
+    return b->ops->loss(b->cfg, b->own, drawn, &s);
 }
 
 static struct batcher *first_batch(struct built *b, const struct model_cfg *c)
@@ -80,7 +82,8 @@ static struct batcher *first_batch(struct built *b, const struct model_cfg *c)
 }
 
 /* A confidence threshold is a jump in the loss, which no difference can follow: with all pairs kept there
- * is none.  The golden vectors check the threshold.  Few negatives, or the differences drown in their number. */
+ * is none.  The golden vectors check the threshold.  Few negatives, or the differences drown in their number.  Low
+ * similarities, or they are too steep. */
 static void *smooth_cfg(const struct obj_ops *ops, int variant)
 {
     void *cfg = xcalloc(1, ops->cfg_size ? ops->cfg_size : 1);
@@ -90,14 +93,21 @@ static void *smooth_cfg(const struct obj_ops *ops, int variant)
     if (loss) ck_assert_msg(conf_set(ops->opts, cfg, "loss", loss, &e) == 0, "%s", e.msg);
     if (conf_find(ops->opts, "negatives"))
         ck_assert_msg(conf_set(ops->opts, cfg, "negatives", "3", &e) == 0, "%s", e.msg);
-    if (conf_find(ops->opts, "lambda"))
+    if (ops == &obj_dssrec)
         ck_assert_msg(conf_set(ops->opts, cfg, "lambda", "1", &e) == 0, "%s", e.msg);
+    if (ops == &obj_mclrec)
+        ck_assert_msg(conf_set(ops->opts, cfg, "lambda", "0", &e) == 0 &&
+                          conf_set(ops->opts, cfg, "gamma", "0", &e) == 0 &&
+                          conf_set(ops->opts, cfg, "beta", "0.1", &e) == 0,
+                      "%s", e.msg);
+    if (conf_find(ops->opts, "temperature"))
+        ck_assert_msg(conf_set(ops->opts, cfg, "temperature", "8", &e) == 0, "%s", e.msg);
     return cfg;
 }
 
 static bool accepts(const struct built *b, const struct model_cfg *c)
 {
-    struct obj_context x = { c, b->layout, false };
+    struct obj_context x = { c, b->layout, false, &ds };
     return !b->ops->check || b->ops->check(b->cfg, &x, NULL) == 0;
 }
 
@@ -107,6 +117,7 @@ static bool accepts(const struct built *b, const struct model_cfg *c)
 static void check_objective(struct built *b, const struct model_cfg *c)
 {
     b->model = model_new(c, true);
+    if (b->ops->open) b->own = b->ops->open(b->cfg, b->model, &ds);
     params_init(model_params(b->model), 3);
     struct batcher *batches = first_batch(b, c);
     double worst = ad_gradcheck(model_params(b->model), build, b, 8e-3f, 12, 6);
@@ -114,6 +125,7 @@ static void check_objective(struct built *b, const struct model_cfg *c)
                   "%s (variant %d, %d interests, layout %s): gradient off by %g of its largest",
                   b->ops->name, b->variant, c->interests, layout_name[b->layout], worst);
     batcher_free(batches);
+    if (b->own && b->ops->close) b->ops->close(b->own);
     model_free(b->model);
 }
 
@@ -156,6 +168,7 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
     if (ops->needs) ops->needs(b.cfg, &needs);
     ck_assert(accepts(&b, &c));
     b.model = model_new(&c, true);
+    if (ops->open) b.own = ops->open(b.cfg, b.model, &ds);
     params_init(model_params(b.model), 4);
     struct batcher *batches = first_batch(&b, &c);
     struct arena *mem = arena_new("t", 1 << 16, 0);
@@ -166,6 +179,7 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
     tape_backward(tp, l);
     for (int32_t i = 0; i < params_count(model_params(b.model)); i++) {
         const struct param *p = params_at(model_params(b.model), i);
+        if (p->group == 0) continue; /* a constant */
         /* default vectors of futures are for objectives that have futures */
         if (!needs.future && strcmp(p->name, "interest.beta_out") == 0) continue;
         double sum = 0;
@@ -177,6 +191,7 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
     tape_free(tp);
     arena_free(mem);
     batcher_free(batches);
+    if (b.own && ops->close) ops->close(b.own);
     model_free(b.model);
     free(b.cfg);
 }

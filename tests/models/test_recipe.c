@@ -39,7 +39,7 @@ static int load_and_check(const char *text)
 {
     int rc = load(text);
     r.model.n_items = 1000;
-    return rc < 0 ? rc : recipe_check(&r, &e);
+    return rc < 0 ? rc : recipe_check(&r, NULL, &e);
 }
 
 static const struct obj_use *used(const char *name)
@@ -298,7 +298,7 @@ START_TEST(every_recipe_of_the_repository_can_be_trained)
         recipe_defaults(&r);
         ck_assert_msg(recipe_load(&r, g.gl_pathv[i], &e) == 0, "%s", e.msg);
         r.model.n_items = 1000;
-        ck_assert_msg(recipe_check(&r, &e) == 0, "%s: %s", g.gl_pathv[i], e.msg);
+        ck_assert_msg(recipe_check(&r, NULL, &e) == 0, "%s: %s", g.gl_pathv[i], e.msg);
     }
     globfree(&g);
 }

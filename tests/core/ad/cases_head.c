@@ -170,7 +170,7 @@ static void xent_rows_setup(struct op_run *r)
 static struct ten *xent_rows_build(struct op_run *r, struct tape *tp, struct ten **in)
 {
     return dim(r)[2] ? ad_xent_group(tp, in[0], r->target, dim(r)[2])
-                     : ad_xent_rows(tp, in[0], r->target);
+                     : ad_xent_rows(tp, in[0], r->target, false);
 }
 static void xent_rows_ref(const struct op_run *r, double *y, double *const *in)
 {

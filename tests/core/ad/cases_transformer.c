@@ -26,21 +26,28 @@ static void off_kink(struct op_in *in)
         in->x[i] += in->x[i] < 0 ? -.01f : .01f;
 }
 
-/* ---- embed, add_rows: dim = { N, V, D, L }, L = 0: no positions ---- */
+/* ---- embed, add_rows: dim = { N, V, D, L, one token in so many is masked }, L = 0: no positions ---- */
 
 static void embed_setup(struct op_run *r)
 {
     const int32_t *d = r->c->dim;
     r->id = op_index(r, d[0], d[1]);
     op_input(r, d[1], d[2], 1);
-    if (d[3] == 0) return;
-    r->target = op_index(r, d[0], d[3]);
-    op_input(r, d[3], d[2], 1);
+    if (d[3] > 0) {
+        r->target = op_index(r, d[0], d[3]);
+        op_input(r, d[3], d[2], 1);
+    }
+    if (d[4] == 0) return;
+    for (int32_t i = 0; i < d[0]; i++)
+        if (rng_below(&r->rng, (uint32_t)d[4]) == 0) r->id[i] = EMBED_MASK;
+    op_input(r, 1, d[2], 1);
 }
 
 static struct ten *embed_build(struct op_run *r, struct tape *tp, struct ten **in)
 {
-    return ad_embed(tp, in[0], r->id, r->n_in > 1 ? in[1] : NULL, r->target, r->c->dim[0]);
+    const int32_t *d = r->c->dim;
+    return ad_embed(tp, in[0], r->id, d[4] ? in[r->n_in - 1] : NULL, d[3] ? in[1] : NULL,
+                    r->target, d[0]);
 }
 
 static void embed_ref(const struct op_run *r, double *y, double *const *in)
@@ -48,8 +55,8 @@ static void embed_ref(const struct op_run *r, double *y, double *const *in)
     const int32_t N = r->c->dim[0], D = r->c->dim[2];
     for (int32_t i = 0; i < N; i++)
         for (int32_t c = 0; c < D; c++)
-            y[i * D + c] =
-                in[0][r->id[i] * D + c] + (r->n_in > 1 ? in[1][r->target[i] * D + c] : 0);
+            y[i * D + c] = (r->id[i] < 0 ? in[r->n_in - 1][c] : in[0][r->id[i] * D + c]) +
+                           (r->c->dim[3] ? in[1][r->target[i] * D + c] : 0);
 }
 
 static void add_rows_setup(struct op_run *r)
@@ -397,6 +404,8 @@ static const struct op_case cases[] = {
     EMBED("one token", 1, 3, 1, 2),
     EMBED("D=17, ids repeat", 40, 5, 17, 6),
     EMBED("D=70, no positions", 30, 50, 70, 0),
+    EMBED("D=17, masked tokens", 40, 5, 17, 6, 3),
+    EMBED("D=33, masked tokens, no positions", 140, 9, 33, 0, 2),
     ADD_ROWS("D=17, rows repeat", 40, 5, 17),
     ADD_ROWS("D=64", 9, 20, 64),
 

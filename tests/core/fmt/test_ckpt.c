@@ -36,7 +36,9 @@ START_TEST(ckpt_loads_the_bits_it_saved)
     struct err e = { 0 };
     params_init(a, 7);
     params_init(b, 8);
-    ck_assert_msg(ckpt_save(path, a, &e) == 0 && ckpt_load(b, path, &e) == 0, "%s", e.msg);
+    ck_assert_msg(ckpt_save(path, a, GROUPS_ALL, &e) == 0 &&
+                      ckpt_load(b, GROUPS_ALL, path, &e) == 0,
+                  "%s", e.msg);
     for (int32_t i = 0; i < 2; i++) {
         const struct ten *x = &params_at(a, i)->t, *y = &params_at(b, i)->t;
         ck_assert(memcmp(x->x, y->x, (size_t)(x->rows * x->cols) * sizeof(float)) == 0);
@@ -53,7 +55,7 @@ START_TEST(ckpt_refuses_to_save_or_load_what_is_not_finite)
     struct err e = { 0 };
     params_init(ps, 7);
     params_at(ps, 0)->t.x[7] = poison[_i];
-    ck_assert_int_eq(ckpt_save(path, ps, &e), ERR_FORMAT);
+    ck_assert_int_eq(ckpt_save(path, ps, GROUPS_ALL, &e), ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(e.msg, "tensor item.weight: row 2, column 1 is"));
 
     const struct safet_tensor t[] = {
@@ -70,7 +72,7 @@ START_TEST(ckpt_refuses_to_save_or_load_what_is_not_finite)
     };
     e = (struct err){ 0 };
     ck_assert_int_eq(safet_write(path, t, 2, NULL, &e), 0);
-    ck_assert_int_eq(ckpt_load(ps, path, &e), ERR_FORMAT);
+    ck_assert_int_eq(ckpt_load(ps, GROUPS_ALL, path, &e), ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(e.msg, _i ? "is infinite" : "is NaN"));
     params_free(ps);
 }
@@ -114,7 +116,7 @@ START_TEST(ckpt_refuses_other_declarations)
     struct params *ps = make(false);
     struct err e = { 0 };
     ck_assert_msg(safet_write(path, bad[_i].t, bad[_i].n, NULL, &e) == 0, "%s", e.msg);
-    ck_assert_int_eq(ckpt_load(ps, path, &e), ERR_FORMAT);
+    ck_assert_int_eq(ckpt_load(ps, GROUPS_ALL, path, &e), ERR_FORMAT);
     ck_assert_msg(strstr(e.msg, bad[_i].why) && strstr(e.msg, path), "%s, not %s", e.msg,
                   bad[_i].why);
     params_free(ps);

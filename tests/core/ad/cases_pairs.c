@@ -1,0 +1,121 @@
+/* cases_pairs.c — rows of the ops that compare samples with each other. */
+#include "tests/core/ad/ops_cases.h"
+#include <math.h>
+#include <string.h>
+
+static const int32_t *dim(const struct op_run *r) { return r->c->dim; }
+
+/* ---- concat_rows: dim = { Ra, Rb, C };  reshape: dim = { R, C, rows, cols };  normalize: dim = { R, C } ---- */
+
+static void two_setup(struct op_run *r)
+{
+    op_input(r, dim(r)[0], dim(r)[2], 1);
+    op_input(r, dim(r)[1], dim(r)[2], 1);
+}
+static struct ten *concat_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    (void)r;
+    return ad_concat_rows(tp, in[0], in[1]);
+}
+static void concat_ref(const struct op_run *r, double *y, double *const *in)
+{
+    size_t a = (size_t)dim(r)[0] * (size_t)dim(r)[2], b = (size_t)dim(r)[1] * (size_t)dim(r)[2];
+    memcpy(y, in[0], a * sizeof *y);
+    memcpy(y + a, in[1], b * sizeof *y);
+}
+
+static void one_setup(struct op_run *r) { op_input(r, dim(r)[0], dim(r)[1], 1); }
+static struct ten *reshape_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_reshape(tp, in[0], dim(r)[2], dim(r)[3]);
+}
+static void reshape_ref(const struct op_run *r, double *y, double *const *in)
+{
+    memcpy(y, in[0], (size_t)dim(r)[0] * (size_t)dim(r)[1] * sizeof *y);
+}
+
+static struct ten *normalize_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    (void)r;
+    return ad_normalize(tp, in[0]);
+}
+static void normalize_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t C = dim(r)[1];
+    for (int32_t i = 0; i < dim(r)[0]; i++) {
+        double s = 0;
+        for (int32_t j = 0; j < C; j++) s += in[0][i * C + j] * in[0][i * C + j];
+        for (int32_t j = 0; j < C; j++) y[i * C + j] = in[0][i * C + j] / sqrt(s);
+    }
+}
+
+/* ---- xent_rows, margin_limit of pairs: dim = { B }, x [2B,2B], row r's target is r +- B ---- */
+
+static void pairs_setup(struct op_run *r)
+{
+    int32_t R = 2 * dim(r)[0];
+    op_input(r, R, R, 2);
+    r->target = op_index(r, R, R);
+    for (int32_t i = 0; i < R; i++) r->target[i] = (i + R / 2) % R;
+}
+static struct ten *pairs_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_xent_rows(tp, in[0], r->target, true);
+}
+static void pairs_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t R = 2 * dim(r)[0];
+    for (int32_t i = 0; i < R; i++) {
+        double s = 0;
+        for (int32_t j = 0; j < R; j++) s += j == i ? 0 : exp(in[0][i * R + j]);
+        y[i] = log(s) - in[0][i * R + r->target[i]];
+    }
+}
+
+static struct ten *margin_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_margin_limit(tp, in[0], r->target);
+}
+static void margin_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t R = 2 * dim(r)[0];
+    y[0] = 0;
+    for (int32_t i = 0; i < R; i++) {
+        const double *x = in[0] + i * R, p = x[r->target[i]];
+        double m = -HUGE_VAL;
+        for (int32_t j = 0; j < R; j++)
+            if (j != i && j != r->target[i]) m = fmax(m, x[j]);
+        y[0] += fmax(0, p - fmin(p, m)) / R;
+        for (int32_t j = 0; j < R; j++)
+            if (j != i && j != r->target[i])
+                y[0] += fmax(0, fmax(p, m) - x[j]) / ((double)R * (R - 2));
+    }
+}
+
+#define CONCAT  .op = "concat_rows", .setup = two_setup, .build = concat_build, .ref = concat_ref
+#define RESHAPE .op = "reshape", .setup = one_setup, .build = reshape_build, .ref = reshape_ref
+#define NORMALIZE                                                                              \
+    .op = "normalize", .setup = one_setup, .build = normalize_build, .ref = normalize_ref
+#define PAIRS .op = "xent_rows", .setup = pairs_setup, .build = pairs_build, .ref = pairs_ref
+#define MARGIN                                                                                 \
+    .op = "margin_limit", .setup = pairs_setup, .build = margin_build, .ref = margin_ref
+
+static const struct op_case cases[] = {
+    { CONCAT, .what = "1 over 1", .dim = { 1, 1, 1 } },
+    { CONCAT, .what = "5 over 9, D=17", .dim = { 5, 9, 17 } },
+    { RESHAPE, .what = "6x4 to 2x12", .dim = { 6, 4, 2, 12 } },
+    { NORMALIZE, .what = "1x3", .dim = { 1, 3 } },
+    { NORMALIZE, .what = "300x19", .dim = { 300, 19 } },
+    { PAIRS, .what = "one pair", .dim = { 1 } },
+    { PAIRS, .what = "19 pairs", .dim = { 19 } },
+    { MARGIN, .what = "two pairs", .dim = { 2 } },
+    { MARGIN, .what = "19 pairs", .dim = { 19 } },
+
+    { CONCAT, .what = "256 over 256, D=64", .dim = { 256, 256, 64 }, .bench = true },
+    { RESHAPE, .what = "1024x64 to 256x256", .dim = { 1024, 64, 256, 256 }, .bench = true },
+    { NORMALIZE, .what = "512x64", .dim = { 512, 64 }, .bench = true },
+    { PAIRS, .what = "256 pairs", .dim = { 256 }, .bench = true },
+    { MARGIN, .what = "256 pairs", .dim = { 256 }, .bench = true },
+};
+extern const struct op_table cases_pairs;
+const struct op_table cases_pairs = { cases, sizeof cases / sizeof *cases };
