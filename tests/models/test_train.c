@@ -84,7 +84,7 @@ static bool accepted(const struct obj_ops *ops, const char *loss, int interests,
     conf_defaults(ops->opts, cfg);
     c.interests = interests;
     if (loss) ck_assert_int_eq(conf_set(ops->opts, cfg, "loss", loss, &e), 0);
-    struct obj_context x = { &c, (enum layout)layout, false };
+    struct obj_context x = { &c, (enum layout)layout, false, NULL };
     bool ok = !ops->check || ops->check(cfg, &x, NULL) == 0;
     free(cfg);
     return ok;
@@ -121,6 +121,13 @@ static const char *const ways[] = {
     "item_update = touched\n[dssrec]\n",
     "[next_item]\nlabel_smoothing = 0.1\ntemperature = 0.5\n",
     "[next_item]\nloss = sampled\nsampling = popularity\nlabel_smoothing = 0.1\n",
+    "[next_item]\n[cl4srec]\nsimilarity = cosine\ntemperature = 0.2\nmask_token = padding\n"
+    "two_operators = false\n",
+    "[next_item]\n[cl4srec]\nsubstitute = 0.2\ninsert = 0.3\nsimilar = hybrid\n"
+    "short_length = 4\n",
+    "[next_item]\n[mclrec]\nupdates = two\nshared_augmenter = true\nmask_token = learned\n",
+    "[next_item]\n[mclrec]\nupdates = joint\nlambda = 0\n",
+    "[next_item]\n[mclrec]\nbeta = 0\n",
 };
 
 START_TEST(every_way_to_optimise_learns) { train_smoke(ways[_i]); }
@@ -371,6 +378,9 @@ static const char *const eventful[] = {
     /* the rows of a batch, whose moments move alone */
     "epochs = 3\nbatch_size = 16\nitem_update = touched\nema = 0.9\noptimizer = adamw\n"
     "weight_decay = 0.1\nlayout = C\n[next_item]\nloss = gbce\nnegatives = 4\n",
+    /* views that are drawn, similar items of the epoch, an optimiser in turns */
+    "epochs = 3\nbatch_size = 16\n[next_item]\n[cl4srec]\nweight = 0.1\ninsert = 0.5\n"
+    "substitute = 0.1\nsimilar = hybrid\n[mclrec]\n",
 };
 
 /* The log without what differs from run to run: times, and the state of the arena. */
@@ -805,7 +815,8 @@ Suite *suite_train(void)
     TCase *i = tcase_create("interrupted");
     tcase_set_timeout(i, getenv("RESUME_KILLS") ? 7200 : 120);
     tcase_add_checked_fixture(i, set_up, tear_down);
-    tcase_add_loop_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits, 0, 2);
+    tcase_add_loop_test(i, killed_at_any_moment_and_resumed_it_ends_with_the_same_bits, 0,
+                        sizeof eventful / sizeof *eventful);
     tcase_add_loop_test(i, asked_to_stop_it_saves_and_goes_on_when_resumed, 0,
                         sizeof asks / sizeof asks[0]);
     tcase_add_test(i, a_stopped_run_can_be_finished_with_what_is_there);
