@@ -106,6 +106,19 @@ struct ten *ad_xent_rows(struct tape *tp, struct ten *x, const int32_t *target, 
 struct ten *ad_margin_limit(struct tape *tp, struct ten *x, const int32_t *target);
 /* y[b] = log sum_{k,c} exp x[b*K+k,c] - max_k x[b*K+k,target[b]]     x [B*K,C], y [B,1] */
 struct ten *ad_xent_group(struct tape *tp, struct ten *x, const int32_t *target, int32_t K);
+struct ten *ad_sigmoid(struct tape *tp, struct ten *x);
+/* Rows with any number of right answers: those of row r are id[cu[r]] .. id[cu[r+1]-1], each once. */
+struct bag_list {
+    const int32_t *cu, *id; /* [R+1], [cu[R]]; must outlive the step */
+};
+/* Every column is a question of its own, x [R,C]; bag NULL: all answers are no.
+ *   y [1,1] = scale sum_r ( sum_c log(1 + exp x[r,c]) - sum_{c in bag r} x[r,c] ) */
+struct ten *ad_bce_bags(struct tape *tp, struct ten *x, const struct bag_list *bag,
+                        float scale);
+/* Each right answer against all wrong ones:
+ *   y [1,1] = scale sum_r sum_{a in bag r} ( log(exp x[r,a] + sum_{c not in bag r} exp x[r,c]) - x[r,a] ) */
+struct ten *ad_xent_bags(struct tape *tp, struct ten *x, const struct bag_list *bag,
+                         float scale);
 /* y = sum of the x[r] that are <= the keep-th smallest (1 <= keep <= R); no gradient through the
  * threshold.  x [R,1], y [1,1].  DSSRec's confidence (models/README.md, dssrec). */
 struct ten *ad_trimmed_sum(struct tape *tp, struct ten *x, int32_t keep);

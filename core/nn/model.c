@@ -98,7 +98,7 @@ struct encoded model_encode(const struct model *m, struct tape *tp, const struct
 {
     struct encoded e = { 0 };
     if (m->cfg.interests == 0) {
-        e.phi = encoder_last(&m->enc, &m->cfg, tp, sp, ids);
+        e.phi = model_last(m, tp, sp, ids);
         return e;
     }
     e.states = model_states(m, tp, sp, ids);
@@ -110,6 +110,12 @@ struct ten *model_states(const struct model *m, struct tape *tp, const struct se
                          const int32_t *ids)
 {
     return encoder_forward(&m->enc, &m->cfg, tp, sp, ids);
+}
+
+struct ten *model_last(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                       const int32_t *ids)
+{
+    return encoder_last(&m->enc, &m->cfg, tp, sp, ids);
 }
 
 void model_shares(float *share, const struct model *m, const struct encoded *e,

@@ -60,6 +60,9 @@ struct encoded model_encode(const struct model *m, struct tape *tp, const struct
 /* All states [N,D], for objectives that train every position. */
 struct ten *model_states(const struct model *m, struct tape *tp, const struct seqpack *sp,
                          const int32_t *ids);
+/* The last states [B,D], whatever the head. */
+struct ten *model_last(const struct model *m, struct tape *tp, const struct seqpack *sp,
+                       const int32_t *ids);
 /* Share of importance per interest, share[b*K+k] = sum_i p(k|i) p_i; ones for the single head. */
 void model_shares(float *share, const struct model *m, const struct encoded *e,
                   const struct seqpack *sp);

@@ -50,7 +50,9 @@ char *learnable_data(const char *dir, int n_users, int n_items, uint64_t seed)
     }
     struct dataset ds;
     ck_assert_ptr_nonnull(text.data);
-    data_from_text(&ds, dir, text.data);
+    char *items = data_items(n_items);
+    data_with_items(&ds, dir, text.data, items);
+    free(items);
     char *path = xasprintf("%s/%s", dir, ds.name);
     dataset_close(&ds);
     buf_free(&text);

@@ -92,6 +92,79 @@ static void margin_ref(const struct op_run *r, double *y, double *const *in)
     }
 }
 
+/* ---- sigmoid, bce_bags, xent_bags: dim = { R, C, most right answers of a row } ---- */
+
+static void bags_setup(struct op_run *r)
+{
+    int32_t R = dim(r)[0], C = dim(r)[1], most = dim(r)[2];
+    op_input(r, R, C, 2);
+    r->target = op_index(r, R + 1, 1); /* cu */
+    r->id = op_index(r, R * (most ? most : 1), C);
+    r->target[0] = 0;
+    for (int32_t i = 0; i < R; i++) { /* a row's answers: a run of columns */
+        int32_t n = (int32_t)rng_below(&r->rng, (uint32_t)most + 1);
+        int32_t first = (int32_t)rng_below(&r->rng, (uint32_t)(C - n + 1));
+        for (int32_t j = 0; j < n; j++) r->id[r->target[i] + j] = first + j;
+        r->target[i + 1] = r->target[i] + n;
+    }
+}
+static const struct bag_list *bags(struct op_run *r)
+{
+    struct bag_list *b = ARENA_NEW(r->mem, struct bag_list, 1);
+    *b = (struct bag_list){ r->target, r->id };
+    return b;
+}
+static struct ten *sigmoid_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    (void)r;
+    return ad_sigmoid(tp, in[0]);
+}
+static void sigmoid_ref(const struct op_run *r, double *y, double *const *in)
+{
+    for (int32_t i = 0; i < dim(r)[0] * dim(r)[1]; i++) y[i] = 1 / (1 + exp(-in[0][i]));
+}
+static struct ten *bce_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_bce_bags(tp, in[0], dim(r)[2] ? bags(r) : NULL, 0.5f);
+}
+static bool right(const struct op_run *r, int32_t row, int32_t c)
+{
+    for (int32_t i = r->target[row]; i < r->target[row + 1]; i++)
+        if (r->id[i] == c) return true;
+    return false;
+}
+static void bce_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t C = dim(r)[1];
+    y[0] = 0;
+    for (int32_t i = 0; i < dim(r)[0]; i++)
+        for (int32_t c = 0; c < C; c++) {
+            double p = 1 / (1 + exp(-in[0][i * C + c]));
+            y[0] -= 0.5 * (right(r, i, c) ? log(p) : log(1 - p));
+        }
+}
+static struct ten *xent_bags_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    return ad_xent_bags(tp, in[0], bags(r), 0.5f);
+}
+static void xent_bags_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t C = dim(r)[1];
+    y[0] = 0;
+    for (int32_t i = 0; i < dim(r)[0]; i++) {
+        double wrong = 0;
+        for (int32_t c = 0; c < C; c++) wrong += right(r, i, c) ? 0 : exp(in[0][i * C + c]);
+        for (int32_t k = r->target[i]; k < r->target[i + 1]; k++) {
+            double x = exp(in[0][i * C + r->id[k]]);
+            y[0] -= 0.5 * log(x / (x + wrong));
+        }
+    }
+}
+
+#define SIGMOID .op = "sigmoid", .setup = one_setup, .build = sigmoid_build, .ref = sigmoid_ref
+#define BCE     .op = "bce_bags", .setup = bags_setup, .build = bce_build, .ref = bce_ref
+#define XENT_BAGS                                                                              \
+    .op = "xent_bags", .setup = bags_setup, .build = xent_bags_build, .ref = xent_bags_ref
 #define CONCAT  .op = "concat_rows", .setup = two_setup, .build = concat_build, .ref = concat_ref
 #define RESHAPE .op = "reshape", .setup = one_setup, .build = reshape_build, .ref = reshape_ref
 #define NORMALIZE                                                                              \
@@ -111,11 +184,23 @@ static const struct op_case cases[] = {
     { MARGIN, .what = "two pairs", .dim = { 2 } },
     { MARGIN, .what = "19 pairs", .dim = { 19 } },
 
+    { SIGMOID, .what = "1x1", .dim = { 1, 1 } },
+    { SIGMOID, .what = "90x131", .dim = { 90, 131 } },
+    { BCE, .what = "1x1", .dim = { 1, 1, 1 } },
+    { BCE, .what = "37x19, up to 5 answers", .dim = { 37, 19, 5 } },
+    { BCE, .what = "no answers", .dim = { 37, 19, 0 } },
+    { XENT_BAGS, .what = "1x2", .dim = { 1, 2, 1 } },
+    { XENT_BAGS, .what = "37x19, up to 5 answers", .dim = { 37, 19, 5 } },
+    { XENT_BAGS, .what = "3x4, all may be right", .dim = { 3, 4, 4 } },
+
     { CONCAT, .what = "256 over 256, D=64", .dim = { 256, 256, 64 }, .bench = true },
     { RESHAPE, .what = "1024x64 to 256x256", .dim = { 1024, 64, 256, 256 }, .bench = true },
     { NORMALIZE, .what = "512x64", .dim = { 512, 64 }, .bench = true },
     { PAIRS, .what = "256 pairs", .dim = { 256 }, .bench = true },
     { MARGIN, .what = "256 pairs", .dim = { 256 }, .bench = true },
+    { SIGMOID, .what = "180x12101", .dim = { 180, 12101 }, .bench = true },
+    { BCE, .what = "720x1221", .dim = { 720, 1221, 5 }, .bench = true },
+    { XENT_BAGS, .what = "720x1221", .dim = { 720, 1221, 5 }, .bench = true },
 };
 extern const struct op_table cases_pairs;
 const struct op_table cases_pairs = { cases, sizeof cases / sizeof *cases };

@@ -3,6 +3,7 @@
 #include "core/base/io.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
+#include "core/data/items_read.h"
 #include "core/data/read.h"
 #include <check.h>
 #include <stdlib.h>
@@ -22,14 +23,34 @@ static void write_and_open(struct dataset *d, struct interactions *x, const char
     free(to);
 }
 
-void data_from_text(struct dataset *d, const char *dir, const char *text)
+void data_with_items(struct dataset *d, const char *dir, const char *text, const char *items)
 {
     struct err e = { 0 };
     struct read_stats st;
+    struct items_stats items_st;
+    struct items_opts o = { .fields = NULL };
     struct interactions *x = interactions_new();
     int rc = read_events_mem(x, text, strlen(text), "text", NULL, &st, &e);
+    if (rc == 0 && items)
+        rc = read_items_mem(x, items, strlen(items), "items.csv", &o, &items_st, &e);
     ck_assert_msg(rc == 0, "%s", e.msg);
     write_and_open(d, x, dir);
+}
+
+void data_from_text(struct dataset *d, const char *dir, const char *text)
+{
+    data_with_items(d, dir, text, NULL);
+}
+
+char *data_items(int n_items)
+{
+    struct buf text = { 0 };
+    buf_puts(&text, "item,colour,shape,year\n");
+    for (int i = 0; i < n_items; i++) {
+        buf_printf(&text, "i%d,%s,", i, i % 5 ? i % 2 ? "red" : "blue|green" : "");
+        buf_printf(&text, "%s,%d\n", i % 3 ? "round" : "square", 1990 + i % 7);
+    }
+    return text.data;
 }
 
 const char *data_path(const char *below)
@@ -68,6 +89,8 @@ void data_random(struct dataset *d, const char *dir, int n_users, int n_items, i
         buf_putc(&text, '\n');
     }
     ck_assert_ptr_nonnull(text.data);
-    data_from_text(d, dir, text.data);
+    char *items = data_items(n_items);
+    data_with_items(d, dir, text.data, items);
+    free(items);
     buf_free(&text);
 }

@@ -1,5 +1,5 @@
-#include "core/data/augment.h"
 #include "core/base/rng.h"
+#include "core/data/augment.h"
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,9 +46,8 @@ static const struct view *pair(const struct augment_cfg *c, const struct input *
         for (int32_t b = 0; b < MANY; b++)
             for (int32_t t = v[i].seq.cu[b]; t < v[i].seq.cu[b + 1]; t++) {
                 int32_t from_end = v[i].seq.cu[b + 1] - t;
-                ck_assert_int_eq(v[i].seq.pos[t], c->positions == POS_LAST
-                                                      ? L - from_end
-                                                      : t - v[i].seq.cu[b]);
+                ck_assert_int_eq(v[i].seq.pos[t],
+                                 c->positions == POS_LAST ? L - from_end : t - v[i].seq.cu[b]);
             }
     }
     return v;
