@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Compares ref.py's encoder with torch.nn.TransformerEncoderLayer, and every committed file with
-what ref.py computes from the inputs stored in it.  The gradients are checked by gen_*.py --check."""
+"""Compares ref.py's encoder with torch.nn.TransformerEncoderLayer, its contrast with
+torch.nn.functional.cross_entropy, and every committed file with what ref.py computes from the
+inputs stored in it.  The gradients are checked by gen_*.py --check."""
 
 import glob
 import os
@@ -53,6 +54,20 @@ def check_encoder():
         print("torch.nn.TransformerEncoderLayer, causal %d, %s: max difference %.1e"
               % (causal, activation, error))
         assert error < 1e-12
+
+
+def check_contrast():
+    """NT-Xent as one matrix with its diagonal left out, the pair at column (r + B) mod 2B."""
+    rng = np.random.RandomState(8)
+    for temperature, cosine in [(1.0, False), (0.1, True)]:
+        a, b = torch.from_numpy(rng.standard_normal((2, 5, 16)))
+        z = torch.cat([a, b])
+        s = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=2) if cosine else z @ z.T
+        s = (s / temperature).masked_fill(torch.eye(10, dtype=torch.bool), -np.inf)
+        other = torch.nn.functional.cross_entropy(s, (torch.arange(10) + 5) % 10)
+        error = (ref.nt_xent(a, b, temperature, cosine) - other).abs().item()
+        print("torch.nn.functional.cross_entropy, cosine %d: difference %.1e" % (cosine, error))
+        assert error < 1e-13
 
 
 def stored_pack(t, prefix=""):
@@ -111,12 +126,47 @@ def recompute(t):
     return p, loss
 
 
+def contrastive(p, cfg, t, value):
+    views = [stored_pack(t, view) for view in ("view1.", "view2.", "half1.", "half2.")
+             if view + "cu" in t]
+    return ref.contrastive(p, cfg, stored_pack(t), views,
+                           torch.from_numpy(t["target"].astype(np.int64)), value("interests") > 0,
+                           value("temperature"), value("cosine"), value("cl_weight"))
+
+
+SELF_SUPERVISED = {"cl4srec": contrastive, "cl4srec_pad": contrastive,
+                   "cl4srec_interests": contrastive, "siamese": contrastive}
+
+
+def recompute_outputs(t, case):
+    """The parameters of a self-supervised case and its outputs.  A mask token without a gradient
+    is a constant."""
+    p = {name[5:]: ref.as_parameter(t[name[5:]]) for name in t if name.startswith("grad.")}
+    value = lambda key: t["config." + key].item()
+    cfg = ref.Config(value("layers"), value("heads"), bool(value("causal")),
+                     "relu" if value("relu") else "gelu")
+    constant = {name: torch.from_numpy(t[name]).double() for name in ["mask.weight"]
+                if name in t and name not in p}
+    return p, SELF_SUPERVISED[case]({**p, **constant}, cfg, t, value)
+
+
+def check_outputs(t, out):
+    assert set(out) == {name for name in t if name.startswith("out.")}
+    for name, x in out.items():
+        assert np.abs(x.detach().numpy() - t[name]).max() < 1e-6 * np.abs(t[name]).max(), name
+
+
 def check_files():
     for path in sorted(glob.glob(os.path.join(HERE, "*.safetensors"))):
         t, metadata = ref.load_safetensors(path)
         if metadata["case"] in ("adam", "optimizers"):
             continue
-        p, scalar = recompute(t)
+        if metadata["case"] in SELF_SUPERVISED:
+            p, out = recompute_outputs(t, metadata["case"])
+            check_outputs(t, out)
+            scalar = out[metadata["scalar"]][0]
+        else:
+            p, scalar = recompute(t)
         worst = max(np.abs(g.numpy() - t[key]).max() / max(1e-9, np.abs(t[key]).max())
                     for key, g in ref.gradients(scalar, p).items() if np.abs(t[key]).max() > 0)
         print("%s: worst relative gradient difference %.1e" % (os.path.basename(path), worst))
@@ -127,4 +177,5 @@ def check_files():
 
 if __name__ == "__main__":
     check_encoder()
+    check_contrast()
     check_files()

@@ -11,7 +11,8 @@ Conventions
   K, V, B  interests, items (rows 0..V-1 of the item table, no padding row), sequences
 
 Sources: Vaswani et al. 2017 (attention); Kang & McAuley 2018 (causal self-attention, SASRec);
-Zhou et al. 2020 (post-LN encoder, S3-Rec); Ma et al. 2020 (interest head and objective, DSSRec).
+Zhou et al. 2020 (post-LN encoder, S3-Rec); Ma et al. 2020 (interest head and objective, DSSRec);
+Xie et al. 2022 (views and NT-Xent, CL4SRec).
 """
 
 import json
@@ -78,6 +79,14 @@ def attention(p, name, x, cfg, may_attend):
     return linear(p, name + ".out", torch.cat(heads, dim=1))
 
 
+def embed(p, ids):
+    """Rows [n,D] of the item table; id -1 is the mask token, row 0 of mask.weight."""
+    masked = ids < 0
+    if not masked.any():
+        return p["item.weight"][ids]
+    return torch.where(masked[:, None], p["mask.weight"][0], p["item.weight"][ids.clamp(min=0)])
+
+
 def encode_one(p, cfg, ids, pos, key_mask=None):
     """States [n,D] of one sequence: embeddings, LN, then post-LN blocks; no final LN."""
     n = len(ids)
@@ -86,7 +95,7 @@ def encode_one(p, cfg, ids, pos, key_mask=None):
         may_attend = torch.tril(may_attend)
     if key_mask is not None:
         may_attend = may_attend & (key_mask != 0)[None, :]
-    x = layer_norm(p, "emb_norm", p["item.weight"][ids] + p["pos.weight"][pos])
+    x = layer_norm(p, "emb_norm", embed(p, ids) + p["pos.weight"][pos])
     for i in range(cfg.layers):
         layer = "layers.%d." % i
         x = layer_norm(p, layer + "attn_norm",
@@ -211,6 +220,52 @@ def dssrec(p, cfg, pack, future, target, keep):
     return DssRec(loss, s2i, s2s, tau, kept, phi, psi)
 
 
+# ------------------------------------------------------------------------- contrast of two views
+
+def sequence_vectors(p, cfg, pack, interest_head):
+    """[B,D] last states, or the K interests side by side, [B,K*D]."""
+    z = encode(p, cfg, pack)
+    if not interest_head:
+        return last_states(z, pack)
+    phi = interests(p, z, pack)[2]
+    return phi.reshape(len(phi), -1)
+
+
+def pair_scores(a, b, temperature=1.0, cosine=False):
+    """Of each of the 2B rows of Z = [a; b]: the score with its pair, and the 2B-2 scores with the
+    rows that are neither itself nor its pair.  S = Z Z^T / temperature, of unit rows if cosine."""
+    z = torch.cat([a, b])
+    if cosine:
+        z = z / torch.sqrt((z * z).sum(dim=1, keepdim=True))
+    s = z @ z.T / temperature
+    rows = []
+    for r in range(len(z)):
+        pair = (r + len(a)) % len(z)
+        rows.append((s[r, pair], s[r, [k for k in range(len(z)) if k not in (r, pair)]]))
+    return rows
+
+
+def nt_xent(a, b, temperature=1.0, cosine=False):
+    """Mean over the 2B rows of -log( exp s_pair / (exp s_pair + sum_k exp s_k) )."""
+    loss = [torch.logsumexp(torch.cat([pair[None], others]), dim=0) - pair
+            for pair, others in pair_scores(a, b, temperature, cosine)]
+    return torch.stack(loss).mean()
+
+
+def contrastive(p, cfg, pack, views, target, interest_head, temperature, cosine, weight):
+    """next_item + weight * NT-Xent of two packs of views; CL4SRec and the Siamese halves."""
+    first, second = [sequence_vectors(p, cfg, view, interest_head) for view in views]
+    recommend = next_item(p, cfg, pack, target, interest_head)[0]
+    contrast = nt_xent(first, second, temperature, cosine)
+    return named_losses(next_item=recommend, contrast=contrast,
+                        loss=recommend + weight * contrast)
+
+
+def named_losses(**losses):
+    """out.<name> [1] of every loss."""
+    return {"out." + name: x.reshape(1) for name, x in losses.items()}
+
+
 # ------------------------------------------------------------------------------ random parameters
 
 def encoder_shapes(V, D, L, layers):
@@ -256,12 +311,43 @@ def as_parameter(x):
 
 def random_pack(rng, lengths, V, L, convention, key_mask=None):
     """convention 'first': positions 0..n-1; 'last': the last item has position L-1."""
+    ids = torch.from_numpy(rng.randint(0, V, sum(lengths)).astype(np.int64))
+    return Pack(ids, *offsets_and_positions(lengths, L, convention),
+                None if key_mask is None else torch.tensor(key_mask))
+
+
+def offsets_and_positions(lengths, L, convention):
     start = {"first": lambda n: 0, "last": lambda n: L - n}[convention]
     pos = np.concatenate([start(n) + np.arange(n) for n in lengths])
-    return Pack(torch.from_numpy(rng.randint(0, V, sum(lengths)).astype(np.int64)),
-                torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
-                torch.from_numpy(pos.astype(np.int64)),
-                None if key_mask is None else torch.tensor(key_mask))
+    return (torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+            torch.from_numpy(pos.astype(np.int64)))
+
+
+def pack_lists(lists, L, convention, pad=False):
+    """A pack of lists of ids, -1 = masked; with pad the masked places are no keys."""
+    ids = torch.tensor([i for ids in lists for i in ids])
+    return Pack(ids, *offsets_and_positions([len(ids) for ids in lists], L, convention),
+                (ids >= 0).long() if pad else None)
+
+
+def lists_of(pack):
+    return [pack.ids[s].tolist() for s in sequences(pack)]
+
+
+def random_views(rng, pack, V, L, convention, pad):
+    """Two packs of views of sequences of 1, 2, 8, 5 and 3 items.  One item has no other view.
+
+      view 1: as it is, last masked, cropped, reordered, one inserted
+      view 2: as it is, one inserted, masked (the last too), cropped, first masked
+    """
+    one, two, eight, five, three = lists_of(pack)
+    new = rng.randint(0, V, 2).tolist()
+    first = [one, [two[0], -1], eight[2:7], [five[i] for i in (0, 3, 1, 2, 4)],
+             three[:1] + [new[0]] + three[1:]]
+    second = [one, two[:1] + [new[1]] + two[1:],
+              [-1 if i in (1, 4, 7) else x for i, x in enumerate(eight)], five[1:3],
+              [-1] + three[1:]]
+    return [pack_lists(view, L, convention, pad) for view in (first, second)]
 
 
 def gradients(scalar, p):
@@ -312,21 +398,31 @@ def check_gradients(run, p, rng, inputs=(), samples=6, step=1e-5):
     return worst
 
 
-def write_case(path, run, p, tensors, metadata, inputs=()):
-    """Computes, checks and writes one file; with --check also tests the gradients, writing
-    nothing."""
+def check_case(path, run, p, inputs=()):
+    """check_stable's outputs and gradients; with --check also tests the gradients."""
     exact = check_stable(path, run, p, inputs)
     if "--check" in sys.argv:
         worst = check_gradients(run, p, np.random.RandomState(1), inputs)
         print("%s: worst relative difference to central differences %.1e" % (path, worst))
         if worst > 1e-6:
             raise SystemExit("gradients do not match")
+    return exact
+
+
+def save_case(path, tensors, metadata):
+    """Writes one file; with --check nothing."""
+    if "--check" in sys.argv:
         return
     metadata = {**metadata, "torch": torch.__version__, "numpy": np.__version__}
     full = os.path.join(os.path.dirname(os.path.abspath(__file__)), path)
-    save_safetensors(full, {**p, **tensors, **exact}, metadata)
-    print("%s: %d tensors, %d bytes" % (path, len(p) + len(tensors) + len(exact),
-                                        os.path.getsize(full)))
+    save_safetensors(full, tensors, metadata)
+    print("%s: %d tensors, %d bytes" % (path, len(tensors), os.path.getsize(full)))
+
+
+def write_case(path, run, p, tensors, metadata, inputs=()):
+    """Computes, checks and writes one file; with --check also tests the gradients, writing
+    nothing."""
+    save_case(path, {**p, **tensors, **check_case(path, run, p, inputs)}, metadata)
 
 
 # ------------------------------------------------------------------------------------ safetensors
@@ -341,7 +437,7 @@ def as_stored(name, value):
     a = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     if a.dtype.kind in "biu":
         return a.astype(np.int32)
-    if name.startswith("grad."):
+    if name.startswith(("grad.", "grad1.")):
         a = np.where(np.abs(a) < 1e-13, 0.0, a)
     return a.astype(np.float64 if name.startswith("out.") else np.float32)
 
