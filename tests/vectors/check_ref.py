@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import gen_losses
+import gen_mclrec
 import ref
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -134,26 +135,48 @@ def contrastive(p, cfg, t, value):
                            value("temperature"), value("cosine"), value("cl_weight"))
 
 
+def mclrec(p, cfg, t, value):
+    views = [stored_pack(t, view) for view in ("view1.", "view2.")]
+    batch = gen_mclrec.Batch(stored_pack(t), views,
+                             torch.from_numpy(t["target"].astype(np.int64)))
+    return gen_mclrec.mclrec(p, cfg, batch, value("lambda"), value("beta"))
+
+
+def mclrec_steps(p, cfg, t, value):
+    learned = {name: x for name, x in p.items() if name != "mask.weight"}
+    return gen_mclrec.three_steps(
+        learned, lambda q: mclrec({**q, "mask.weight": p["mask.weight"]}, cfg, t, value))
+
+
 SELF_SUPERVISED = {"cl4srec": contrastive, "cl4srec_pad": contrastive,
-                   "cl4srec_interests": contrastive, "siamese": contrastive}
+                   "cl4srec_interests": contrastive, "siamese": contrastive,
+                   "mclrec": mclrec, "mclrec_joint": mclrec, "mclrec_steps": mclrec_steps}
 
 
-def recompute_outputs(t, case):
-    """The parameters of a self-supervised case and its outputs.  A mask token without a gradient
-    is a constant."""
-    p = {name[5:]: ref.as_parameter(t[name[5:]]) for name in t if name.startswith("grad.")}
+def relative(g, stored):
+    return np.abs(g.numpy() - stored).max() / max(1e-9, np.abs(stored).max())
+
+
+def check_self_supervised(t, metadata):
+    """Every result in such a file.  Returns the worst relative difference of a gradient; grad1.
+    are those of out.l1, and a parameter without either is a constant."""
     value = lambda key: t["config." + key].item()
     cfg = ref.Config(value("layers"), value("heads"), bool(value("causal")),
                      "relu" if value("relu") else "gelu")
-    constant = {name: torch.from_numpy(t[name]).double() for name in ["mask.weight"]
-                if name in t and name not in p}
-    return p, SELF_SUPERVISED[case]({**p, **constant}, cfg, t, value)
-
-
-def check_outputs(t, out):
-    assert set(out) == {name for name in t if name.startswith("out.")}
+    p = {name: ref.as_parameter(x) for name, x in t.items()
+         if x.dtype == np.float32 and not name.startswith(("config.", "grad", "step"))}
+    compute = lambda: SELF_SUPERVISED[metadata["case"]](p, cfg, t, value)
+    out = compute()
+    assert set(out) == {name for name in t if name.startswith(("out.", "step"))}
     for name, x in out.items():
-        assert np.abs(x.detach().numpy() - t[name]).max() < 1e-6 * np.abs(t[name]).max(), name
+        assert relative(x.detach(), t[name]) < 1e-6, name
+    worst = 0.0
+    for prefix, scalar in [("grad.", metadata.get("scalar")), ("grad1.", "out.l1")]:
+        learned = {name: p[name] for name in p if prefix + name in t}
+        grads = ref.gradients(compute()[scalar][0], learned) if learned else {}
+        worst = max([worst] + [relative(g, t[prefix + key[5:]]) for key, g in grads.items()
+                               if np.abs(t[prefix + key[5:]]).max() > 0])
+    return worst
 
 
 def check_files():
@@ -162,17 +185,15 @@ def check_files():
         if metadata["case"] in ("adam", "optimizers"):
             continue
         if metadata["case"] in SELF_SUPERVISED:
-            p, out = recompute_outputs(t, metadata["case"])
-            check_outputs(t, out)
-            scalar = out[metadata["scalar"]][0]
+            worst = check_self_supervised(t, metadata)
         else:
             p, scalar = recompute(t)
-        worst = max(np.abs(g.numpy() - t[key]).max() / max(1e-9, np.abs(t[key]).max())
-                    for key, g in ref.gradients(scalar, p).items() if np.abs(t[key]).max() > 0)
+            worst = max(relative(g, t[key]) for key, g in ref.gradients(scalar, p).items()
+                        if np.abs(t[key]).max() > 0)
+            if "out.loss" in t:
+                assert abs(scalar.item() - t["out.loss"].item()) < 1e-6 * abs(t["out.loss"].item())
         print("%s: worst relative gradient difference %.1e" % (os.path.basename(path), worst))
         assert worst < 1e-6
-        if "out.loss" in t:
-            assert abs(scalar.item() - t["out.loss"].item()) < 1e-6 * abs(t["out.loss"].item())
 
 
 if __name__ == "__main__":
