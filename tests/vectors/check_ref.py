@@ -11,6 +11,7 @@ import torch
 
 import gen_losses
 import gen_mclrec
+import gen_s3rec
 import ref
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -148,9 +149,19 @@ def mclrec_steps(p, cfg, t, value):
         learned, lambda q: mclrec({**q, "mask.weight": p["mask.weight"]}, cfg, t, value))
 
 
+def integers(t):
+    return {name: torch.from_numpy(x.astype(np.int64)) for name, x in t.items()
+            if x.dtype == np.int32 and not name.startswith("config.")}
+
+
+def s3rec(p, cfg, t, value):
+    return gen_s3rec.s3rec(p, cfg, integers(t), bool(value("paper")))
+
+
 SELF_SUPERVISED = {"cl4srec": contrastive, "cl4srec_pad": contrastive,
                    "cl4srec_interests": contrastive, "siamese": contrastive,
-                   "mclrec": mclrec, "mclrec_joint": mclrec, "mclrec_steps": mclrec_steps}
+                   "mclrec": mclrec, "mclrec_joint": mclrec, "mclrec_steps": mclrec_steps,
+                   "s3rec": s3rec, "s3rec_paper": s3rec}
 
 
 def relative(g, stored):

@@ -117,7 +117,7 @@ def torch_steps(p, losses):
 
 
 def make_case(seed, name, V, D, joint):
-    """(p, constant mask token, batch, losses(p, mask), what the file holds besides the results)"""
+    """(p, constant mask token, losses(p, mask), what the file holds besides the results)"""
     rng = np.random.RandomState(seed)
     cfg = ref.Config(1, H, True, "gelu")
     p = ref.random_parameters({**ref.encoder_shapes(V, D, L, cfg.layers), "mask.weight": (1, D),
