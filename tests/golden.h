@@ -36,6 +36,8 @@ float golden_config(const struct golden *r, const char *name, float otherwise);
 /* Fills parameters from the tensors of their names.  Those the case has no use for are not in the file:
  * they become 0.5, and golden_grads expects that they got no gradient. */
 void golden_load(const struct golden *r, struct params *ps);
+/* Sequences PREFIX.cu, .pos, and .ids into *ids; a key mask where the file has one, in the tape's arena. */
+struct seqpack golden_pack(struct golden *r, const char *prefix, const int32_t **ids);
 /* A trainable model of r->cfg, loaded. */
 struct model *golden_model(const struct golden *r);
 
@@ -43,8 +45,10 @@ struct model *golden_model(const struct golden *r);
 void golden_out(struct golden *r, const char *name, const float *x, int64_t n);
 /* grad.NAME of every parameter: max|difference| <= 1e-4 max|reference|.  Some gradients are zero by algebra (a
  * bias added to all scores of a softmax: interest.norm2.bias), in both programs rounding noise: a reference below
- * 1e-3 of the largest gradient of the file is measured against that instead. */
+ * 1e-3 of the largest gradient of the file is measured against that instead, one that is zero against 1e-2 of it. */
 void golden_grads(struct golden *r, const struct params *ps);
+/* The same with KIND.NAME in the place of grad.NAME.  Parameters without one got no gradient. */
+void golden_grads_named(struct golden *r, const struct params *ps, const char *kind);
 
 /* y [1,1] = sum x R, R [x->rows, x->cols] a constant: the scalar of the files without a loss. */
 struct ten *golden_dot(struct tape *tp, struct ten *x, const float *R);
