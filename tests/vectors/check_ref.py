@@ -9,6 +9,7 @@ import os
 import numpy as np
 import torch
 
+import gen_item_ssl
 import gen_losses
 import gen_mclrec
 import gen_s3rec
@@ -158,10 +159,16 @@ def s3rec(p, cfg, t, value):
     return gen_s3rec.s3rec(p, cfg, integers(t), bool(value("paper")))
 
 
+def item_ssl(p, cfg, t, value):
+    options = [value(key) for key in ("temperature", "ssl_weight")] if "items" in t else [None] * 2
+    return gen_item_ssl.item_ssl(p, cfg, integers(t), *options)
+
+
 SELF_SUPERVISED = {"cl4srec": contrastive, "cl4srec_pad": contrastive,
                    "cl4srec_interests": contrastive, "siamese": contrastive,
                    "mclrec": mclrec, "mclrec_joint": mclrec, "mclrec_steps": mclrec_steps,
-                   "s3rec": s3rec, "s3rec_paper": s3rec}
+                   "s3rec": s3rec, "s3rec_paper": s3rec,
+                   "item_ssl": item_ssl, "tower": item_ssl}
 
 
 def relative(g, stored):
