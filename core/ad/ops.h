@@ -38,6 +38,15 @@ struct ten *ad_reshape(struct tape *tp, struct ten *x, int32_t rows, int32_t col
 /* y[r] = x[r] / max(||x[r]||, 1e-12) */
 struct ten *ad_normalize(struct tape *tp, struct ten *x);
 
+/* y[r] = act(x[r] + sum_j mean of table_j[i] over i in bag j of r); an empty bag is the table's last row
+ * x [R,M], table_j [n_j + 1, M]; act: none or relu */
+struct bag_table {
+    struct ten *table;
+    const int32_t *cu, *id; /* bag r: id[cu[r]] .. id[cu[r+1]-1], below n_j; must outlive the step */
+};
+struct ten *ad_add_bags(struct tape *tp, struct ten *x, const struct bag_table *bag, int32_t n,
+                        enum act act);
+
 /* ---- structure of the batch ---- */
 
 /* Multi-head self-attention over packed sequences: qkv [N,3D] = Q|K|V (head h = columns h*D/H ..

@@ -23,8 +23,8 @@ struct tape {
     uint32_t groups;
     uint64_t key, n_keys;
     bool train, spent;
-    const struct param *bound; /* NULL: none */
-    struct ten *part;          /* its rows */
+    const struct param *bound; /* whose users get part instead; NULL: none */
+    struct ten *part;          /* its rows, or what replaces it */
     struct cost cost;          /* of the next node */
     struct prof *prof;         /* borrowed, NULL: none */
     const struct bf16_ops *bf16;
@@ -179,6 +179,24 @@ void tape_bind(struct tape *tp, struct param *p, const int32_t *row, int32_t n)
     p->part = (struct param_part){ row, n, part->g };
     tp->bound = p;
     tp->part = part;
+}
+
+void tape_replace(struct tape *tp, const struct param *p, struct ten *y)
+{
+    REQUIRE(!tp->bound, "%s and %s are bound in one step", tp->bound->name, p->name);
+    tp->bound = p;
+    tp->part = y;
+}
+
+struct ten *ad_param_rows(struct tape *tp, const struct param *p, int32_t first, int32_t n)
+{
+    REQUIRE(first >= 0 && n > 0 && first <= p->t.rows - n, "%s: rows %d .. %d of %d", p->name,
+            first, first + n - 1, p->t.rows);
+    const int64_t at = (int64_t)first * p->t.cols;
+    struct ten *t = ARENA_NEW(tp->mem, struct ten, 1);
+    *t = (struct ten){ .x = p->t.x + at, .rows = n, .cols = p->t.cols };
+    if (p->t.g && (p->group & tp->groups)) t->g = p->t.g + at;
+    return t;
 }
 
 struct ten *ad_param(struct tape *tp, struct param *p)

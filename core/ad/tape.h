@@ -112,5 +112,10 @@ const struct cost *tape_node_cost(const struct tape *tp, int32_t i);
 /* For the rest of the step p stands for n of its rows, ascending, each once: ad_param gives [n, cols].  row must
  * outlive the step.  One parameter of a step may be bound. */
 void tape_bind(struct tape *tp, struct param *p, const int32_t *row, int32_t n);
+/* For the rest of the step ad_param gives y, which was made of p, instead of p: of the tape's tensors the one that p's users
+ * are to have.  p is not bound. */
+void tape_replace(struct tape *tp, const struct param *p, struct ten *y);
 /* The parameter as a tensor of this step: with g only if its group learns now. */
 struct ten *ad_param(struct tape *tp, struct param *p);
+/* Rows first .. first+n-1 of the parameter itself, replaced or not.  It is not bound. */
+struct ten *ad_param_rows(struct tape *tp, const struct param *p, int32_t first, int32_t n);

@@ -161,6 +161,40 @@ static void xent_bags_ref(const struct op_run *r, double *y, double *const *in)
     }
 }
 
+/* ---- add_bags: dim = { R, M, values, most values of a bag, act }, two features of the same size ---- */
+
+static void add_bags_setup(struct op_run *r)
+{
+    int32_t R = dim(r)[0], n = dim(r)[2], most = dim(r)[3];
+    op_input(r, R, dim(r)[1], 1);
+    op_input(r, n + 1, dim(r)[1], 1);
+    op_input(r, n + 1, dim(r)[1], 1);
+    r->target = op_index(r, R + 1, 1);
+    r->id = op_index(r, R * most, n);
+    for (int32_t i = 0; i < R; i++)
+        r->target[i + 1] = r->target[i] + (int32_t)rng_below(&r->rng, (uint32_t)most + 1);
+}
+static struct ten *add_bags_build(struct op_run *r, struct tape *tp, struct ten **in)
+{
+    const struct bag_table bag[] = { { in[1], r->target, r->id }, { in[2], r->target, r->id } };
+    return ad_add_bags(tp, in[0], bag, 2, (enum act)dim(r)[4]);
+}
+static void add_bags_ref(const struct op_run *r, double *y, double *const *in)
+{
+    int32_t M = dim(r)[1], none = dim(r)[2];
+    for (int32_t i = 0; i < dim(r)[0]; i++)
+        for (int32_t c = 0; c < M; c++) {
+            int32_t from = r->target[i], n = r->target[i + 1] - from;
+            double s = in[0][i * M + c];
+            for (int32_t k = 0; k < n; k++)
+                s += (in[1][r->id[from + k] * M + c] + in[2][r->id[from + k] * M + c]) / n;
+            if (n == 0) s += in[1][none * M + c] + in[2][none * M + c];
+            y[i * M + c] = dim(r)[4] == ACT_RELU ? fmax(s, 0) : s;
+        }
+}
+
+#define ADD_BAGS                                                                               \
+    .op = "add_bags", .setup = add_bags_setup, .build = add_bags_build, .ref = add_bags_ref
 #define SIGMOID .op = "sigmoid", .setup = one_setup, .build = sigmoid_build, .ref = sigmoid_ref
 #define BCE     .op = "bce_bags", .setup = bags_setup, .build = bce_build, .ref = bce_ref
 #define XENT_BAGS                                                                              \
@@ -184,6 +218,9 @@ static const struct op_case cases[] = {
     { MARGIN, .what = "two pairs", .dim = { 2 } },
     { MARGIN, .what = "19 pairs", .dim = { 19 } },
 
+    { ADD_BAGS, .what = "one row", .dim = { 1, 3, 2, 1 } },
+    { ADD_BAGS, .what = "70x37, up to 3 of 5 values", .dim = { 70, 37, 5, 3 } },
+    { ADD_BAGS, .what = "relu", .dim = { 21, 16, 9, 2, ACT_RELU } },
     { SIGMOID, .what = "1x1", .dim = { 1, 1 } },
     { SIGMOID, .what = "90x131", .dim = { 90, 131 } },
     { BCE, .what = "1x1", .dim = { 1, 1, 1 } },
@@ -198,6 +235,7 @@ static const struct op_case cases[] = {
     { NORMALIZE, .what = "512x64", .dim = { 512, 64 }, .bench = true },
     { PAIRS, .what = "256 pairs", .dim = { 256 }, .bench = true },
     { MARGIN, .what = "256 pairs", .dim = { 256 }, .bench = true },
+    { ADD_BAGS, .what = "12101x128, relu", .dim = { 12101, 128, 600, 2, ACT_RELU }, .bench = true },
     { SIGMOID, .what = "180x12101", .dim = { 180, 12101 }, .bench = true },
     { BCE, .what = "720x1221", .dim = { 720, 1221, 5 }, .bench = true },
     { XENT_BAGS, .what = "720x1221", .dim = { 720, 1221, 5 }, .bench = true },

@@ -1,4 +1,4 @@
-/* op_rows.c — rows put together, cut anew, scaled to length 1: concat_rows, reshape, normalize.  Thread: the tape's
+/* op_stack.c — rows put together, cut anew, scaled to length 1: concat_rows, reshape, normalize.  Thread: the tape's
  * owner. */
 #include "core/ad/ops.h"
 #include "core/ad/rows.h"
