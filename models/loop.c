@@ -54,6 +54,7 @@ static int backward(struct trainer *t, struct move *m, float share, double *loss
     struct ten *l;
     tape_begin(t->tp, m->turn.groups, m->key, true);
     if (b->rows) tape_bind(t->tp, model_items(t->model), b->rows, b->n_rows);
+    model_begin(t->model, t->tp);
     TRY(sum_losses(&l, t, m, e));
     *loss = (double)l->x[0];
     if (share != 1) l = ad_scale(t->tp, l, share);
@@ -216,7 +217,10 @@ int loop_evaluate(struct trainer *t, struct evaluation *v, enum split split, str
     struct evaluate_opts o = { .split = split,
                                .seen = (enum seen)t->now->train.valid_seen,
                                .users = split == SPLIT_VALID ? t->now->train.valid_users : 0 };
-    return evaluate(v, t->model, &t->ds, &o, t->a->pool, e);
+    model_bake(t->model, t->a->pool);
+    int rc = evaluate(v, t->model, &t->ds, &o, t->a->pool, e);
+    model_bake(t->model, t->a->pool);
+    return rc;
 }
 
 /* Validates, logs, exports the weights when they are the best of the stage so far. */

@@ -264,6 +264,10 @@ static int check_stage(const struct recipe *r, const struct dataset *d, struct e
     TRY(model_check(&r->model, e));
     if (r->n_obj == 0)
         return err_set(e, ERR_CONFIG, "no objective: add a section such as [next_item]");
+    if (c.touched && r->model.item_tower)
+        return err_set(e, ERR_CONFIG,
+                       "train.item_update = touched: the item tower makes the vectors of all "
+                       "items in every step; set it to dense, or model.item_tower = false");
     if (c.touched && t->accumulate > 1)
         return err_set(e, ERR_CONFIG,
                        "train.accumulate = %d with train.item_update = touched: each batch "
@@ -293,7 +297,8 @@ static int check_stage(const struct recipe *r, const struct dataset *d, struct e
 /* Keys of [model] that are not about the weights' shapes and meaning. */
 static bool may_change(const char *key)
 {
-    static const char *const keys[] = { "causal", "dropout", "attn_dropout", "active_share" };
+    static const char *const keys[] = { "causal", "dropout", "attn_dropout", "active_share",
+                                        "id_dropout" };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(keys[i], key) == 0) return true;
     return false;
@@ -313,7 +318,7 @@ static int check_same_model(const struct recipe *r, const struct recipe *stage, 
         if (!may_change(o->key) && strcmp(a, b) != 0)
             return err_set(e, ERR_CONFIG,
                            "model.%s = %s: the weights go from stage to stage; only causal, "
-                           "dropout, attn_dropout and active_share may change",
+                           "dropout, attn_dropout, id_dropout and active_share may change",
                            o->key, b);
     }
     return 0;

@@ -52,7 +52,16 @@ static json_t *manifest(const struct trainer *t, int64_t epoch, json_t *metrics)
     if (t->r.n_stages > 0)
         json_object_set_new(json_object_get(m, "data"), "stage",
                             json_string(t->r.stage[t->at.stage].name));
+    if (t->fields) json_object_set_new(m, "tower", fields_json(t->fields));
     return m;
+}
+
+static int export_tower(const struct trainer *t, const char *dir, struct err *e)
+{
+    char *path = xasprintf("%s/" BUNDLE_TOWER, dir);
+    int rc = ckpt_save(path, model_params(t->model), GROUP_TOWER, e);
+    free(path);
+    return rc;
 }
 
 int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err *e)
@@ -64,8 +73,11 @@ int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err
         char *weights = xasprintf("%s/" BUNDLE_WEIGHTS, w.tmp_dir);
         char *items = xasprintf("%s/" BUNDLE_ITEMS, w.tmp_dir);
         char *source = xasprintf("%s/" BUNDLE_ITEMS, t->a->data);
+        model_bake(t->model, t->a->pool);
         rc = ckpt_save(weights, model_params(t->model), GROUPS_BUNDLE, e);
+        model_bake(t->model, t->a->pool);
         if (rc == 0) rc = io_copy_file(items, source, e);
+        if (rc == 0 && t->fields) rc = export_tower(t, w.tmp_dir, e);
         if (rc == 0)
             rc = bundle_commit(&w, mf, e);
         else
@@ -96,6 +108,11 @@ static int load_best(struct trainer *t, int64_t *epoch, json_t **valid, struct e
     TRY(rc);
     char *weights = bundle_path(&b, BUNDLE_WEIGHTS);
     rc = ckpt_load(model_params(t->model), GROUPS_BUNDLE, weights, e);
+    if (rc == 0 && t->fields) { /* the ids' embeddings in the place of what was made of them */
+        char *tower = bundle_path(&b, BUNDLE_TOWER);
+        rc = ckpt_load(model_params(t->model), GROUP_TOWER, tower, e);
+        free(tower);
+    }
     *epoch = json_integer_value(json_object_get(json_object_get(b.manifest, "data"), "epochs"));
     *valid = json_incref(json_object_get(json_object_get(b.manifest, "metrics"), "valid"));
     const char *stage =
@@ -330,6 +347,10 @@ static int set_up(struct trainer *t, const struct state *s, struct err *e)
     t->r.model.n_items = t->ds.n_items;
     TRY(recipe_check(&t->r, &t->ds, e));
     t->model = model_new(&t->r.model, true);
+    if (t->r.model.item_tower) {
+        TRY(fields_new(&t->fields, t->ds.items, NULL, e));
+        model_add_tower(t->model, fields_of(t->fields));
+    }
     for (int i = 0; i < recipe_stages(&t->r); i++) {
         recipe_stage(&t->stage[i], &t->r, i);
         recipe_open(&t->stage[i], t->model, &t->ds);
@@ -491,6 +512,7 @@ static void end(struct trainer *t)
     arena_free(t->mem);
     batcher_free(t->batches);
     model_free(t->model);
+    fields_free(t->fields);
     for (int i = 0; i < RECIPE_STAGES; i++) recipe_free(&t->stage[i]);
     recipe_free(&t->r);
     dataset_close(&t->ds);

@@ -3,6 +3,7 @@
 #pragma once
 #include "core/ad/opt.h"
 #include "models/evaluate.h"
+#include "models/fields.h"
 #include "models/train.h"
 #include <stdio.h>
 
@@ -30,6 +31,7 @@ struct trainer {
     struct dataset ds;
     uint64_t fingerprint; /* of ds */
     struct model *model;
+    struct fields *fields; /* of the items, for the item tower; NULL: none */
     struct batcher *batches;
     struct arena *mem;
     struct tape *tp;

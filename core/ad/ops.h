@@ -42,7 +42,8 @@ struct ten *ad_normalize(struct tape *tp, struct ten *x);
  * x [R,M], table_j [n_j + 1, M]; act: none or relu */
 struct bag_table {
     struct ten *table;
-    const int32_t *cu, *id; /* bag r: id[cu[r]] .. id[cu[r+1]-1], below n_j; must outlive the step */
+    const int32_t *cu,
+        *id; /* bag r: id[cu[r]] .. id[cu[r+1]-1], below n_j; must outlive the step */
 };
 struct ten *ad_add_bags(struct tape *tp, struct ten *x, const struct bag_table *bag, int32_t n,
                         enum act act);

@@ -4,6 +4,7 @@
  *   model.safetensors   weights
  *   items.bin           catalogue
  *   index.faiss         rows in item order (absent until indexed)
+ *   tower.safetensors   of a model with an item tower: what makes vectors of further items
  * A version directory that can be seen is complete: it is written under a temporary name,
  * synced and renamed (exchanged when the version exists).  Thread: any, on different bundles. */
 #pragma once
@@ -18,6 +19,7 @@ enum { BUNDLE_FORMAT = 1 };
 #define BUNDLE_WEIGHTS  "model.safetensors"
 #define BUNDLE_ITEMS    "items.bin"
 #define BUNDLE_INDEX    "index.faiss"
+#define BUNDLE_TOWER    "tower.safetensors"
 
 struct bundle { /* an opened, verified version */
     char *dir;

@@ -24,6 +24,14 @@ const struct opt model_opts[] = {
               "standard deviation of initial weights"),
     OPT_FLOAT(struct model_cfg, active_share, "0.01", 0, 1,
               "an interest with a smaller share of the importance is not used"),
+    OPT_BOOL(struct model_cfg, item_tower, "false",
+             "items' vectors from ids and attribute fields"),
+    OPT_INT(struct model_cfg, field_width, "16", 1, LIMIT_WIDTH,
+            "item_tower: width of a field's embeddings"),
+    OPT_INT(struct model_cfg, tower_width, "128", 1, LIMIT_WIDTH,
+            "item_tower: width of its hidden layer"),
+    OPT_FLOAT(struct model_cfg, id_dropout, "0.1", 0, 1,
+              "item_tower: part of the ids that a step leaves out, so that fields learn"),
     OPT_END
 };
 
@@ -32,6 +40,9 @@ struct model {
     struct params *ps;
     struct encoder enc;
     struct interest_head head; /* when cfg.interests > 0 */
+    struct tower *tower;       /* NULL: none */
+    float *baked;              /* model_bake's other table; NULL: none yet */
+    bool is_baked;
 };
 
 int model_check(const struct model_cfg *c, struct err *e)
@@ -63,6 +74,8 @@ void model_free(struct model *m)
     if (!m) return;
     encoder_free(&m->enc);
     params_free(m->ps);
+    tower_free(m->tower);
+    free(m->baked);
     free(m);
 }
 
@@ -71,7 +84,8 @@ void model_set(struct model *m, const struct model_cfg *cfg)
 {
     REQUIRE(cfg->width == m->cfg.width && cfg->layers == m->cfg.layers &&
                 cfg->max_len == m->cfg.max_len && cfg->interests == m->cfg.interests &&
-                cfg->ffn_mult == m->cfg.ffn_mult && cfg->n_items == m->cfg.n_items,
+                cfg->ffn_mult == m->cfg.ffn_mult && cfg->n_items == m->cfg.n_items &&
+                cfg->item_tower == m->cfg.item_tower,
             "a model of other shapes: width %d, %d layers", cfg->width, cfg->layers);
     m->cfg = *cfg;
 }
@@ -91,6 +105,54 @@ void model_add_mask(struct model *m, bool learned)
     else
         m->enc.mask = params_add(m->ps, "mask.weight", 1, m->cfg.width, group, INIT_NORMAL,
                                  m->cfg.init_std);
+}
+
+/* ---- item tower ---- */
+
+void model_add_tower(struct model *m, const struct item_fields *fields)
+{
+    const struct tower_cfg c = { m->cfg.width, m->cfg.field_width, m->cfg.tower_width,
+                                 m->cfg.init_std, GROUP_TOWER };
+    REQUIRE(fields->n_items == m->cfg.n_items, "fields of %d items, %d in the model",
+            fields->n_items, m->cfg.n_items);
+    m->enc.item->group |= GROUP_TOWER;
+    m->tower = tower_new(m->ps, m->enc.item, fields, &c);
+}
+
+const struct tower *model_tower(const struct model *m) { return m->tower; }
+
+void model_begin(const struct model *m, struct tape *tp)
+{
+    if (!m->tower) return;
+    const int32_t V = m->cfg.n_items;
+    int32_t *ids = ARENA_NEW(tape_arena(tp), int32_t, V);
+    const bool dropping = tape_training(tp) && m->cfg.id_dropout > 0;
+    const uint64_t key = dropping ? tape_drop_key(tp) : 0;
+    struct rng r = { key, 0 };
+    for (int32_t v = 0; v < V; v++)
+        ids[v] = dropping && rng_f64(&r) < (double)m->cfg.id_dropout ? EMBED_MASK : v;
+    tape_replace(tp, m->enc.item,
+                 tower_vectors(m->tower, tp, ids, V, tower_fields(m->tower)->field));
+}
+
+void model_bake(struct model *m, struct par *pool)
+{
+    if (!m->tower) return;
+    const size_t nb = (size_t)m->cfg.n_items * (size_t)m->cfg.width * sizeof(float);
+    if (!m->baked) m->baked = xaligned(nb);
+    if (!m->is_baked) {
+        struct arena *mem = arena_new("tower", 1 << 20, 0);
+        struct tape *tp = tape_new(mem, pool);
+        tape_begin(tp, 0, 0, false);
+        model_begin(m, tp);
+        memcpy(m->baked, ad_param(tp, m->enc.item)->x, nb);
+        tape_free(tp);
+        arena_free(mem);
+    }
+    float *x = m->enc.item->t.x;
+    m->enc.item->t.x = m->baked;
+    m->baked = x;
+    m->is_baked = !m->is_baked;
 }
 
 struct encoded model_encode(const struct model *m, struct tape *tp, const struct seqpack *sp,

@@ -8,6 +8,7 @@
 #pragma once
 #include "core/ad/ops.h"
 #include "core/base/conf.h"
+#include "core/nn/tower.h"
 
 /* The transformer and the K-interest head of models/README.md, Encoder and Heads. */
 struct model_cfg {
@@ -23,12 +24,21 @@ struct model_cfg {
     float attn_dropout;
     float init_std;
     float active_share; /* an interest with a smaller share of importance is not searched */
-    int32_t n_items;    /* V, from the data, not from the recipe */
+    bool item_tower;    /* item vectors come from ids and fields (tower.h) */
+    int32_t field_width, tower_width; /* E, M */
+    float id_dropout; /* part of the ids that are missing in a step of the training */
+    int32_t n_items;  /* V, from the data, not from the recipe */
 };
 extern const struct opt model_opts[]; /* every member but n_items */
 
 /* What learns together.  A bundle holds the encoder and the head; what objectives add is of training alone. */
-enum group { GROUP_ENCODER = 1, GROUP_HEAD = 2, GROUP_OBJECTIVE = 4, GROUP_AUGMENTER = 8 };
+enum group {
+    GROUP_ENCODER = 1,
+    GROUP_HEAD = 2,
+    GROUP_OBJECTIVE = 4,
+    GROUP_AUGMENTER = 8,
+    GROUP_TOWER = 16
+};
 enum { GROUPS_BUNDLE = GROUP_ENCODER | GROUP_HEAD };
 enum beta { BETA_IN, BETA_OUT }; /* default vectors of inputs, and of label sequences */
 
@@ -44,6 +54,14 @@ int32_t model_interests(const struct model *m); /* vectors per sequence: max(1, 
 struct param *
 model_items(const struct model *m); /* item.weight [V,D]: input and output table */
 
+/* For cfg.item_tower, while training: item.weight [V,D] holds the ids' embeddings from now on.  Borrows fields. */
+void model_add_tower(struct model *m, const struct item_fields *fields);
+const struct tower *model_tower(const struct model *m); /* NULL: none was added */
+/* After tape_begin, before anything else of the step: with a tower, item.weight is what it gives for all items. */
+void model_begin(const struct model *m, struct tape *tp);
+/* Exchanges the ids' embeddings and what the tower gives for all items, which is what evaluation and bundles have as
+ * item.weight; twice is as before, but for weights that have moved.  Nothing without a tower. */
+void model_bake(struct model *m, struct par *pool);
 /* From here on ids may be EMBED_MASK: such a token has the place of an item and a learned row, mask.weight [1,D], of
  * GROUP_OBJECTIVE; not learned, it is a constant, as the padding row is in the public codes.  Asked again, nothing is added; learned wins. */
 void model_add_mask(struct model *m, bool learned);

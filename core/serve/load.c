@@ -13,10 +13,26 @@ static int expect(const struct bundle *b, const char *key, int64_t have, const c
                    have);
 }
 
+/* Bundles that are older than a key have its default. */
+static void add_newer(json_t *encoder)
+{
+    static const char *const newer[] = { "item_tower", "field_width", "tower_width",
+                                         "id_dropout" };
+    struct model_cfg c;
+    char text[64];
+    conf_defaults(model_opts, &c);
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) {
+        if (json_object_get(encoder, newer[i])) continue;
+        conf_get(conf_find(model_opts, newer[i]), &c, text, sizeof text);
+        json_object_set_new(encoder, newer[i], json_string(text));
+    }
+}
+
 static int read_cfg(struct model_cfg *cfg, const struct bundle *b, struct err *e)
 {
-    if (bundle_opts_from_json(model_opts, cfg, json_object_get(b->manifest, "encoder"), e) <
-        0) {
+    json_t *encoder = json_object_get(b->manifest, "encoder");
+    add_newer(encoder);
+    if (bundle_opts_from_json(model_opts, cfg, encoder, e) < 0) {
         err_ctx(e, BUNDLE_MANIFEST ": encoder");
         return ERR_BAD_BUNDLE;
     }

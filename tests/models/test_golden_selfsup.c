@@ -3,6 +3,7 @@
 #include "core/ad/opt.h"
 #include "core/base/mem.h"
 #include "models/contrast.h"
+#include "models/item_ssl.h"
 #include "models/s3rec.h"
 #include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
@@ -284,6 +285,85 @@ static void s3rec(struct golden *r)
     trial_free(&t);
 }
 
+/* ---- the item tower ---- */
+
+enum { FIELDS = 3 };
+
+static struct item_fields read_fields(const struct golden *r, struct item_field field[FIELDS])
+{
+    static const char *const names[FIELDS] = { "f0", "f1", "f2" };
+    for (int j = 0; j < FIELDS; j++) {
+        char name[32];
+        snprintf(name, sizeof name, "tower.%s.weight", names[j]);
+        int32_t n_values = (int32_t)safet_find(r->file, name)->shape[0];
+        snprintf(name, sizeof name, "%s.cu", names[j]);
+        const int32_t *cu = golden_i32(r, name, r->cfg.n_items + 1);
+        snprintf(name, sizeof name, "%s.values", names[j]);
+        field[j] = (struct item_field){ names[j], n_values, cu,
+                                        golden_i32(r, name, cu[r->cfg.n_items]) };
+    }
+    return (struct item_fields){ r->cfg.n_items, FIELDS, field };
+}
+
+/* Masked features are empty bags, a masked id is none. */
+static struct item_view read_view(struct golden *r, const struct item_field *field, int side)
+{
+    const int32_t n = (int32_t)golden_length(r, "items");
+    const int32_t *item = golden_i32(r, "items", n);
+    char name[32];
+    snprintf(name, sizeof name, "view%d.mask", side);
+    const int32_t *mask = golden_i32(r, name, (int64_t)n * (FIELDS + 1));
+    struct arena *mem = tape_arena(r->tp);
+    struct item_field *bag = ARENA_NEW(mem, struct item_field, FIELDS);
+    int32_t *ids = ARENA_NEW(mem, int32_t, n);
+    for (int32_t i = 0; i < n; i++) ids[i] = mask[i * (FIELDS + 1)] ? EMBED_MASK : item[i];
+    for (int j = 0; j < FIELDS; j++) {
+        snprintf(name, sizeof name, "view%d.f%d.cu", side, j);
+        const int32_t *from = golden_i32(r, name, n + 1);
+        snprintf(name, sizeof name, "view%d.f%d.values", side, j);
+        const int32_t *values = golden_i32(r, name, from[n]);
+        int32_t *cu = ARENA_NEW(mem, int32_t, n + 1),
+                *id = ARENA_NEW(mem, int32_t, from[n] + 1);
+        cu[0] = 0;
+        for (int32_t i = 0; i < n; i++) {
+            int32_t size = mask[i * (FIELDS + 1) + 1 + j] ? 0 : from[i + 1] - from[i];
+            memcpy(id + cu[i], values + from[i], (size_t)size * sizeof *id);
+            cu[i + 1] = cu[i] + size;
+        }
+        bag[j] = (struct item_field){ field[j].name, field[j].n_values, cu, id };
+    }
+    return (struct item_view){ n, ids, bag };
+}
+
+static void tower(struct golden *r)
+{
+    const bool ssl = golden_length(r, "items") > 0;
+    struct item_field field[FIELDS];
+    struct item_fields fields = read_fields(r, field);
+    r->cfg.item_tower = true;
+    r->cfg.field_width = (int32_t)safet_find(r->file, "tower.f0.weight")->shape[1];
+    r->cfg.tower_width = (int32_t)safet_find(r->file, "tower.mlp.1.weight")->shape[0];
+    struct trial t = trial_new(r, &obj_item_ssl);
+    model_add_tower(t.m, &fields);
+    if (ssl) set_number(&t, "temperature", golden_config(r, "config.temperature", 0));
+    trial_open(&t, NULL);
+    tape_begin(r->tp, GROUPS_ALL, 1, false);
+    model_begin(t.m, r->tp);
+    trial_begin(&t);
+    struct ten *l = next_item(&t);
+    golden_out(r, "out.next_item", l->x, 1);
+    if (ssl) {
+        struct item_view v[] = { read_view(r, field, 1), read_view(r, field, 2) };
+        struct ten *self = t.ops->loss(t.cfg, t.own, v, &t.step);
+        golden_out(r, "out.self", self->x, 1);
+        l = ad_add(r->tp, l, ad_scale(r->tp, self, golden_config(r, "config.ssl_weight", 0)));
+    }
+    golden_out(r, "out.loss", l->x, 1);
+    tape_backward(r->tp, l);
+    golden_grads(r, model_params(t.m));
+    trial_free(&t);
+}
+
 /* ---- */
 
 static const struct {
@@ -299,6 +379,8 @@ static const struct {
     { "mclrec_steps", mclrec_steps },
     { "s3rec", s3rec },
     { "s3rec_paper", s3rec },
+    { "tower", tower },
+    { "item_ssl", tower },
 };
 
 START_TEST(losses_and_gradients_agree_with_the_reference)

@@ -2,6 +2,7 @@
 #include "core/ad/gradcheck.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
+#include "models/fields.h"
 #include "models/obj.h"
 #include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
@@ -13,24 +14,28 @@
 
 static char *dir;
 static struct dataset ds;
+static struct fields *fields;
 
 static void set_up(void)
 {
     num_init();
     dir = fixture_tmpdir();
     data_random(&ds, dir, 12, 11, 8, 5);
+    struct err e = { 0 };
+    ck_assert_msg(fields_new(&fields, ds.items, NULL, &e) == 0, "%s", e.msg);
 }
 
 static void tear_down(void)
 {
     num_init();
+    fields_free(fields);
     dataset_close(&ds);
     fixture_rmdir(dir);
     free(dir);
 }
 
 /* Small, and with weights large enough that differences stand out of the rounding. */
-static struct model_cfg small_model(int32_t interests)
+static struct model_cfg small_model(const struct obj_ops *ops, int32_t interests)
 {
     struct model_cfg c;
     conf_defaults(model_opts, &c);
@@ -42,6 +47,9 @@ static struct model_cfg small_model(int32_t interests)
     c.dropout = c.attn_dropout = 0.2f;
     c.init_std = 0.4f;
     c.n_items = ds.n_items;
+    c.item_tower = ops == &obj_item_ssl;
+    c.field_width = 3;
+    c.tower_width = 10;
     return c;
 }
 
@@ -61,6 +69,7 @@ static struct ten *build(struct tape *tp, struct params *ps, void *ctx)
     struct step s = {
         .tp = tp, .model = b->model, .batch = b->batch, .layout = b->layout, .key = 5
     };
+    model_begin(b->model, tp);
     const void *drawn = b->ops->draw ? b->ops->draw(b->cfg, b->own, &s) : NULL;
     return b->ops->loss(b->cfg, b->own, drawn, &s);
 }
@@ -101,7 +110,11 @@ static void *smooth_cfg(const struct obj_ops *ops, int variant)
                           conf_set(ops->opts, cfg, "beta", "0.1", &e) == 0,
                       "%s", e.msg);
     if (conf_find(ops->opts, "temperature"))
-        ck_assert_msg(conf_set(ops->opts, cfg, "temperature", "8", &e) == 0, "%s", e.msg);
+        ck_assert_msg(conf_set(ops->opts, cfg, "temperature",
+                               ops == &obj_item_ssl ? "0.5" : "8", &e) == 0,
+                      "%s", e.msg);
+    if (conf_find(ops->opts, "items"))
+        ck_assert_msg(conf_set(ops->opts, cfg, "items", "4", &e) == 0, "%s", e.msg);
     return cfg;
 }
 
@@ -117,6 +130,7 @@ static bool accepts(const struct built *b, const struct model_cfg *c)
 static void check_objective(struct built *b, const struct model_cfg *c)
 {
     b->model = model_new(c, true);
+    if (c->item_tower) model_add_tower(b->model, fields_of(fields));
     if (b->ops->open) b->own = b->ops->open(b->cfg, b->model, &ds);
     params_init(model_params(b->model), 3);
     struct batcher *batches = first_batch(b, c);
@@ -134,7 +148,7 @@ static int check_every_model(const struct obj_ops *ops, int variant)
     int accepted = 0;
     for (int32_t interests = 0; interests <= 3; interests += 3) {
         for (int layout = LAYOUT_A; layout <= LAYOUT_C; layout++) {
-            struct model_cfg c = small_model(interests);
+            struct model_cfg c = small_model(ops, interests);
             struct built b = { .ops = ops, .variant = variant, .layout = (enum layout)layout };
             b.cfg = smooth_cfg(ops, variant);
             if (accepts(&b, &c)) {
@@ -162,12 +176,13 @@ END_TEST
 START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
 {
     const struct obj_ops *ops = obj_list[_i];
-    struct model_cfg c = small_model(3);
+    struct model_cfg c = small_model(ops, 3);
     struct built b = { .ops = ops, .layout = LAYOUT_B, .cfg = smooth_cfg(ops, 0) };
     struct batch_cfg needs = { 0 };
     if (ops->needs) ops->needs(b.cfg, &needs);
     ck_assert(accepts(&b, &c));
     b.model = model_new(&c, true);
+    if (c.item_tower) model_add_tower(b.model, fields_of(fields));
     if (ops->open) b.own = ops->open(b.cfg, b.model, &ds);
     params_init(model_params(b.model), 4);
     struct batcher *batches = first_batch(&b, &c);
@@ -180,8 +195,9 @@ START_TEST(the_loss_is_finite_and_has_gradients_everywhere_it_should)
     for (int32_t i = 0; i < params_count(model_params(b.model)); i++) {
         const struct param *p = params_at(model_params(b.model), i);
         if (p->group == 0) continue; /* a constant */
-        /* it trains the encoder alone */
+        /* parts of the model that are not its business */
         if (ops == &obj_s3rec && strncmp(p->name, "interest.", 9) == 0) continue;
+        if (ops == &obj_item_ssl && strncmp(p->name, "tower.", 6) != 0) continue;
         /* default vectors of futures are for objectives that have futures */
         if (!needs.future && strcmp(p->name, "interest.beta_out") == 0) continue;
         double sum = 0;

@@ -83,6 +83,7 @@ static bool accepted(const struct obj_ops *ops, const char *loss, int interests,
     conf_defaults(model_opts, &c);
     conf_defaults(ops->opts, cfg);
     c.interests = interests;
+    c.item_tower = ops == &obj_item_ssl;
     if (loss) ck_assert_int_eq(conf_set(ops->opts, cfg, "loss", loss, &e), 0);
     struct obj_context x = { &c, (enum layout)layout, false, NULL };
     bool ok = !ops->check || ops->check(cfg, &x, NULL) == 0;
@@ -100,9 +101,11 @@ START_TEST(every_objective_trains_with_every_model_it_accepts)
                 if (!accepted(ops, loss, interests, layout)) continue;
                 char sections[300];
                 snprintf(sections, sizeof sections,
-                         "layout = %s\n[model]\ninterests = %d\n[%s]\nweight = 1\n%s%s\n",
-                         layout_name[layout], interests, ops->name, loss ? "loss = " : "",
-                         loss ? loss : "");
+                         "layout = %s\n[model]\ninterests = %d\nitem_tower = %s\n[%s]\nweight "
+                         "= 1\n%s%s\n",
+                         layout_name[layout], interests,
+                         ops == &obj_item_ssl ? "true" : "false", ops->name,
+                         loss ? "loss = " : "", loss ? loss : "");
                 train_smoke(sections);
             }
 }
@@ -128,6 +131,10 @@ static const char *const ways[] = {
     "[next_item]\n[mclrec]\nupdates = two\nshared_augmenter = true\nmask_token = learned\n",
     "[next_item]\n[mclrec]\nupdates = joint\nlambda = 0\n",
     "[next_item]\n[mclrec]\nbeta = 0\n",
+    "[model]\nitem_tower = true\n[next_item]\n",
+    "ema = 0.9\n[model]\nitem_tower = true\nid_dropout = 0.3\n[next_item]\nloss = sampled\n"
+    "[item_ssl]\nmasking = rfm\nitems = 16\n",
+    "[next_item]\nweight = 0\n[s3rec]\nform = paper\n[model]\nitem_tower = true\n",
 };
 
 START_TEST(every_way_to_optimise_learns) { train_smoke(ways[_i]); }
@@ -381,6 +388,10 @@ static const char *const eventful[] = {
     /* views that are drawn, similar items of the epoch, an optimiser in turns */
     "epochs = 3\nbatch_size = 16\n[next_item]\n[cl4srec]\nweight = 0.1\ninsert = 0.5\n"
     "substitute = 0.1\nsimilar = hybrid\n[mclrec]\n",
+    /* an item tower, whose bundle has other item vectors than its parameters */
+    "epochs = 2\nbatch_size = 16\nema = 0.8\n[model]\nitem_tower = true\n[next_item]\n"
+    "[item_ssl]\nitems = 16\n[s3rec]\nweight = 0\n[stage first]\ns3rec.weight = 1\n"
+    "train.stop_on = none\ntrain.epochs = 1\n[stage second]\ntrain.layout = C\n",
 };
 
 /* The log without what differs from run to run: times, and the state of the arena. */
