@@ -1,9 +1,11 @@
 /* cmd_index.c — `intent index`. */
+#include "models/add_items.h"
 #include "models/cmd.h"
 #include "models/index.h"
 
 struct args {
     char *bundle;
+    char *add_items;
     int32_t type;
     float recall;
 };
@@ -11,6 +13,8 @@ struct args {
 static const struct opt opts[] = {
     OPT_STR(struct args, bundle, NULL,
             "bundle to index: a version, or a model directory's newest"),
+    OPT_STR(struct args, add_items, NULL,
+            "items file: its new items get vectors from their attributes, in a new version"),
     OPT_CHOICE(struct args, type, "auto", "auto|flat|hnsw",
                "exact scan, graph, or what is faster at the recall wanted"),
     OPT_FLOAT(struct args, recall, "0.99", 0.01, 1,
@@ -25,7 +29,12 @@ static void help(void)
          "exact\n"
          "scan with interest vectors of made-up histories (items drawn by popularity), and "
          "puts it\n"
-         "into the bundle, which keeps its version and changes in one step.\n");
+         "into the bundle, which keeps its version and changes in one step.\n\n"
+         "With --add-items FILE (as for prep --items) the items that the bundle does not have "
+         "get "
+         "vectors\n"
+         "from the item tower, which model.item_tower = true trains, and a new version has "
+         "them.\n");
     conf_help(opts, stdout);
 }
 
@@ -40,7 +49,8 @@ int cmd_index(int argc, char **argv)
         rc = err_set(&e, ERR_USAGE, "--bundle is needed");
     } else if (rc == 0) {
         struct index_cfg cfg = { .type = (enum index_type)a.type, .recall = a.recall };
-        rc = index_bundle(a.bundle, &cfg, stderr, &e);
+        rc = a.add_items ? add_items(a.bundle, a.add_items, &cfg, stderr, &e)
+                         : index_bundle(a.bundle, &cfg, stderr, &e);
     }
     conf_free(opts, &a);
     return rc < 0 ? cmd_fail("index", &e) : 0;

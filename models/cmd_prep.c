@@ -115,7 +115,7 @@ static int prep_read(struct prep *p, const char *path, struct err *e)
 static int prep_items(struct prep *p, const char *path, struct err *e)
 {
     struct items_stats st;
-    TRY(read_items(p->x, path, &p->items, &st, e));
+    TRY(read_items(interactions_items(p->x), path, &p->items, &st, e));
     items_report(&st, path, stderr);
     return 0;
 }

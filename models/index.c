@@ -104,8 +104,7 @@ static int build(struct ann **out, struct ann_report *rep, const struct model *m
 
 /* ---- the bundle ---- */
 
-/* The model directory of an opened version: realpath without its last step. */
-static int parent_of(char **out, const struct bundle *b, struct err *e)
+int index_model_dir(char **out, const struct bundle *b, struct err *e)
 {
     char *path = realpath(b->dir, NULL), *slash = path ? strrchr(path, '/') : NULL;
     if (!slash) {
@@ -118,8 +117,8 @@ static int parent_of(char **out, const struct bundle *b, struct err *e)
     if (!is_version) {
         free(path);
         return err_set(e, ERR_USAGE,
-                       "%s is not MODEL/%" PRId64 ": an index is added where the bundle lies",
-                       b->dir, b->version);
+                       "%s is not MODEL/%" PRId64 ": a bundle is changed where it lies", b->dir,
+                       b->version);
     }
     *slash = '\0';
     *out = path;
@@ -142,7 +141,7 @@ static int write_bundle(const struct bundle *b, const struct ann *a,
 {
     struct bundle_writer w;
     char *model_dir = NULL;
-    TRY(parent_of(&model_dir, b, e));
+    TRY(index_model_dir(&model_dir, b, e));
     int rc = bundle_begin(&w, model_dir, b->version, e);
     free(model_dir);
     TRY(rc);

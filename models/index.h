@@ -19,3 +19,6 @@ struct index_cfg {
  * --type hnsw; AUTO takes the flat index then. */
 NODISCARD int index_bundle(const char *bundle_path, const struct index_cfg *cfg, FILE *report,
                            struct err *e);
+/* The model directory of an opened version: realpath without its last step; malloc'd. */
+struct bundle;
+NODISCARD int index_model_dir(char **out, const struct bundle *b, struct err *e);

@@ -11,6 +11,8 @@ struct interactions *interactions_new(void)
     return x;
 }
 
+struct items_builder *interactions_items(struct interactions *x) { return x->items; }
+
 void interactions_free(struct interactions *x)
 {
     if (!x) return;

@@ -61,6 +61,8 @@ void items_set_number(struct items_builder *b, int32_t f, int32_t row, double x)
 /* All fields of src; row [src's count] tells the row in dst, -1: left out. */
 void items_fields_copy(struct items_builder *dst, const struct items_builder *src,
                        const int32_t *row);
+/* A builder of what a catalogue holds: the same rows, fields and values in the same order. */
+struct items_builder *items_builder_from(const struct items *it);
 /* ERR_EMPTY without a row.  Written atomically. */
 NODISCARD int items_write(struct items_builder *b, const char *path, struct err *e);
 void items_builder_free(struct items_builder *b);

@@ -47,14 +47,6 @@ static bool value_ok(struct span v)
     return text_utf8_ok(v.p, v.n);
 }
 
-/* -1: not among the events. */
-static int32_t known_row(const struct interactions *x, struct field f)
-{
-    char buf[2 * LIMIT_ID_BYTES];
-    struct span id = columns_id(f, buf);
-    return id.n >= 1 && id.n <= LIMIT_ID_BYTES ? items_lookup(x->items, id.p, id.n) : -1;
-}
-
 /* What people write where nothing is known. */
 static bool says_nothing(struct span text)
 {
@@ -80,7 +72,8 @@ struct table_column {
 };
 
 struct table {
-    struct interactions *x;
+    struct items_builder *items;
+    int32_t first; /* rows from here on may change */
     const struct items_opts *o;
     struct items_stats *st;
     const char *name;
@@ -88,6 +81,24 @@ struct table {
     struct table_column *col; /* [c.n] */
     struct err *e;
 };
+
+/* The row of an entry that is to be taken; -1: it is not. */
+static int32_t row_of_id(struct table *t, const char *id, size_t len)
+{
+    struct span text = { id, len };
+    if (len < 1 || len > LIMIT_ID_BYTES) return -1;
+    int32_t row = items_lookup(t->items, id, len);
+    if (row < 0 && t->o->add && value_ok(text) && items_builder_count(t->items) < LIMIT_ITEMS)
+        row = items_add(t->items, id, len);
+    return row >= t->first ? row : -1;
+}
+
+static int32_t row_of_cell(struct table *t, struct field f)
+{
+    char buf[2 * LIMIT_ID_BYTES];
+    struct span id = columns_id(f, buf);
+    return row_of_id(t, id.p, id.n);
+}
 
 static void table_free(struct table *t)
 {
@@ -202,7 +213,7 @@ static void each_line(struct table *t, struct text_lines l, on_line_fn *fn, bool
     struct field f[FIELDS_MAX];
     while (text_line(&l, &line)) {
         bool whole = text_fields(f, FIELDS_MAX, line, t->c.sep, t->c.quotes) == t->c.n;
-        int32_t row = whole ? known_row(t->x, f[t->c.at[COL_ITEM]]) : -1;
+        int32_t row = whole ? row_of_cell(t, f[t->c.at[COL_ITEM]]) : -1;
         if (row >= 0) fn(t, row, f);
         if (!count) continue;
         if (!whole && t->st->bad++ == 0) t->st->first_bad = l.no;
@@ -262,7 +273,7 @@ static int decide(struct table *t)
         }
         if (col->use == USE_NOT) continue;
         enum field_kind kind = col->use == USE_NUMBER ? FIELD_NUMBER : FIELD_VALUES;
-        col->field = items_field_add(t->x->items, col->name, strlen(col->name), kind);
+        col->field = items_field_add(t->items, col->name, strlen(col->name), kind);
         if (col->field < 0)
             return err_set(t->e, ERR_FORMAT,
                            "%s: field %s is %s elsewhere, or there are more than %d fields; "
@@ -282,7 +293,7 @@ static void take_value(struct table *t, const struct table_column *col, int32_t 
                        struct span value)
 {
     if (value_ok(value))
-        items_add_value(t->x->items, col->field, row, value.p, value.n);
+        items_add_value(t->items, col->field, row, value.p, value.n);
     else
         t->st->bad_values++;
 }
@@ -292,7 +303,7 @@ static void take_line(struct table *t, int32_t row, const struct field *f)
     struct cell cell;
     if (t->c.at[COL_TITLE] >= 0) {
         struct span title = cell_text(&cell, f[t->c.at[COL_TITLE]]);
-        if (title.n > 0) items_set_title(t->x->items, row, title.p, title.n);
+        if (title.n > 0) items_set_title(t->items, row, title.p, title.n);
         t->st->titles += title.n > 0;
     }
     for (size_t i = 0; i < t->c.n; i++) {
@@ -303,7 +314,7 @@ static void take_line(struct table *t, int32_t row, const struct field *f)
         if (says_nothing(text)) continue;
         if (col->use == USE_NUMBER) {
             if (text_number(text, &x))
-                items_set_number(t->x->items, col->field, row, x);
+                items_set_number(t->items, col->field, row, x);
             else
                 t->st->bad_values++;
         } else if (!col->sep) {
@@ -375,7 +386,7 @@ static void take_bag(struct table *t, int32_t f, int32_t row, const json_t *bag)
     for (size_t i = 0; i < json_array_size(bag); i++) {
         struct span v = text_trim(json_word(json_array_get(bag, i), buf));
         if (v.p && value_ok(v))
-            items_add_value(t->x->items, f, row, v.p, v.n);
+            items_add_value(t->items, f, row, v.p, v.n);
         else
             t->st->bad_values++;
     }
@@ -390,15 +401,14 @@ static int read_json(struct table *t, const char *data, size_t nb)
     json_t *root = json_loadb(data, nb, 0, &why), *v;
     if (!root) return err_set(t->e, ERR_FORMAT, "%s:%d: %s", t->name, why.line, why.text);
     static const char name[] = "attributes";
-    int32_t f = items_field_add(t->x->items, name, sizeof name - 1, FIELD_VALUES);
+    int32_t f = items_field_add(t->items, name, sizeof name - 1, FIELD_VALUES);
     struct items_field_stats *s = &t->st->field[0];
     *s = (struct items_field_stats){ .name = "attributes", .kind = FIELD_VALUES };
     t->st->n_fields = 1;
     const char *key;
     json_object_foreach (root, key, v) {
         size_t len = strlen(key);
-        int32_t row =
-            len >= 1 && len <= LIMIT_ID_BYTES ? items_lookup(t->x->items, key, len) : -1;
+        int32_t row = row_of_id(t, key, len);
         *(row >= 0 ? &t->st->matched : &t->st->unknown) += 1;
         t->st->bad += !json_is_array(v);
         if (f < 0 || row < 0 || !json_is_array(v)) continue;
@@ -413,12 +423,13 @@ static int read_json(struct table *t, const char *data, size_t nb)
 
 /* ---- */
 
-int read_items_mem(struct interactions *x, const char *data, size_t nb, const char *name,
+int read_items_mem(struct items_builder *items, const char *data, size_t nb, const char *name,
                    const struct items_opts *o, struct items_stats *st, struct err *e)
 {
     static const struct items_opts guess = { 0 };
     *st = (struct items_stats){ 0 };
-    struct table t = { .x = x, .o = o ? o : &guess, .st = st, .name = name, .e = e };
+    struct table t = { .items = items, .o = o ? o : &guess, .st = st, .name = name, .e = e };
+    if (t.o->add) t.first = items_builder_count(items);
     struct text_lines l = text_begin(data, nb);
     const char *p = l.p;
     while (p < l.end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
@@ -427,12 +438,12 @@ int read_items_mem(struct interactions *x, const char *data, size_t nb, const ch
     return rc;
 }
 
-int read_items(struct interactions *x, const char *path, const struct items_opts *o,
+int read_items(struct items_builder *items, const char *path, const struct items_opts *o,
                struct items_stats *st, struct err *e)
 {
     struct unpacked u;
     TRY(unpack_open(&u, path, e));
-    int rc = read_items_mem(x, u.data, u.nb, path, o, st, e);
+    int rc = read_items_mem(items, u.data, u.nb, path, o, st, e);
     memcpy(st->damage, u.damage, sizeof st->damage);
     unpack_close(&u);
     return rc;

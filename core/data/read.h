@@ -74,6 +74,7 @@ struct read_stats {
 struct interactions; /* events gathered so far: users, items, order */
 struct interactions *interactions_new(void);
 void interactions_free(struct interactions *x);
+struct items_builder *interactions_items(struct interactions *x); /* x's */
 
 /* Pure parsing of one file's bytes into x; o may be NULL.  ERR_FORMAT: no known format, a column that is not
  * there, or timestamps in one file and none in another; ERR_LIMIT: too many users or items.  An empty file is no

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
     if (data[0] & 8) o.header = "thing,what,genres,price";
     if (data[0] & 16) o.fields = data[0] & 32 ? "genres:values,price:number" : "genres,price";
     REQUIRE(read_events_mem(x, "u 1 2 a b", 9, "events", NULL, &rs, &e) == 0, "%s", e.msg);
-    int rc = read_items_mem(x, (const char *)data + 1, nb - 1, "items", &o, &st, &e);
+    int rc = read_items_mem(interactions_items(x), (const char *)data + 1, nb - 1, "items", &o,
+                            &st, &e);
     REQUIRE((rc < 0) == (e.code != 0), "%d: '%s'", rc, e.msg);
     REQUIRE(st.n_fields >= 0 && st.n_fields <= LIMIT_FIELDS && st.matched >= 0 && st.bad >= 0,
             "%d fields", st.n_fields);
@@ -29,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
         REQUIRE(text_utf8_ok(t.p, (size_t)t.len), "title of %d bytes", t.len);
     }
     /* the second time everything is there already */
-    (void)!read_items_mem(x, (const char *)data + 1, nb - 1, "again", &o, &st, NULL);
+    (void)!read_items_mem(interactions_items(x), (const char *)data + 1, nb - 1, "again", &o,
+                          &st, NULL);
     interactions_free(x);
     return 0;
 }

@@ -32,7 +32,8 @@ void data_with_items(struct dataset *d, const char *dir, const char *text, const
     struct interactions *x = interactions_new();
     int rc = read_events_mem(x, text, strlen(text), "text", NULL, &st, &e);
     if (rc == 0 && items)
-        rc = read_items_mem(x, items, strlen(items), "items.csv", &o, &items_st, &e);
+        rc = read_items_mem(interactions_items(x), items, strlen(items), "items.csv", &o,
+                            &items_st, &e);
     ck_assert_msg(rc == 0, "%s", e.msg);
     write_and_open(d, x, dir);
 }

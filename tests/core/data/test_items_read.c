@@ -37,7 +37,7 @@ static void tear_down(void)
 static int read_n(const char *text, size_t nb, const struct items_opts *o)
 {
     char *p = guard_copy(text, nb);
-    int rc = read_items_mem(x, p, nb, "items", o, &st, &e);
+    int rc = read_items_mem(interactions_items(x), p, nb, "items", o, &st, &e);
     guard_free(p, nb);
     return rc;
 }
@@ -231,7 +231,7 @@ START_TEST(every_prefix_stays_inside)
         struct read_stats rs;
         (void)!read_events_mem(y, "u1 a b c\n", 9, "events", NULL, &rs, NULL);
         char *p = guard_copy(tables[_i].text, nb);
-        (void)!read_items_mem(y, p, nb, "items", NULL, &st, NULL);
+        (void)!read_items_mem(interactions_items(y), p, nb, "items", NULL, &st, NULL);
         guard_free(p, nb);
         interactions_free(y);
     }

@@ -456,7 +456,9 @@ START_TEST(movielens_latest_small_has_its_documented_counts)
     ck_assert_int_eq(st.format, READ_CSV);
     ck_assert_int_eq(st.kept, 100836);
     struct items_stats ts;
-    ck_assert_int_eq(read_items(x, data_path("ml-latest-small/movies.csv"), NULL, &ts, &e), 0);
+    ck_assert_int_eq(read_items(interactions_items(x), data_path("ml-latest-small/movies.csv"),
+                                NULL, &ts, &e),
+                     0);
     ck_assert_int_eq(ts.matched, 9724);
     ck_assert_int_eq(ts.n_fields, 1);
     ck_assert_int_eq(ts.field[0].values, 20);
