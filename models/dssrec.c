@@ -5,18 +5,20 @@
  *             only the floor(lambda B K) smallest (at least 1) are trained: the confidence threshold
  *   seq2item  l(b)   = -log( max_k exp s(phi^k(x_b), e_b) / sum_{b',k} exp s(phi^k(x_b), e_b') )
  *             e_b the next item of row b; the batch's next items are the negatives
- *   L = ( sum_b l(b) + sum_kept l(b,k) ) / B
+ *   L = ( sum_b l(b) + w sum_kept l(b,k) ) / B        w: option seq2seq, 1 in the paper
  * Differences from the public port (abis330/DSSRec): natural logarithm instead of base 2; both
  * sums divided by B; log-sum-exp; the threshold uses the batch's own size. */
 #include "models/obj.h"
 #include <math.h>
 
 struct dssrec {
-    float lambda;
+    float lambda, seq2seq;
 };
 
 static const struct opt opts[] = { OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1,
                                              "part of the seq2seq pairs that is trained"),
+                                   OPT_FLOAT(struct dssrec, seq2seq, "1", 0, 1e3,
+                                             "weight of seq2seq beside seq2item; 0: none"),
                                    OPT_END };
 
 static int check(const void *cfg, const struct obj_context *c, struct err *e)
@@ -31,8 +33,7 @@ static int check(const void *cfg, const struct obj_context *c, struct err *e)
 
 static void needs(const void *cfg, struct batch_cfg *b)
 {
-    (void)cfg;
-    b->future = true;
+    b->future = ((const struct dssrec *)cfg)->seq2seq > 0;
 }
 
 /* 0, 1, 2 ...: every row's own column is its positive */
@@ -71,8 +72,11 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     const struct dssrec *c = cfg;
     struct ten *phi = step_in(s)->phi;
     float scale = 1.0f / sqrtf((float)phi->cols);
-    struct ten *total =
-        ad_add(s->tp, seq2item(s, phi, scale), seq2seq(s, phi, c->lambda, scale));
+    struct ten *total = seq2item(s, phi, scale);
+    if (c->seq2seq > 0) {
+        struct ten *l = seq2seq(s, phi, c->lambda, scale);
+        total = ad_add(s->tp, total, c->seq2seq == 1 ? l : ad_scale(s->tp, l, c->seq2seq));
+    }
     return ad_scale(s->tp, total, 1.0f / (float)s->batch->seq.B);
 }
 

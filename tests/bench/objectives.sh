@@ -1,0 +1,87 @@
+#!/bin/bash
+# The trainings behind models/README.md, "Figures of the objectives".  What is done is kept, so it goes on when it is
+# started again; hours to a day on two cores, by group:
+#   tests/bench/objectives.sh OUT gains|mclrec|ablation|item_ssl|robust [JOBS]      JOBS trainings at a time (default 2), one thread each
+# Chosen on validation; test is looked at once a run.  OUT/NAME.json is `intent eval --details`, masked, OUT/NAME.kept.json kept.
+set -euo pipefail
+out=$(realpath -m "${1:?directory for data sets and models}")
+group=${2:?gains, mclrec, ablation, item_ssl or robust}
+jobs=${3:-2}
+cd "$(dirname "$0")/../.."
+export intent=$PWD/build/release/intent out
+sets=${DATA:-../shared/data}/amazon-yelp
+mkdir -p "$out"
+for name in Beauty Sports_and_Outdoors Yelp; do
+    [ -d "$out/$name" ] && continue
+    items=$out/$name.csv
+    awk -f models/items/amazon.awk "$sets/items_$name.tsv" >"$items"
+    [ $name = Yelp ] && items=$sets/Yelp_item2attributes.json
+    $intent prep "$sets/$name.txt" --items "$items" --out "$out/$name" >/dev/null 2>&1
+done
+[ -d "$out/Beauty-bag" ] || # one bag of attributes, as S3-Rec has it
+    $intent prep "$sets/Beauty.txt" --items "$sets/Beauty_item2attributes.json" --out "$out/Beauty-bag" >/dev/null 2>&1
+
+# NAME DATA RECIPE [KEY=VALUE]...
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+add() { echo "$@" >>"$list"; }
+ndcg="stop_on=ndcg@10 valid_seen=mask epochs=60 patience=5"
+case $group in
+gains)
+    for s in 1 2; do
+        add next_item-$s Beauty cl4srec seed=$s cl4srec.weight=0
+        add cl4srec-$s Beauty cl4srec seed=$s
+        add mclrec-masked-$s Beauty mclrec seed=$s mclrec.lambda=0 mclrec.beta=0.05 $ndcg
+        add s3rec-$s Beauty-bag s3rec seed=$s
+        add s3rec-not-$s Beauty-bag s3rec-finetune seed=$s
+        add seq2item-$s Beauty dssrec seed=$s dssrec.seq2seq=0 stop_on=ndcg@10 valid_seen=mask epochs=200
+        add seq2seq-$s Beauty dssrec seed=$s stop_on=ndcg@10 valid_seen=mask epochs=200
+    done ;;
+mclrec)
+    for s in 1 2; do
+        add mclrec-Beauty-$s Beauty mclrec seed=$s mclrec.lambda=0 mclrec.beta=0.05
+        add mclrec-Sports-$s Sports_and_Outdoors mclrec seed=$s
+        add mclrec-Yelp-$s Yelp mclrec seed=$s mclrec.lambda=0.03 mclrec.beta=0.1
+    done ;;
+ablation)
+    add sports-next_item Sports_and_Outdoors mclrec mclrec.weight=0
+    add sports-mclrec Sports_and_Outdoors mclrec
+    add sports-no-cl1 Sports_and_Outdoors mclrec mclrec.lambda=0
+    add sports-no-cl2 Sports_and_Outdoors mclrec mclrec.beta=0
+    add sports-no-R Sports_and_Outdoors mclrec mclrec.gamma=0
+    add sports-shared Sports_and_Outdoors mclrec mclrec.shared_augmenter=true
+    add sports-joint Sports_and_Outdoors mclrec mclrec.updates=joint ;;
+item_ssl)
+    for s in 1 2; do
+        add tower-none-$s Beauty item-ssl seed=$s item_ssl.weight=0
+        add tower-cfm-$s Beauty item-ssl seed=$s
+        add tower-rfm-$s Beauty item-ssl seed=$s item_ssl.masking=rfm
+        add tower-cfm-pretrained-$s Beauty item-ssl-pretrained seed=$s
+        add tower-rfm-pretrained-$s Beauty item-ssl-pretrained seed=$s item_ssl.masking=rfm
+        add id-$s Beauty item-ssl seed=$s item_ssl.weight=0 item_tower=false
+        add siamese-$s Beauty siamese seed=$s
+        add siamese-not-$s Beauty siamese seed=$s siamese.weight=0
+    done ;;
+robust)
+    for b in 64 256; do
+        add robust-next_item-$b Beauty cl4srec cl4srec.weight=0 batch_size=$b
+        add robust-cl4srec-$b Beauty cl4srec batch_size=$b
+        add robust-mclrec-$b Beauty mclrec mclrec.lambda=0 mclrec.beta=0.05 $ndcg batch_size=$b
+    done ;;
+*) echo "objectives.sh: no group $group" >&2; exit 2 ;;
+esac
+
+one() {
+    name=$1 data=$2 recipe=$3
+    shift 3
+    keys=()
+    for kv in "$@"; do keys+=(--set "$kv"); done
+    [ -f "$out/$name.kept.json" ] && return
+    nice "$intent" train --data "$out/$data" --recipe "models/recipes/$recipe.ini" "${keys[@]}" --threads 1 --resume \
+        --out "$out/models/$name" >>"$out/$name.log" 2>&1 || { echo "$name: failed, see $out/$name.log"; return; }
+    "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --details --json >"$out/$name.json" 2>/dev/null
+    "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --seen keep --json >"$out/$name.kept.json" 2>/dev/null
+    echo "$name"
+}
+export -f one
+xargs -a "$list" -d '\n' -P "$jobs" -I{} bash -c 'one {}'
