@@ -21,6 +21,7 @@ enum {
     LIMIT_INTERESTS = 64,             /* K */
     LIMIT_JSON_FILE_BYTES = 64 << 20, /* manifest, safetensors header */
     LIMIT_TENSORS = 65536,            /* tensors of one file */
+    LIMIT_PICKLE_BYTES = 256 << 20,   /* memory that the tree of a pickle may take */
     LIMIT_TENSOR_NAME = 256,
     LIMIT_BODY_BYTES = 2 << 20,    /* HTTP request body */
     LIMIT_HISTORY = 1000,          /* events of one request; the newest are kept */

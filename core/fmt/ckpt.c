@@ -25,8 +25,7 @@ static int64_t find_nonfinite(const float *x, int64_t n)
     return -1;
 }
 
-static int check_finite(const char *name, const float *x, int64_t n, int32_t cols,
-                        struct err *e)
+int ckpt_check_finite(const char *name, const float *x, int64_t n, int32_t cols, struct err *e)
 {
     int64_t at = find_nonfinite(x, n);
     if (at < 0) return 0;
@@ -48,7 +47,7 @@ int ckpt_save(const char *path, const struct params *ps, uint32_t groups, struct
                                       .shape = { p->t.rows, p->t.cols },
                                       .data = p->t.x,
                                       .n = (int64_t)p->t.rows * p->t.cols };
-        rc = check_finite(p->name, p->t.x, t[n++].n, p->t.cols, e);
+        rc = ckpt_check_finite(p->name, p->t.x, t[n++].n, p->t.cols, e);
     }
     static const char *const meta[] = { "format", "intent", NULL };
     if (rc == 0) rc = safet_write(path, t, n, meta, e);
@@ -67,7 +66,7 @@ static int load_param(struct param *p, const struct safet *s, struct err *e)
         return err_set(e, ERR_FORMAT,
                        "tensor %s: shape [%" PRId64 ",%" PRId64 "], [%d,%d] expected", p->name,
                        t->shape[0], t->shape[1], p->t.rows, p->t.cols);
-    TRY(check_finite(p->name, t->data, t->n, p->t.cols, e));
+    TRY(ckpt_check_finite(p->name, t->data, t->n, p->t.cols, e));
     memcpy(p->t.x, t->data, (size_t)t->n * sizeof(float));
     return 0;
 }
