@@ -199,7 +199,7 @@ setup:
 # ---- targets ------------------------------------------------------------------------------------------------------
 
 .PHONY: all debug test tsan fuzz bench bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo resume-kills planted image install uninstall clean help
+        vectors demo resume-kills planted import-check image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -219,6 +219,10 @@ resume-kills: build/release/run_tests ## 200 trainings killed at random moments 
 
 planted: build/release/intent ## do 4 interests find 4 planted ones, and what do 8 do: ten minutes
 	$(Q)tests/bench/planted.sh
+
+# PYTHON_CHECK: a Python with PyTorch, and onnxruntime for what is exported
+import-check: build/release/intent build/release/bench_states ## imported weights beside PyTorch, exported ones beside onnxruntime: minutes
+	$(Q)$${PYTHON_CHECK:-/usr/bin/python3} tests/import/check.py var/import
 
 replays := $(if $(wildcard tests/fuzz/replay.c),$(fuzz_names:%=build/asan/replay_%))
 build/asan/replay_%: build/asan/obj/tests/fuzz/fuzz_%.o build/asan/obj/tests/fuzz/replay.o $(libs_asan)

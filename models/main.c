@@ -15,6 +15,7 @@ static const struct {
     { "compare", cmd_compare, "print the figures of several runs side by side" },
     { "sweep", cmd_sweep, "train a grid of settings, choose on validation, test the winner" },
     { "index", cmd_index, "build a bundle's search index" },
+    { "import", cmd_import, "make a bundle of weights that were trained elsewhere" },
     { "recommend", cmd_recommend, "ask a bundle for candidates, as the daemon would" },
     { "synth", cmd_synth, "write interactions with planted interests, to test models with" },
 };

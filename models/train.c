@@ -8,6 +8,7 @@
 #include "core/fmt/ckpt.h"
 #include "core/num/num.h"
 #include "models/profile.h"
+#include "models/save.h"
 #include "models/stop.h"
 #include "models/trainer.h"
 #include <errno.h>
@@ -39,55 +40,17 @@ char *trainer_path(const struct trainer *t, const char *suffix)
 
 /* ---- the bundle ---- */
 
-static json_t *manifest(const struct trainer *t, int64_t epoch, json_t *metrics)
-{
-    const struct model_cfg *c = model_config(t->model);
-    json_t *m = json_pack("{s:o, s:i, s:i, s:i, s:i, s:s, s:o, s:o, s:{s:s, s:I}}", "encoder",
-                          bundle_opts_to_json(model_opts, c), "items", c->n_items, "interests",
-                          model_interests(t->model), "width", c->width, "max_len", c->max_len,
-                          "metric", "inner_product", "recipe", recipe_json(&t->r), "metrics",
-                          metrics, "data", "name", t->ds.name, "epochs", (json_int_t)epoch);
-    json_object_set_new(json_object_get(m, "data"), "fingerprint",
-                        json_sprintf("%016" PRIx64, t->fingerprint));
-    if (t->r.n_stages > 0)
-        json_object_set_new(json_object_get(m, "data"), "stage",
-                            json_string(t->r.stage[t->at.stage].name));
-    if (t->fields) json_object_set_new(m, "tower", fields_json(t->fields));
-    return m;
-}
-
-static int export_tower(const struct trainer *t, const char *dir, struct err *e)
-{
-    char *path = xasprintf("%s/" BUNDLE_TOWER, dir);
-    int rc = ckpt_save(path, model_params(t->model), GROUP_TOWER, e);
-    free(path);
-    return rc;
-}
-
 int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err *e)
 {
-    struct bundle_writer w;
-    json_t *mf = manifest(t, epoch, metrics);
-    int rc = bundle_begin(&w, t->a->out, t->version, e);
-    if (rc == 0) {
-        char *weights = xasprintf("%s/" BUNDLE_WEIGHTS, w.tmp_dir);
-        char *items = xasprintf("%s/" BUNDLE_ITEMS, w.tmp_dir);
-        char *source = xasprintf("%s/" BUNDLE_ITEMS, t->a->data);
-        model_bake(t->model, t->a->pool);
-        rc = ckpt_save(weights, model_params(t->model), GROUPS_BUNDLE, e);
-        model_bake(t->model, t->a->pool);
-        if (rc == 0) rc = io_copy_file(items, source, e);
-        if (rc == 0 && t->fields) rc = export_tower(t, w.tmp_dir, e);
-        if (rc == 0)
-            rc = bundle_commit(&w, mf, e);
-        else
-            bundle_abort(&w);
-        free(weights);
-        free(items);
-        free(source);
-    }
-    json_decref(mf);
-    return rc < 0 ? err_ctx(e, "writing the bundle %s/%" PRId64, t->a->out, t->version) : 0;
+    json_t *m = save_manifest(t->model, &t->ds, t->fingerprint, recipe_json(&t->r), metrics);
+    json_t *data = json_object_get(m, "data");
+    json_object_set_new(data, "epochs", json_integer(epoch));
+    if (t->r.n_stages > 0)
+        json_object_set_new(data, "stage", json_string(t->r.stage[t->at.stage].name));
+    if (t->fields) json_object_set_new(m, "tower", fields_json(t->fields));
+    int rc = save_bundle(t->a->out, t->version, t->model, t->a->data, m, e);
+    json_decref(m);
+    return rc;
 }
 
 /* What the recipe says of stage t->at.stage. */

@@ -366,6 +366,16 @@ struct str items_title(const struct items *it, int32_t row)
 int64_t items_popularity(const struct items *it, int32_t row) { return it->pop[row]; }
 const int32_t *items_by_popularity(const struct items *it) { return it->order; }
 
+uint64_t items_order_hash(const struct items *it)
+{
+    uint64_t h = 0;
+    for (int32_t i = 0; i < items_count(it); i++) {
+        struct str id = items_id(it, i);
+        h = XXH3_64bits_withSeed(id.p, (size_t)id.len, h);
+    }
+    return h;
+}
+
 int32_t items_fields(const struct items *it) { return it->n_fields; }
 
 struct str items_field_name(const struct items *it, int32_t f)

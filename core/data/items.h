@@ -24,6 +24,9 @@ int64_t items_popularity(const struct items *it, int32_t row); /* events in the 
 /* Rows by popularity, descending, ties by row: [count]. */
 const int32_t *items_by_popularity(const struct items *it);
 
+/* Tells these ids in this order from others: a hash of both. */
+uint64_t items_order_hash(const struct items *it);
+
 /* Attribute fields: named, each holding values from a vocabulary of its own (brand, genres: none, one or several an
  * item) or a number.  A catalogue without any has none. */
 enum field_kind { FIELD_VALUES, FIELD_NUMBER };
