@@ -10,6 +10,7 @@
 struct args {
     char *data, *bundle, *baseline, *cluster;
     int32_t split, seen, users, threads;
+    float noise;
     bool json, details;
 };
 
@@ -25,6 +26,8 @@ static const struct opt opts[] = {
     OPT_INT(struct args, users, "0", 0, INT32_MAX,
             "with --bundle: look at so many users, evenly spread; 0: all"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
+    OPT_FLOAT(struct args, noise, "0", 0, 1,
+              "with --bundle: part of foreign items put into every history"),
     OPT_BOOL(struct args, details, "true",
              "slices by popularity, length and repeats; how lists cover the catalogue"),
     OPT_STR(struct args, cluster, NULL,
@@ -74,6 +77,7 @@ static int eval_bundle(struct what *w, const struct args *a, const struct datase
                       &(struct evaluate_opts){ .split = split_of(a),
                                                .seen = (enum seen)a->seen,
                                                .users = a->users,
+                                               .noise = a->noise,
                                                .progress = true,
                                                .details = a->details,
                                                .cluster = a->cluster },
@@ -138,8 +142,8 @@ static int run(const struct args *a, struct err *e)
     if (a->cluster && a->baseline)
         return err_set(e, ERR_USAGE,
                        "--cluster compares a model's interests: a baseline has none");
-    if (a->users && a->baseline)
-        return err_set(e, ERR_USAGE, "--users is for --bundle: baselines look at all");
+    if ((a->users || a->noise > 0) && a->baseline)
+        return err_set(e, ERR_USAGE, "--users and --noise are for --bundle");
     if (!a->bundle == !a->baseline)
         return err_set(e, ERR_USAGE, "one of --bundle and --baseline is needed");
     struct dataset d;

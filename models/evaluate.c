@@ -1,6 +1,7 @@
 #include "models/evaluate.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/data/augment.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ struct encode_ctx {
     struct tape *tp;
     double share[LIMIT_INTERESTS], cosine, active;
     int64_t users;
+    float noise;
     const int32_t *cluster; /* [V] of each item, -1: none; NULL: not wanted */
     int32_t n_clusters;
     int64_t *joint; /* [K, n_clusters] */
@@ -85,6 +87,22 @@ static void count_clusters(struct encode_ctx *c, const struct encoded *enc, cons
     }
 }
 
+/* The histories with noise, in the tape's arena; the same for a user whenever all users are evaluated. */
+static void add_noise(const struct encode_ctx *c, const int32_t *const **hist,
+                      const int32_t **len, int32_t n)
+{
+    struct arena *mem = tape_arena(c->tp);
+    const int32_t **h = ARENA_NEW(mem, const int32_t *, n);
+    int32_t *l = ARENA_NEW(mem, int32_t, n);
+    for (int32_t b = 0; b < n; b++) {
+        l[b] = (*len)[b];
+        h[b] = augment_noise(mem, (*hist)[b], &l[b], c->noise, model_config(c->m)->n_items,
+                             (uint64_t)(c->users + b));
+    }
+    *hist = h;
+    *len = l;
+}
+
 static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t *len,
                   int32_t n, struct err *e)
 {
@@ -93,6 +111,7 @@ static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t
     const struct model_cfg *cfg = model_config(c->m);
     int32_t K = model_interests(c->m), D = cfg->width, *ids;
     tape_begin(c->tp, 0, 0, false);
+    if (c->noise > 0) add_noise(c, &hist, &len, n);
     struct seqpack sp = pack(c->tp, cfg, &ids, hist, len, n);
     struct encoded enc = model_encode(c->m, c->tp, &sp, ids, BETA_IN);
     memcpy(q, enc.phi->x, (size_t)n * (size_t)K * (size_t)D * sizeof *q);
@@ -152,7 +171,7 @@ int evaluate(struct evaluation *v, const struct model *m, const struct dataset *
              const struct evaluate_opts *o, struct par *pool, struct err *e)
 {
     double start = clock_s();
-    struct encode_ctx c = { .m = m };
+    struct encode_ctx c = { .m = m, .noise = o->noise };
     *v = (struct evaluation){ .K = model_interests(m), .nmi = -1 };
     if (o->cluster && v->K < 2)
         return err_set(e, ERR_INVALID,

@@ -15,6 +15,8 @@ struct evaluate_opts {
     enum split split;
     enum seen seen;
     int32_t users; /* at most so many, evenly spread; 0: all */
+    float
+        noise; /* part of foreign items that histories get before they are encoded (augment.h) */
     bool progress;
     bool details; /* slices and the spread of lists as well */
     const char

@@ -40,3 +40,7 @@ void augment_pair(struct view v[2], struct arena *mem, const struct augment_cfg 
 /* Each item goes to one of two halves at random, in its order; neither is empty, but a sequence of one item is both. */
 void augment_halves(struct view v[2], struct arena *mem, const struct seqpack *sp,
                     const int32_t *ids, int32_t max_len, enum pos_from positions, uint64_t key);
+/* A history with foreign items at random places, how robust evaluation is: about part of its n items more (the fraction
+ * by chance), drawn uniformly from those of the V that it does not have.  In mem; *len becomes the new length. */
+const int32_t *augment_noise(struct arena *mem, const int32_t *ids, int32_t *len, float part,
+                             int32_t V, uint64_t key);

@@ -195,12 +195,31 @@ START_TEST(json_has_every_cut_and_the_interests)
 }
 END_TEST
 
+START_TEST(noise_changes_what_is_encoded_alike_for_any_number_of_threads)
+{
+    struct model *m = small_model(0, 0);
+    struct evaluate_opts o = { .split = SPLIT_TEST, .seen = SEEN_MASK };
+    struct evaluation clean, noisy, again;
+    struct err e = { 0 };
+    struct par *pool = par_new(2);
+    ck_assert_int_eq(evaluate(&clean, m, &ds, &o, NULL, &e), 0);
+    o.noise = 0.5f;
+    ck_assert_int_eq(evaluate(&noisy, m, &ds, &o, NULL, &e), 0);
+    ck_assert_int_eq(evaluate(&again, m, &ds, &o, pool, &e), 0);
+    ck_assert_mem_eq(&noisy.metrics, &again.metrics, sizeof noisy.metrics);
+    ck_assert(memcmp(&noisy.metrics, &clean.metrics, sizeof noisy.metrics) != 0);
+    par_free(pool);
+    model_free(m);
+}
+END_TEST
+
 Suite *suite_evaluate(void);
 Suite *suite_evaluate(void)
 {
     Suite *s = suite_create("evaluate");
     TCase *t = tcase_create("evaluate");
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, noise_changes_what_is_encoded_alike_for_any_number_of_threads);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, metrics_are_those_of_the_definition, 0,
                         sizeof cases / sizeof cases[0]);

@@ -293,6 +293,32 @@ START_TEST(halves_share_every_item_among_them_in_order)
 }
 END_TEST
 
+START_TEST(noise_is_foreign_items_among_a_history_in_its_order)
+{
+    int32_t ids[10], total = 0, at[12] = { 0 };
+    for (int32_t i = 0; i < 10; i++) ids[i] = i;
+    for (uint64_t key = 0; key < MANY; key++) {
+        int32_t n = 10, next = 0;
+        const int32_t *out = augment_noise(mem, ids, &n, 0.15f, 40, key);
+        ck_assert(n == 11 || n == 12); /* 1.5 more */
+        total += n - 10;
+        for (int32_t i = 0; i < n; i++) {
+            if (out[i] == next)
+                next++;
+            else
+                at[i]++;
+            ck_assert(out[i] < 10 ? out[i] == next - 1 : out[i] < 40);
+        }
+        ck_assert_int_eq(next, 10);
+    }
+    ck_assert_msg(total > 400 && total < 500, "%d", total); /* 450 expected, deviation 9 */
+    for (int i = 0; i < 11; i++) ck_assert_msg(at[i] > 15, "place %d: %d", i, at[i]);
+    int32_t n = 10;
+    (void)augment_noise(mem, ids, &n, 0, 40, 1);
+    ck_assert_int_eq(n, 10);
+}
+END_TEST
+
 Suite *suite_augment(void);
 Suite *suite_augment(void)
 {
@@ -309,6 +335,7 @@ Suite *suite_augment(void)
     tcase_add_test(t, a_single_item_is_its_own_views);
     tcase_add_test(t, short_sequences_are_not_cropped_where_there_is_something_else);
     tcase_add_test(t, views_depend_on_key_and_place_and_leave_the_sequences_alone);
+    tcase_add_test(t, noise_is_foreign_items_among_a_history_in_its_order);
     tcase_add_loop_test(t, halves_share_every_item_among_them_in_order, 1, 6);
     suite_add_tcase(s, t);
     return s;
