@@ -80,6 +80,11 @@ one() {
     nice "$intent" train --data "$out/$data" --recipe "models/recipes/$recipe.ini" "${keys[@]}" --threads 1 --resume \
         --out "$out/models/$name" >>"$out/$name.log" 2>&1 || { echo "$name: failed, see $out/$name.log"; return; }
     "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --details --json >"$out/$name.json" 2>/dev/null
+    case $name in robust-*-256)
+        for noise in 0.05 0.1 0.15 0.2; do
+            "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --noise $noise --json >"$out/$name.noise-$noise.json" 2>/dev/null
+        done ;;
+    esac
     "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --seen keep --json >"$out/$name.kept.json" 2>/dev/null
     echo "$name"
 }
