@@ -238,6 +238,24 @@ START_TEST(batches_of_one_step_add_up_to_a_large_one)
 }
 END_TEST
 
+/* AdamW with lr weight_decay = 100 makes weights 99 times larger in every step. */
+START_TEST(a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best)
+{
+    struct job j = job_new(dir, data,
+                           "patience = 100\n[next_item]\n[cl4srec]\n[stage good]\n"
+                           "train.epochs = 1\n[stage wild]\ntrain.epochs = 50\n"
+                           "train.optimizer = adamw\ntrain.lr = 10\ntrain.weight_decay = 10\n");
+    job_run(&j);
+    ck_assert_int_eq(j.rc, ERR_CONFIG);
+    ck_assert_msg(strstr(j.e.msg, "the loss next_item is") ||
+                      strstr(j.e.msg, "the loss cl4srec is"),
+                  "%s", j.e.msg);
+    ck_assert_ptr_nonnull(strstr(j.e.msg, "train.lr (10)"));
+    check_bundle(j.out, false);
+    job_free(&j);
+}
+END_TEST
+
 START_TEST(training_learns_what_the_data_repeat)
 {
     double hr[1];
@@ -818,6 +836,7 @@ Suite *suite_train(void)
     tcase_add_test(t, without_a_metric_the_last_epoch_is_kept);
     tcase_add_test(t, batches_of_one_step_add_up_to_a_large_one);
     tcase_add_test(t, objectives_train_together);
+    tcase_add_test(t, a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best);
     tcase_add_test(t, training_learns_what_the_data_repeat);
     tcase_add_test(t, it_stops_when_validation_gets_no_better);
     tcase_add_test(t, every_training_makes_a_new_version);
