@@ -133,3 +133,27 @@ struct ten *ad_xent_bags(struct tape *tp, struct ten *x, const struct bag_list *
  * threshold.  x [R,1], y [1,1].  DSSRec's confidence (models/README.md, dssrec). */
 struct ten *ad_trimmed_sum(struct tape *tp, struct ten *x, int32_t keep);
 struct ten *ad_sum(struct tape *tp, struct ten *x, float scale); /* y [1,1] = scale sum x */
+
+/* ---- the rank model ---- */
+
+/* xhat = (x - mean) / sqrt(var + eps), y = act(xhat * gain + bias)     x, y [N,D], the others [1,D], N >= 1
+ * Training: mean and biased variance of the batch's rows, and the running averages move to momentum times what they
+ * were plus the rest of the batch's; else the running ones, as constants.  act: none or relu.  Ioffe & Szegedy 2015. */
+struct batch_stats {
+    float *mean, *var; /* [D] running averages */
+    float momentum, eps;
+};
+struct ten *ad_batch_norm(struct tape *tp, struct ten *x, struct ten *gain, struct ten *bias,
+                          const struct batch_stats *st, enum act act);
+/* y = x[0] | x[1] | ..., n of them beside each other, all of N rows */
+struct ten *ad_concat_cols(struct tape *tp, struct ten *const *x, int32_t n);
+/* y[i] = a[row[i]], or b[-1 - row[i]] where row[i] < 0     y [n,D] */
+struct ten *ad_pick_rows(struct tape *tp, struct ten *a, struct ten *b, const int32_t *row,
+                         int32_t n);
+/* y[i] = sum of table[id[j]] for cu[i] <= j < cu[i+1]     cu [B+1], y [B,D]; an empty bag is zero */
+struct ten *ad_bag(struct tape *tp, struct ten *table, const int32_t *id, const int32_t *cu,
+                   int32_t B);
+/* y [1,1] = mean_i log(1 + exp x[i]) - label[i] x[i]     x [N,1], label [N] in [0,1]: click log-loss of logits */
+struct ten *ad_bce_logits(struct tape *tp, struct ten *x, const float *label);
+struct ten *ad_squares(struct tape *tp, struct ten *x,
+                       float scale); /* y [1,1] = scale sum x^2 */

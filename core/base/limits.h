@@ -15,8 +15,13 @@ enum {
     LIMIT_FIELDS = 32,           /* attribute fields of a catalogue */
     LIMIT_FIELD_NAME = 47,       /* bytes of a field's name */
     LIMIT_EVENT_TYPES = 64,      /* types named by --events */
-    LIMIT_SEQ_LEN = 4096,        /* positions of an encoder, L */
-    LIMIT_WIDTH = 4096,          /* D */
+    LIMIT_FEATURES = 64,         /* features of a rank model */
+    LIMIT_BUCKETS = 1 << 26,     /* hash buckets of a feature */
+    LIMIT_VOCABULARY =
+        1 << 16,          /* values that a recipe lists for a feature; boundaries of a number */
+    LIMIT_TAGS = 1024,    /* values of one cell that are read; the rest is left out */
+    LIMIT_SEQ_LEN = 4096, /* positions of an encoder, L */
+    LIMIT_WIDTH = 4096,   /* D */
     LIMIT_LAYERS = 64,
     LIMIT_INTERESTS = 64,             /* K */
     LIMIT_JSON_FILE_BYTES = 64 << 20, /* manifest, safetensors header */
@@ -29,6 +34,7 @@ enum {
     LIMIT_EXCLUDE = 10000,         /* exclude_items of one request */
     LIMIT_RESULTS = 1000,          /* `limit` */
     LIMIT_CANDIDATES = 4000,       /* candidates_per_interest */
+    LIMIT_RANK = 1000,             /* candidates of one POST /v1/rank */
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };

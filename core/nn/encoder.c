@@ -38,8 +38,8 @@ struct ten *linear_apply(struct tape *tp, struct ten *x, struct linear_params l,
     return ad_linear(tp, x, ad_param(tp, l.w), ad_param(tp, l.b), act);
 }
 
-static void block_declare(struct block_params *b, struct params *ps, const struct model_cfg *c,
-                          int32_t i)
+void block_declare(struct block_params *b, struct params *ps, const struct model_cfg *c,
+                   int32_t i)
 {
     const struct {
         const char *name;
@@ -87,8 +87,8 @@ static struct ten *after_attention(const struct block_params *b, const struct mo
                        ad_param(tp, b->ffn_norm.bias));
 }
 
-static struct ten *block_forward(const struct block_params *b, const struct model_cfg *c,
-                                 struct tape *tp, const struct seqpack *sp, struct ten *x)
+struct ten *block_forward(const struct block_params *b, const struct model_cfg *c,
+                          struct tape *tp, const struct seqpack *sp, struct ten *x)
 {
     struct ten *qkv = linear_apply(tp, x, b->qkv, ACT_NONE);
     struct ten *a = ad_attn(tp, qkv, sp, c->heads, c->causal, c->attn_dropout);

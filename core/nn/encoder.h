@@ -26,6 +26,12 @@ struct linear_params linear_declare(struct params *ps, const char *name, int32_t
 struct ten *norm_apply(struct tape *tp, struct ten *x, struct norm_params n);
 struct ten *linear_apply(struct tape *tp, struct ten *x, struct linear_params l, enum act act);
 
+/* Block i of width, heads, feed-forward and dropouts of c: layers.I.* */
+void block_declare(struct block_params *b, struct params *ps, const struct model_cfg *c,
+                   int32_t i);
+struct ten *block_forward(const struct block_params *b, const struct model_cfg *c,
+                          struct tape *tp, const struct seqpack *sp, struct ten *x); /* [N,D] */
+
 void encoder_declare(struct encoder *enc, struct params *ps, const struct model_cfg *c);
 void encoder_free(struct encoder *enc);
 /* The last states [B,D]: the last block works for them alone. */

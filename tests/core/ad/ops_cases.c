@@ -4,11 +4,12 @@
 
 extern const struct op_table cases_head;
 extern const struct op_table cases_pairs;
+extern const struct op_table cases_rank;
 extern const struct op_table cases_sampled;
 extern const struct op_table cases_transformer;
 
-const struct op_table *const op_tables[] = { &cases_head, &cases_pairs, &cases_sampled,
-                                             &cases_transformer };
+const struct op_table *const op_tables[] = { &cases_head, &cases_pairs, &cases_rank,
+                                             &cases_sampled, &cases_transformer };
 const int32_t n_op_tables = sizeof op_tables / sizeof *op_tables;
 
 struct op_in *op_input(struct op_run *r, int32_t rows, int32_t cols, float deviation)
