@@ -12,6 +12,7 @@ int cmd_recommend(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_rank(int argc, char **argv);
 
 /* Defaults, then argv's options into cfg, for a command that takes options only.  1: --help was asked for. */
 NODISCARD int cmd_options(const struct opt *o, void *cfg, int argc, char **argv, struct err *e);

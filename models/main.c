@@ -17,6 +17,8 @@ static const struct {
     { "index", cmd_index, "build a bundle's search index" },
     { "import", cmd_import, "make a bundle of weights that were trained elsewhere" },
     { "recommend", cmd_recommend, "ask a bundle for candidates, as the daemon would" },
+    { "rank", cmd_rank,
+      "rank models: train, measure and ask them for probabilities of clicks" },
     { "synth", cmd_synth, "write interactions with planted interests, to test models with" },
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

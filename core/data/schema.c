@@ -70,7 +70,7 @@ static int feature_of(struct feature **out, struct schema *s, const char *name, 
             return err_set(e, ERR_CONFIG, "more than %d features", LIMIT_FEATURES);
         f = s->n++;
         s->f[f] = xcalloc(1, sizeof *s->f[f]);
-        strcpy(s->f[f]->name, name);
+        memcpy(s->f[f]->name, name, strlen(name)); /* checked: it fits */
         conf_defaults(feature_opts, s->f[f]);
     }
     *out = s->f[f];
@@ -396,6 +396,13 @@ static struct span newest(struct span text, char sep, int32_t most)
     return text;
 }
 
+bool schema_has(const int32_t *row, int32_t n, int32_t one)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (row[i] == one) return true;
+    return false;
+}
+
 int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t n, int32_t *row,
                     int32_t most)
 {
@@ -409,8 +416,9 @@ int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t 
     if (rest.n == 0) return 0;
     if (most > LIMIT_TAGS) most = LIMIT_TAGS;
     rest = newest(rest, x->separator[0], most);
-    while (k < most && text_part(&rest, x->separator[0], &part))
-        if (part.n > 0 || x->kind == FEATURE_SEQUENCE)
-            row[k++] = schema_row(s, f, part.p, part.n);
+    while (k < most && text_part(&rest, x->separator[0], &part)) {
+        row[k] = schema_row(s, f, part.p, part.n);
+        k += x->kind == FEATURE_SEQUENCE || (part.n > 0 && !schema_has(row, k, row[k]));
+    }
     return k;
 }

@@ -155,7 +155,7 @@ static int verify(struct bundle *b, bool need_index, struct err *e)
     TRY(read_manifest(b, e));
     TRY(check_version(b, e));
     json_t *files = json_object_get(b->manifest, "files"), *want;
-    if (need_index && !json_object_get(files, BUNDLE_INDEX))
+    if (need_index && !manifest_is_rank(b->manifest) && !json_object_get(files, BUNDLE_INDEX))
         return err_set(e, ERR_BAD_BUNDLE, "no %s: run `intent index --bundle %s`", BUNDLE_INDEX,
                        b->dir);
     const char *name;

@@ -31,7 +31,8 @@ struct bundle { /* an opened, verified version */
 };
 
 /* path: a version directory, or a model directory (its highest version).  Checks the manifest
- * and size and sha256 of every file it names; need_index: index.faiss must be among them. */
+ * and size and sha256 of every file it names; need_index: index.faiss must be among them, unless it is
+ * a rank model's. */
 NODISCARD int bundle_open(struct bundle *b, const char *path, bool need_index, struct err *e);
 void bundle_close(struct bundle *b);
 /* False once another commit has put a different directory in b's place: what was read by path

@@ -172,19 +172,50 @@ static int need_files(const json_t *m, struct err *e)
     return 0;
 }
 
+static int need_kind(const json_t *m, struct err *e)
+{
+    const json_t *v = json_object_get(m, "kind");
+    const char *kind = json_string_value(v);
+    if (!v || (kind && (strcmp(kind, "retrieval") == 0 || strcmp(kind, "rank") == 0))) return 0;
+    return err_set(e, ERR_BAD_BUNDLE, "\"kind\" is neither \"retrieval\" nor \"rank\"");
+}
+
+bool manifest_is_rank(const json_t *m)
+{
+    const char *kind = json_string_value(json_object_get(m, "kind"));
+    return kind && strcmp(kind, "rank") == 0;
+}
+
+static int need_retrieval(const json_t *m, struct err *e)
+{
+    if (!need(m, "", "encoder", JSON_OBJECT, e)) return ERR_BAD_BUNDLE;
+    TRY(need_metric(m, e));
+    TRY(need_int(m, "interests", 1, LIMIT_INTERESTS, e));
+    TRY(need_int(m, "width", 1, LIMIT_WIDTH, e));
+    return need_int(m, "max_len", 1, LIMIT_SEQ_LEN, e);
+}
+
+/* It has no vectors of items, and nothing to search in. */
+static int need_rank(const json_t *m, struct err *e)
+{
+    if (!need(m, "", "ranker", JSON_OBJECT, e) || !need(m, "", "schema", JSON_OBJECT, e) ||
+        !need(m, "", "columns", JSON_OBJECT, e))
+        return ERR_BAD_BUNDLE;
+    if (!json_object_get(json_object_get(m, "files"), BUNDLE_INDEX)) return 0;
+    return err_set(e, ERR_BAD_BUNDLE, "\"files\" names %s, which a rank model has not",
+                   BUNDLE_INDEX);
+}
+
 int manifest_check(const json_t *m, struct err *e)
 {
     if (!json_is_object(m)) return err_set(e, ERR_BAD_BUNDLE, "not a JSON object");
     TRY(need_format(m, e));
+    TRY(need_kind(m, e));
     TRY(need_name(m, e));
     TRY(need_int(m, "version", 1, INT64_MAX, e));
     TRY(need_created(m, e));
-    if (!need(m, "", "encoder", JSON_OBJECT, e)) return ERR_BAD_BUNDLE;
-    TRY(need_metric(m, e));
+    TRY(manifest_is_rank(m) ? need_rank(m, e) : need_retrieval(m, e));
     TRY(need_int(m, "items", 1, LIMIT_ITEMS, e));
-    TRY(need_int(m, "interests", 1, LIMIT_INTERESTS, e));
-    TRY(need_int(m, "width", 1, LIMIT_WIDTH, e));
-    TRY(need_int(m, "max_len", 1, LIMIT_SEQ_LEN, e));
     TRY(need_recipe(m, e));
     TRY(need_metrics(m, e));
     TRY(need_files(m, e));

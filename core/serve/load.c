@@ -1,6 +1,7 @@
 #include "core/serve/load.h"
 #include "core/base/limits.h"
 #include "core/fmt/ckpt.h"
+#include "core/fmt/manifest.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -84,6 +85,12 @@ int load_model(struct model **m, struct items **it, const struct bundle *b, bool
 {
     struct model_cfg cfg;
     struct items *items = NULL;
+    if (manifest_is_rank(b->manifest))
+        return err_set(e, ERR_BAD_BUNDLE,
+                       "%s@%" PRId64
+                       " ranks candidates and does not retrieve them: see `intent "
+                       "rank`",
+                       b->name, b->version);
     int rc = read_cfg(&cfg, b, e);
     if (rc == 0) rc = open_items(&items, b, e);
     if (rc == 0) {
