@@ -1,5 +1,8 @@
 /* cmd_rank.c — `intent rank`: trains, measures and asks rank models. */
 #include "core/base/mem.h"
+#include "core/data/text.h"
+#include "core/serve/recommend.h"
+#include "core/serve/score.h"
 #include "models/cmd.h"
 #include "models/rank_synth.h"
 #include "models/rank_train.h"
@@ -180,14 +183,20 @@ static int run_eval(void *args, char **set, int n_set, int *stopped, struct err 
 /* ---- score ---- */
 
 struct score_args {
-    char *bundle, *data;
+    char *bundle, *data, *history, *candidates;
     int32_t threads;
+    bool json;
 };
 static const struct opt score_opts[] = {
     OPT_STR(struct score_args, bundle, NULL, "a version, or a model directory's newest"),
     OPT_STR(struct score_args, data, NULL,
             "impressions, no label needed: the probability of a click for each, a line each"),
-    OPT_INT(struct score_args, threads, "0", 0, 256, "threads; 0: one per core"), OPT_END
+    OPT_STR(struct score_args, candidates, NULL,
+            "instead of --data: ids to score, separated by commas, best first"),
+    OPT_STR(struct score_args, history, NULL, "ids, oldest first, separated by commas"),
+    OPT_BOOL(struct score_args, json, "false", "what POST /v1/rank answers, less took_ms"),
+    OPT_INT(struct score_args, threads, "0", 0, 256, "threads; 0: one per core"),
+    OPT_END
 };
 
 static int score(const struct score_args *a, const struct rank_model *m, struct err *e)
@@ -201,12 +210,108 @@ static int score(const struct score_args *a, const struct rank_model *m, struct 
     return 0;
 }
 
-static int run_score(void *args, char **set, int n_set, int *stopped, struct err *e)
+/* Parts of text at commas, into id [most]; -1: there are more. */
+static int32_t split(struct str *id, int32_t most, const char *text)
+{
+    struct span rest = { text, text ? strlen(text) : 0 }, part;
+    int32_t n = 0;
+    while (text && text_part(&rest, ',', &part)) {
+        if (part.n == 0) continue;
+        if (n == most) return -1;
+        id[n++] = (struct str){ part.p, (int32_t)part.n };
+    }
+    return n;
+}
+
+/* "name=value" */
+static int read_user(struct score_value *v, const char *text, struct err *e)
+{
+    const char *eq = strchr(text, '=');
+    if (!eq) return err_set(e, ERR_USAGE, "--user %s: expected NAME=VALUE", text);
+    v->name = (struct str){ text, (int32_t)(eq - text) };
+    v->text = (struct str){ eq + 1, (int32_t)strlen(eq + 1) };
+    return 0;
+}
+
+struct place {
+    float score;
+    int32_t at;
+};
+
+static int best_first(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+static void print_answer(const struct score_answer *a, const struct gen *g,
+                         const struct score_request *r)
+{
+    static struct place order[LIMIT_RANK];
+    for (int32_t i = 0; i < a->n; i++) order[i] = (struct place){ a->score[i], i };
+    qsort(order, (size_t)a->n, sizeof *order, best_first);
+    printf("History: %d events, %d used, %d unknown\n", a->received, a->used, a->missing);
+    for (int32_t i = 0; i < a->n; i++) {
+        const struct str *id = &r->candidate[order[i].at];
+        bool known = items_find(gen_items(g), id->p, (size_t)id->len) >= 0;
+        printf("%4d  %.6f  %.*s%s\n", i + 1, (double)order[i].score, id->len, id->p,
+               known ? "" : "  (unknown)");
+    }
+}
+
+static int ask(const struct score_args *a, const struct gen *g, const struct score_request *r,
+               struct err *e)
+{
+    struct score_answer x;
+    struct rec_worker *w = rec_worker_new();
+    struct buf b = { .cap_max = LIMIT_REPLY_BYTES };
+    int rc = score_candidates(&x, rec_worker_tape(w), g, r, e);
+    if (rc == 0 && a->json) {
+        score_reply(&b, &x, g, r, -1);
+        puts(b.data);
+    } else if (rc == 0) {
+        print_answer(&x, g, r);
+    }
+    buf_free(&b);
+    rec_worker_free(w);
+    return rc;
+}
+
+static int score_ids(const struct score_args *a, char **user, int n_user, struct err *e)
+{
+    struct str *id = xcalloc(LIMIT_RANK + LIMIT_HISTORY, sizeof *id), *past = id + LIMIT_RANK;
+    struct score_value *value = xcalloc((size_t)n_user + 1, sizeof *value);
+    struct score_request r = { .value = value,
+                               .n_values = n_user,
+                               .history = past,
+                               .candidate = id,
+                               .n_candidates = split(id, LIMIT_RANK, a->candidates),
+                               .n_history = split(past, LIMIT_HISTORY, a->history),
+                               .strict = true };
+    struct gen *g = NULL;
+    int rc = 0;
+    for (int i = 0; i < n_user && rc == 0; i++) rc = read_user(&value[i], user[i], e);
+    if (rc == 0 && (r.n_candidates < 1 || r.n_history < 0))
+        rc = err_set(e, ERR_USAGE,
+                     "1 to %d candidates and at most %d ids of history can be given",
+                     LIMIT_RANK, LIMIT_HISTORY);
+    if (rc == 0) rc = gen_open(&g, a->bundle, e);
+    if (rc == 0) rc = ask(a, g, &r, e);
+    gen_unref(g);
+    free(value);
+    free(id);
+    return rc;
+}
+
+static int run_score(void *args, char **user, int n_user, int *stopped, struct err *e)
 {
     const struct score_args *a = args;
     struct rank_model *m;
-    (void)set, (void)n_set, (void)stopped;
-    if (!a->bundle || !a->data) return err_set(e, ERR_USAGE, "--bundle and --data are needed");
+    (void)stopped;
+    if (!a->bundle || !a->data == !a->candidates)
+        return err_set(e, ERR_USAGE, "--bundle and one of --data and --candidates are needed");
+    if (a->candidates) return score_ids(a, user, n_user, e);
     TRY(open_model(&m, a->bundle, e));
     int rc = score(a, m, e);
     rank_model_free(m);
@@ -215,29 +320,32 @@ static int run_score(void *args, char **set, int n_set, int *stopped, struct err
 
 /* ---- the command ---- */
 
+/* many: the option that may be repeated, handed to run; NULL: none. */
 static const struct {
-    const char *name, *usage;
+    const char *name, *many, *usage;
     const struct opt *opts;
-    int (*run)(void *args, char **set, int n_set, int *stopped, struct err *e);
+    int (*run)(void *args, char **many, int n_many, int *stopped, struct err *e);
 } commands[] = {
-    { "synth",
+    { "synth", NULL,
       "usage: intent rank synth --out FILE [OPTION]...\n\n"
       "Writes impressions of the Taobao schema with a known structure: whether the "
       "candidate fits the\ninterests of the sequence, and the user.\n",
       synth_opts, run_synth },
-    { "train",
+    { "train", "--set",
       "usage: intent rank train --data FILE --recipe FILE --out MODEL_DIR [--set "
       "key=value]...\n\n"
       "Trains a rank model on impressions, measures it, and writes a bundle that intentd "
       "serves as\nPOST /v1/rank.  Ctrl-C ends the training and keeps what there is.\n",
       train_arg_opts, run_train },
-    { "eval",
+    { "eval", NULL,
       "usage: intent rank eval --bundle BUNDLE --data FILE [OPTION]...\n\n"
       "AUC, AUC by user (weighted by impressions), and log-loss.\n",
       eval_opts, run_eval },
-    { "score",
-      "usage: intent rank score --bundle BUNDLE --data FILE\n\n"
-      "Probabilities of clicks.\n",
+    { "score", "--user",
+      "usage: intent rank score --bundle BUNDLE --data FILE\n"
+      "       intent rank score --bundle BUNDLE --candidates ID,ID,... [--history ID,ID,...] "
+      "[--user NAME=VALUE]...\n\n"
+      "Probabilities of clicks: of a table's impressions, or what the daemon would answer.\n",
       score_opts, run_score },
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
@@ -252,27 +360,27 @@ static void help(FILE *f)
 
 static int run(int which, int argc, char **argv, int *stopped, struct err *e)
 {
-    char **set = xcalloc((size_t)argc, sizeof *set);
+    char **many = xcalloc((size_t)argc, sizeof *many);
     union {
         struct rank_synth synth;
         struct train_args train;
         struct eval_args eval;
         struct score_args score;
     } args;
-    int n_set = 0, rc = 0;
+    int n_many = 0, rc = 0;
     memset(&args, 0, sizeof args);
-    const bool training = commands[which].run == run_train;
-    if (training) rc = cmd_repeated("--set", &argc, argv, set, &n_set, e);
+    if (commands[which].many)
+        rc = cmd_repeated(commands[which].many, &argc, argv, many, &n_many, e);
     if (rc == 0) rc = cmd_options(commands[which].opts, &args, argc, argv, e);
     if (rc == 1) {
         puts(commands[which].usage);
         conf_help(commands[which].opts, stdout);
-        if (training) rank_recipe_help(stdout);
+        if (commands[which].run == run_train) rank_recipe_help(stdout);
     } else if (rc == 0) {
-        rc = commands[which].run(&args, set, n_set, stopped, e);
+        rc = commands[which].run(&args, many, n_many, stopped, e);
     }
     conf_free(commands[which].opts, &args);
-    free(set);
+    free(many);
     return rc;
 }
 

@@ -65,7 +65,8 @@ static int read_data(struct trainer *t, struct err *e)
 
 static float rate(const struct rank_train_cfg *c, int64_t step)
 {
-    double lr = (double)c->lr * pow((double)c->lr_factor, (double)(step / c->lr_steps));
+    const int64_t times = step / c->lr_steps;
+    double lr = (double)c->lr * pow((double)c->lr_factor, (double)times);
     return (float)fmax(lr, (double)c->lr_min);
 }
 

@@ -1,4 +1,4 @@
-/* /v1: recommendations, vectors, models. */
+/* /v1: recommendations, vectors, scores, models. */
 #include "core/base/clock.h"
 #include "core/base/limits.h"
 #include "core/serve/recommend.h"
@@ -13,7 +13,8 @@ typedef int parse_fn(struct req_recommend *out, const char *body, size_t n, bool
                      struct arena *a, struct faults *f);
 
 /* The request and the generation that answers it; false: c->fail says why not. */
-static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse_fn *parse)
+static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse_fn *parse,
+                  enum gen_kind kind)
 {
     if (parse(r, c->body.data, c->body.len, c->strict, c->arena, &c->faults) < 0) {
         const struct fault *first = &c->faults.at[0];
@@ -22,7 +23,8 @@ static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse
         return false;
     }
     struct err e = { 0 };
-    *g = catalog_take(atomic_load(&c->app->catalog), r->model.p, (size_t)r->model.len, &e);
+    *g = catalog_take_kind(atomic_load(&c->app->catalog), kind, r->model.p,
+                           (size_t)r->model.len, &e);
     if (!*g) {
         call_fail(c, e.code, "%s", e.msg);
         return false;
@@ -99,7 +101,7 @@ void api_recommend(struct call *c)
     struct req_recommend r;
     struct gen *g;
     uint64_t parse_ns = clock_ns();
-    if (!begin(c, &r, &g, req_parse_recommend)) return;
+    if (!begin(c, &r, &g, req_parse_recommend, GEN_RETRIEVAL)) return;
     double parse_ms = clock_ms_since(parse_ns);
     struct rec_worker *w = app_worker_take(c->app);
     answer(c, &r, g, w, parse_ms);
@@ -188,10 +190,50 @@ void api_encode(struct call *c)
     struct req_recommend r;
     struct gen *g;
     uint64_t parse_ns = clock_ns();
-    if (!begin(c, &r, &g, req_parse_encode)) return;
+    if (!begin(c, &r, &g, req_parse_encode, GEN_RETRIEVAL)) return;
     double parse_ms = clock_ms_since(parse_ns);
     struct rec_worker *w = app_worker_take(c->app);
     encode(c, &r, g, w, parse_ms);
+    app_worker_give(c->app, w);
+    gen_unref(g);
+}
+
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+static void rank(struct call *c, const struct score_request *r, struct gen *g,
+                 struct rec_worker *w, double parse_ms)
+{
+    struct score_answer a;
+    struct err e = { 0 };
+    if (score_candidates(&a, rec_worker_tape(w), g, r, &e) < 0) {
+        call_fail(c, e.code, "%s", e.msg);
+        return;
+    }
+    score_reply(&c->out, &a, g, r, clock_ms_since(c->start_ns));
+    buf_putc(&c->out, '\n');
+    metrics_stage(&c->app->metrics, STAGE_HISTORY, parse_ms);
+    metrics_stage(&c->app->metrics, STAGE_ENCODE, a.rank_ms);
+    metrics_history(&c->app->metrics, a.used, a.missing, a.truncated);
+    snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, rank;dur=%.3f, total;dur=%.3f",
+             parse_ms, a.rank_ms, clock_ms_since(c->start_ns));
+}
+
+void api_rank(struct call *c)
+{
+    struct req_recommend r;
+    struct gen *g;
+    uint64_t parse_ns = clock_ns();
+    if (!begin(c, &r, &g, req_parse_rank, GEN_RANK)) return;
+    const struct score_request s = { .value = r.rank.value,
+                                     .n_values = r.rank.n_values,
+                                     .history = r.rec.history,
+                                     .n_history = r.rec.n_history,
+                                     .candidate = r.rank.candidate,
+                                     .n_candidates = r.rank.n_candidates,
+                                     .strict = c->strict };
+    double parse_ms = clock_ms_since(parse_ns);
+    struct rec_worker *w = app_worker_take(c->app);
+    rank(c, &s, g, w, parse_ms);
     app_worker_give(c->app, w);
     gen_unref(g);
 }
@@ -216,7 +258,8 @@ static void write_model(struct buf *b, const struct gen *g, const char *default_
                default_name && strcmp(default_name, i->name) == 0 ? "true" : "false");
     buf_printf(b, ",\"items\":%d,\"dim\":%d,\"interests\":%d,\"max_history\":%d", i->n_items,
                i->D, i->K, i->L);
-    text_member(b, "index", i->index_type);
+    text_member(b, "kind", i->kind == GEN_RANK ? "rank" : "retrieval");
+    text_member(b, "index", i->kind == GEN_RANK ? NULL : i->index_type);
     text_member(b, "recipe", i->recipe);
     text_member(b, "created", i->created);
     text_member(b, "sha256", i->sha256);

@@ -219,6 +219,27 @@ struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, 
     return NULL;
 }
 
+/* The only one of a kind; NULL: there is none, or several. */
+static struct gen *only_of(const struct catalog *c, enum gen_kind kind)
+{
+    struct gen *g = NULL;
+    for (int i = 0; i < c->n; i++) {
+        if (gen_info(c->gen[i])->kind != kind) continue;
+        if (g) return NULL;
+        g = c->gen[i];
+    }
+    return g;
+}
+
+struct gen *catalog_take_kind(const struct catalog *c, enum gen_kind kind, const char *name,
+                              size_t len, struct err *e)
+{
+    const char *other = c->default_name;
+    const struct gen *g = other ? find(c, other, strlen(other)) : NULL;
+    struct gen *only = name || (g && gen_info(g)->kind == kind) ? NULL : only_of(c, kind);
+    return only ? gen_ref(only) : catalog_take(c, name, len, e);
+}
+
 int catalog_count(const struct catalog *c) { return c->n; }
 struct gen *catalog_at(const struct catalog *c, int i) { return c->gen[i]; }
 const char *catalog_default(const struct catalog *c) { return c->default_name; }

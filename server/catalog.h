@@ -18,6 +18,11 @@ void catalog_free(struct catalog *c); /* NULL is fine */
  * there are. */
 struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, struct err *e);
 
+/* The same of a kind: without a name the default one where it is of that kind, else the only one that is.  A model of
+ * the other kind that is named is given: who answers says what is wrong. */
+struct gen *catalog_take_kind(const struct catalog *c, enum gen_kind kind, const char *name,
+                              size_t len, struct err *e);
+
 int catalog_count(const struct catalog *c);
 struct gen *catalog_at(const struct catalog *c, int i); /* borrowed; by name */
 const char *catalog_default(const struct catalog *c);   /* NULL: requests must name one */

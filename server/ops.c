@@ -57,10 +57,10 @@ void ops_info(struct call *c)
                "\",\"isa\":\"%s\",\"threads\":%d",
                num->isa, app->threads);
     write_default_model(b, atomic_load(&app->catalog));
-    buf_printf(
-        b,
-        ",\"limits\":{\"limit\":%d,\"history\":%d,\"history_received\":%d,\"exclude_items\":%d",
-        LIMIT_RESULTS, LIMIT_HISTORY, LIMIT_HISTORY_PARSED, LIMIT_EXCLUDE);
+    buf_printf(b,
+               ",\"limits\":{\"limit\":%d,\"history\":%d,\"history_received\":%d,\"exclude_"
+               "items\":%d,\"candidates\":%d",
+               LIMIT_RESULTS, LIMIT_HISTORY, LIMIT_HISTORY_PARSED, LIMIT_EXCLUDE, LIMIT_RANK);
     buf_printf(b,
                ",\"interests\":%d,\"candidates_per_interest\":%d,\"item_id_bytes\":%d,\"body_"
                "bytes\":%d",
@@ -70,13 +70,15 @@ void ops_info(struct call *c)
                (double)app->cfg.idle_timeout);
 }
 
-/* One line per model, head first. */
+/* One line per model, or per model with an index, head first. */
 static void write_models(struct buf *b, const struct catalog *cat, const char *name,
-                         const char *help, double (*value)(const struct gen_info *))
+                         const char *help, bool indexed,
+                         double (*value)(const struct gen_info *))
 {
     metrics_head(b, name, "gauge", help);
     for (int i = 0; i < catalog_count(cat); i++) {
         const struct gen_info *g = gen_info(catalog_at(cat, i));
+        if (indexed && g->kind == GEN_RANK) continue;
         buf_printf(b, "%s{model=", name);
         metrics_label(b, g->name);
         buf_printf(b, "} %.9g\n", value(g));
@@ -97,12 +99,14 @@ static void write_catalog(struct buf *b, struct app *app, const struct catalog *
         metrics_label(b, g->name);
         buf_printf(b, ",version=\"%" PRId64 "\",sha256=\"%s\"} 1\n", g->version, g->sha256);
     }
-    write_models(b, cat, "intentd_model_generation", "Version that is served.", version_of);
-    write_models(b, cat, "intentd_model_load_duration_seconds", "Time its load took.",
+    write_models(b, cat, "intentd_model_generation", "Version that is served.", false,
+                 version_of);
+    write_models(b, cat, "intentd_model_load_duration_seconds", "Time its load took.", false,
                  load_s_of);
-    write_models(b, cat, "intentd_index_items", "Items in the index.", items_of);
+    write_models(b, cat, "intentd_index_items", "Items in the index.", true, items_of);
     write_models(b, cat, "intentd_recall_selftest",
-                 "Recall of the index against an exact scan, measured at load.", recall_of);
+                 "Recall of the index against an exact scan, measured at load.", true,
+                 recall_of);
     metrics_head(b, "intentd_model_loads_total", "counter", "Bundles that were opened.");
     buf_printf(b, "intentd_model_loads_total{result=\"ok\"} %d\n", catalog_count(cat));
     buf_printf(b, "intentd_model_loads_total{result=\"refused\"} %d\n", catalog_failed(cat));

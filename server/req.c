@@ -332,6 +332,80 @@ static void set_merge(struct parse *p, const char *ptr, const json_t *v)
     }
 }
 
+/* ---- what only /v1/rank has ------------------------------------------------------------------ */
+
+static void set_candidates(struct parse *p, const char *ptr, const json_t *v)
+{
+    int32_t n = 0;
+    if (!read_ids(p, ptr, v, LIMIT_RANK, &p->out->rank.candidate, &n)) return;
+    p->out->rank.n_candidates = n;
+    if (n == 0) fault_add(p->f, ERR_INVALID, ptr, "candidates: is empty");
+}
+
+/* A fractional number as the shortest text that reads back as it; may be longer than its source. */
+static bool real_text(struct parse *p, double x, struct str *out)
+{
+    enum { ROOM = 32 };
+    char *text = take(p, ROOM);
+    if (!text) return false;
+    int n = snprintf(text, ROOM, "%.15g", x);
+    if (strtod(text, NULL) != x) n = snprintf(text, ROOM, "%.17g", x);
+    *out = (struct str){ text, n };
+    return true;
+}
+
+/* A feature's value: text, a number, or null. */
+static bool read_value(struct parse *p, const char *ptr, const json_t *v,
+                       struct score_value *out)
+{
+    if (json_is_real(v)) return real_text(p, json_real_value(v), &out->text);
+    if (json_is_string(v) && json_string_length(v) > LIMIT_ID_BYTES) { /* a sequence, perhaps */
+        size_t n = json_string_length(v);
+        memcpy(p->text, json_string_value(v), n);
+        out->text = (struct str){ p->text, (int32_t)n };
+        p->text += n;
+        return true;
+    }
+    if (json_is_string(v) && json_string_length(v) == 0) {
+        out->text = (struct str){ "", 0 };
+        return true;
+    }
+    if (!json_is_string(v) && !json_is_integer(v))
+        return bad_type(p, ptr, "a string or a number", v), false;
+    return read_id(p, ptr, v, &out->text);
+}
+
+static void set_user(struct parse *p, const char *ptr, const json_t *v)
+{
+    const char *key;
+    json_t *x;
+    if (!json_is_object(v)) {
+        bad_type(p, ptr, "an object", v);
+        return;
+    }
+    if (json_object_size(v) > LIMIT_FEATURES) {
+        fault_add(p->f, ERR_INVALID, ptr, "user: %zu members, the limit is %d",
+                  json_object_size(v), LIMIT_FEATURES);
+        return;
+    }
+    struct score_value *value = take(p, json_object_size(v) * sizeof *value);
+    int32_t n = 0;
+    if (!value) return;
+    json_object_foreach ((json_t *)v, key, x) {
+        char at[96];
+        size_t len = strlen(key);
+        snprintf(at, sizeof at, "%s/%.60s", ptr, key);
+        if (json_is_null(x)) continue;
+        if (!read_value(p, at, x, &value[n])) return;
+        memcpy(p->text, key, len);
+        value[n++].name = (struct str){ p->text, (int32_t)len };
+        p->text += len;
+    }
+    p->out->rank.value = value;
+    p->out->rank.n_values = n;
+}
+
+#define RANK_FIELDS(X) X(user) X(history) X(candidates) X(model)
 #define RECOMMEND_FIELDS(X)                                                                    \
     X(user_id)                                                                                 \
     X(history)                                                                                 \
@@ -349,9 +423,11 @@ struct field {
 #define FIELD_NAME(name) { .key = #name },
 static const struct field recommend_fields[] = { RECOMMEND_FIELDS(FIELD){ NULL, NULL } };
 static const struct field encode_fields[] = { ENCODE_FIELDS(FIELD){ NULL, NULL } };
+static const struct field rank_fields[] = { RANK_FIELDS(FIELD){ NULL, NULL } };
 /* The same names in the shape that conf_nearest searches. */
 static const struct opt recommend_names[] = { RECOMMEND_FIELDS(FIELD_NAME) OPT_END };
 static const struct opt encode_names[] = { ENCODE_FIELDS(FIELD_NAME) OPT_END };
+static const struct opt rank_names[] = { RANK_FIELDS(FIELD_NAME) OPT_END };
 
 /* A key as one step of an RFC 6901 pointer. */
 static void pointer_step(char *out, size_t n, const char *key)
@@ -422,4 +498,13 @@ int req_parse_encode(struct req_recommend *out, const char *body, size_t n, bool
                      struct arena *a, struct faults *f)
 {
     return parse_body(out, body, n, strict, a, f, encode_fields, encode_names);
+}
+
+int req_parse_rank(struct req_recommend *out, const char *body, size_t n, bool strict,
+                   struct arena *a, struct faults *f)
+{
+    int rc = parse_body(out, body, n, strict, a, f, rank_fields, rank_names);
+    if (rc == 0 && out->rank.n_candidates == 0)
+        rc = fault_add(f, ERR_INVALID, "", "candidates is missing: the ids to be scored");
+    return rc;
 }

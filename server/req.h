@@ -1,4 +1,4 @@
-/* req.h — the bodies of POST /v1/recommend and /v1/encode, from bytes to a checked request.
+/* req.h — the bodies of POST /v1/recommend, /v1/encode and /v1/rank, from bytes to a checked request.
  *   struct req_recommend r;  struct faults f = { 0 };
  *   if (req_parse_recommend(&r, body, n, true, arena, &f) < 0) ... f says what and where
  * The result lives in the arena; nothing points into the body.  Thread: any (pure).
@@ -9,6 +9,7 @@
 #pragma once
 #include "core/base/arena.h"
 #include "core/serve/recommend.h"
+#include "core/serve/score.h"
 #include "server/fault.h"
 
 enum req_format { REQ_FLOAT, REQ_BASE64 };
@@ -18,6 +19,13 @@ struct req_recommend {
     struct str user_id;     /* p NULL: not given */
     struct str model;       /* p NULL: not given */
     enum req_format format; /* encode only */
+    struct {                /* rank only */
+        const struct score_value
+            *value; /* members of "user", numbers as text; null ones are left out */
+        int32_t n_values;
+        const struct str *candidate;
+        int32_t n_candidates;
+    } rank;
 };
 
 /* 0, or the first fault's code: ERR_BAD_JSON, ERR_BAD_TYPE, ERR_UNKNOWN_FIELD (not when strict is false),
@@ -27,3 +35,6 @@ NODISCARD int req_parse_recommend(struct req_recommend *out, const char *body, s
 /* A smaller set of fields: user_id, history, unknown_items, model, format. */
 NODISCARD int req_parse_encode(struct req_recommend *out, const char *body, size_t n,
                                bool strict, struct arena *a, struct faults *f);
+/* user, history, candidates (needed), model. */
+NODISCARD int req_parse_rank(struct req_recommend *out, const char *body, size_t n, bool strict,
+                             struct arena *a, struct faults *f);

@@ -7,6 +7,7 @@
 static const struct route routes[] = {
     { "/v1/recommend", "/v1/recommend", ROUTE_API, true, api_recommend },
     { "/v1/encode", "/v1/encode", ROUTE_API, true, api_encode },
+    { "/v1/rank", "/v1/rank", ROUTE_API, true, api_rank },
     { "/v1/models", "/v1/models", ROUTE_API, false, api_models },
     { "/v1/models/", "/v1/models/{name}", ROUTE_API, false, api_model },
     { "/livez", "/livez", ROUTE_HEALTH, false, ops_live },
@@ -23,9 +24,9 @@ static const struct route routes[] = {
 enum { N_ROUTES = sizeof routes / sizeof *routes };
 
 static const char *const names[] = {
-    "/v1/recommend", "/v1/encode", "/v1/models", "/v1/models/{name}",
-    "/livez",        "/readyz",    "/metrics",   "/info",
-    "/version",      "other",      NULL
+    "/v1/recommend", "/v1/encode", "/v1/rank", "/v1/models", "/v1/models/{name}",
+    "/livez",        "/readyz",    "/metrics", "/info",      "/version",
+    "other",         NULL
 };
 _Static_assert(sizeof names / sizeof *names <= METRICS_ROUTES + 1,
                "room for every route's counters");

@@ -27,6 +27,6 @@ const char *const *
 routes_names(void); /* by index, NULL at the end; routes of one name share an index */
 
 /* api.c */
-route_fn api_recommend, api_encode, api_models, api_model;
+route_fn api_recommend, api_encode, api_rank, api_models, api_model;
 /* ops.c */
 route_fn ops_live, ops_ready, ops_metrics, ops_info, ops_version;

@@ -2,7 +2,10 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/fmt/bundle.h"
+#include "core/fmt/manifest.h"
 #include "core/serve/load.h"
+#include "core/serve/rank_model.h"
+#include "core/serve/score.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,6 +17,7 @@ struct gen {
     struct model *model;
     struct items *items;
     struct ann *index;
+    struct rank_model *rank; /* owns the items then; NULL: it retrieves */
     char *recipe;
     struct gen_info info;
 };
@@ -22,7 +26,10 @@ static void gen_free(struct gen *g)
 {
     ann_free(g->index);
     model_free(g->model);
-    if (g->items) items_close(g->items);
+    if (g->rank)
+        rank_model_free(g->rank);
+    else if (g->items)
+        items_close(g->items);
     bundle_close(&g->bundle);
     free(g->recipe);
     free(g);
@@ -163,15 +170,64 @@ static void fill_info(struct gen *g)
     };
 }
 
+/* ---- rank models ---- */
+
+/* Some items as candidates of nobody, and as the history. */
+static int self_test_rank(struct gen *g, struct err *e)
+{
+    struct str id[TEST_HISTORIES];
+    struct score_request r = { .history = id, .candidate = id };
+    struct score_answer a;
+    struct arena *step = arena_new("self-test", 1 << 20, 0);
+    struct tape *tp = tape_new(step, NULL);
+    while (r.n_candidates < TEST_HISTORIES && r.n_candidates < g->info.n_items) {
+        id[r.n_candidates] = items_id(g->items, r.n_candidates);
+        r.n_candidates++;
+    }
+    if (g->rank->no_history < 0) r.n_history = r.n_candidates;
+    int rc = score_candidates(&a, tp, g, &r, e);
+    tape_free(tp);
+    arena_free(step);
+    return rc < 0 ? err_ctx(e, "self-test") : 0;
+}
+
+static void fill_rank_info(struct gen *g)
+{
+    g->items = g->rank->items;
+    g->info = (struct gen_info){
+        .kind = GEN_RANK,
+        .name = g->bundle.name,
+        .version = g->bundle.version,
+        .sha256 = g->bundle.sha256,
+        .index_type = "none",
+        .dir = g->bundle.dir,
+        .created = json_string_value(json_object_get(g->bundle.manifest, "created")),
+        .recipe = "rank",
+        .n_items = items_count(g->items),
+        .L = ranker_config(g->rank->ranker)->max_len,
+        .recall = 1,
+    };
+}
+
+static int open_rank(struct gen *g, struct err *e)
+{
+    TRY(rank_model_load(&g->rank, &g->bundle, e));
+    fill_rank_info(g);
+    return self_test_rank(g, e);
+}
+
+static int open_retrieval(struct gen *g, struct err *e)
+{
+    TRY(load_model(&g->model, &g->items, &g->bundle, false, e));
+    TRY(open_index(g, e));
+    fill_info(g);
+    return self_test(g, e);
+}
+
 static int open_once(struct gen *g, const char *path, struct err *e)
 {
     TRY(bundle_open(&g->bundle, path, true, e));
-    int rc = load_model(&g->model, &g->items, &g->bundle, false, e);
-    if (rc == 0) rc = open_index(g, e);
-    if (rc == 0) {
-        fill_info(g);
-        rc = self_test(g, e);
-    }
+    int rc = manifest_is_rank(g->bundle.manifest) ? open_rank(g, e) : open_retrieval(g, e);
     if (rc < 0) err_ctx(e, "bundle %s", g->bundle.dir);
     return rc;
 }
@@ -221,3 +277,4 @@ const struct gen_info *gen_info(const struct gen *g) { return &g->info; }
 const struct model *gen_model(const struct gen *g) { return g->model; }
 const struct items *gen_items(const struct gen *g) { return g->items; }
 const struct ann *gen_index(const struct gen *g) { return g->index; }
+const struct rank_model *gen_rank(const struct gen *g) { return g->rank; }

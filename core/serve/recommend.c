@@ -36,6 +36,15 @@ void rec_worker_free(struct rec_worker *w)
     free(w);
 }
 
+struct tape *rec_worker_tape(struct rec_worker *w) { return w->tape; }
+
+static int check_kind(const struct gen *g, struct err *e)
+{
+    if (gen_info(g)->kind == GEN_RETRIEVAL) return 0;
+    return err_set(e, ERR_INVALID, "model \"%s\" ranks candidates: use /v1/rank",
+                   gen_info(g)->name);
+}
+
 void rec_request_defaults(struct rec_request *r)
 {
     *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
@@ -120,6 +129,7 @@ int rec_encode(struct rec_vectors *v, struct rec_worker *w, const struct gen *g,
     struct history h;
     struct vectors x = { 0 };
     REQUIRE(r->n_history >= 0, "n_history = %d", r->n_history);
+    TRY(check_kind(g, e));
     arena_reset(w->req);
     TRY(read_history(&h, w->req, g, r, e));
     if (h.used > 0) TRY(encode(&x, w, g, &h, e));
@@ -379,6 +389,7 @@ int recommend(struct rec_answer *a, struct rec_worker *w, const struct gen *g,
     struct history h;
     struct run x = { .w = w, .g = g, .r = r, .a = a };
     *a = (struct rec_answer){ 0 };
+    TRY(check_kind(g, e));
     TRY(check_request(r, e));
     arena_reset(w->req);
     TRY(read_history(&h, w->req, g, r, e));

@@ -67,6 +67,8 @@ struct rec_answer {
 struct rec_worker;
 struct rec_worker *rec_worker_new(void);
 void rec_worker_free(struct rec_worker *w);
+/* For what else a request computes (score.h); what a worker's answer lives in is something else. */
+struct tape *rec_worker_tape(struct rec_worker *w);
 NODISCARD int recommend(struct rec_answer *a, struct rec_worker *w, const struct gen *g,
                         const struct rec_request *r, struct err *e);
 

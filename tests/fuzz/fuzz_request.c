@@ -1,5 +1,5 @@
 /* Request bodies, and the problem reply that what is wrong with them turns into.  The first byte chooses: bit 0 encode
- * instead of recommend, bit 1 not strict, bit 2 the bytes are header values and a date instead of a body. */
+ * instead of recommend, bit 1 not strict, bit 2 the bytes are header values and a date instead of a body, bit 3 rank. */
 #include "core/base/err.h"
 #include "core/base/limits.h"
 #include "server/header.h"
@@ -21,6 +21,14 @@ static void check_ids(const struct str *s, int32_t n)
     }
 }
 
+/* Every byte is there. */
+static void buf_check(struct str s)
+{
+    struct buf b = { 0 };
+    buf_put(&b, s.p, (size_t)s.len);
+    buf_free(&b);
+}
+
 static void check_request(const struct req_recommend *r)
 {
     const struct rec_request *q = &r->rec;
@@ -35,6 +43,22 @@ static void check_request(const struct req_recommend *r)
     check_ids(q->exclude, q->n_exclude);
     if (r->model.p) check_ids(&r->model, 1);
     if (r->user_id.p) check_ids(&r->user_id, 1);
+}
+
+static void check_rank(const struct req_recommend *r)
+{
+    REQUIRE(r->rank.n_candidates >= 1 && r->rank.n_candidates <= LIMIT_RANK, "%d candidates",
+            r->rank.n_candidates);
+    REQUIRE(r->rank.n_values >= 0 && r->rank.n_values <= LIMIT_FEATURES, "%d values",
+            r->rank.n_values);
+    check_ids(r->rank.candidate, r->rank.n_candidates);
+    check_ids(r->rec.history, r->rec.n_history);
+    for (int32_t i = 0; i < r->rank.n_values; i++) {
+        const struct score_value *v = &r->rank.value[i];
+        REQUIRE(v->name.len >= 0 && v->text.len >= 0, "value %d", i);
+        buf_check(v->name);
+        buf_check(v->text);
+    }
 }
 
 /* Whatever was wrong, the reply must be JSON. */
@@ -83,10 +107,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
     struct req_recommend r;
     const char *body = (const char *)data;
     bool strict = !(mode & 2);
-    int rc = mode & 1 ? req_parse_encode(&r, body, nb, strict, a, &f)
-                      : req_parse_recommend(&r, body, nb, strict, a, &f);
+    int rc = mode & 8   ? req_parse_rank(&r, body, nb, strict, a, &f)
+             : mode & 1 ? req_parse_encode(&r, body, nb, strict, a, &f)
+                        : req_parse_recommend(&r, body, nb, strict, a, &f);
     REQUIRE((rc == 0) == (f.n == 0), "code %d with %d faults", rc, f.n);
-    if (rc == 0)
+    if (rc == 0 && mode & 8)
+        check_rank(&r);
+    else if (rc == 0)
         check_request(&r);
     else
         check_problem(&f, "/v1/recommend");

@@ -17,7 +17,8 @@ static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
 static void teardown(void) { arena_free(arena); }
 
 /* Parses with the body's last byte against a page that may not be read. */
-static int parse_as(const char *body, size_t n, bool strict, bool encode)
+enum { RECOMMEND, ENCODE, RANK };
+static int parse_as(const char *body, size_t n, bool strict, int route)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page) / page * page;
     char *map =
@@ -28,13 +29,14 @@ static int parse_as(const char *body, size_t n, bool strict, bool encode)
     memcpy(at, body, n);
     f = (struct faults){ 0 };
     arena_reset(arena);
-    int rc = encode ? req_parse_encode(&r, at, n, strict, arena, &f)
-                    : req_parse_recommend(&r, at, n, strict, arena, &f);
+    int rc = route == RANK     ? req_parse_rank(&r, at, n, strict, arena, &f)
+             : route == ENCODE ? req_parse_encode(&r, at, n, strict, arena, &f)
+                               : req_parse_recommend(&r, at, n, strict, arena, &f);
     munmap(map, room + page); /* nothing of the result may point into the body */
     return rc;
 }
 
-static int parse(const char *body) { return parse_as(body, strlen(body), true, false); }
+static int parse(const char *body) { return parse_as(body, strlen(body), true, RECOMMEND); }
 
 static bool is(struct str s, const char *want)
 {
@@ -212,10 +214,10 @@ START_TEST(req_not_strict_ignores_unknown_members_only)
 {
     const char *body =
         "{\"future\":{},\"history\":[{\"item_id\":\"a\",\"dwell\":3}],\"merge\":{\"x\":1}}";
-    ck_assert_int_eq(parse_as(body, strlen(body), false, false), 0);
+    ck_assert_int_eq(parse_as(body, strlen(body), false, RECOMMEND), 0);
     ck_assert_int_eq(r.rec.n_history, 1);
     body = "{\"limit\":0}";
-    ck_assert_int_eq(parse_as(body, strlen(body), false, false), ERR_INVALID);
+    ck_assert_int_eq(parse_as(body, strlen(body), false, RECOMMEND), ERR_INVALID);
 }
 END_TEST
 
@@ -225,14 +227,14 @@ START_TEST(req_nul_bytes_and_every_truncation_are_bad_json)
         "{\"user_id\":\"\xc3\xa9\",\"history\":[\"a\",{\"item_id\":5,\"ts\":1795446738833}],"
         "\"merge\":{\"strategy\":\"max\"},\"explain\":false}";
     size_t n = sizeof body - 1;
-    ck_assert_int_eq(parse_as(body, n, true, false), 0);
+    ck_assert_int_eq(parse_as(body, n, true, RECOMMEND), 0);
     for (size_t cut = 0; cut < n; cut++)
-        ck_assert_int_eq(parse_as(body, cut, true, false), ERR_BAD_JSON);
+        ck_assert_int_eq(parse_as(body, cut, true, RECOMMEND), ERR_BAD_JSON);
     for (size_t at = 0; at < n; at++) {
         char with_nul[sizeof body];
         memcpy(with_nul, body, sizeof body);
         with_nul[at] = '\0';
-        ck_assert_msg(parse_as(with_nul, n, true, false) == ERR_BAD_JSON, "NUL at %zu", at);
+        ck_assert_msg(parse_as(with_nul, n, true, RECOMMEND) == ERR_BAD_JSON, "NUL at %zu", at);
     }
 }
 END_TEST
@@ -243,7 +245,7 @@ START_TEST(req_depth_is_bounded)
     char *body = malloc(DEEP + 16);
     int n = sprintf(body, "{\"history\":");
     memset(body + n, '[', DEEP);
-    ck_assert_int_eq(parse_as(body, (size_t)n + DEEP, true, false), ERR_BAD_JSON);
+    ck_assert_int_eq(parse_as(body, (size_t)n + DEEP, true, RECOMMEND), ERR_BAD_JSON);
     free(body);
 }
 END_TEST
@@ -301,12 +303,77 @@ START_TEST(req_encode_takes_its_fields_and_no_others)
 {
     const char *body = "{\"history\":[\"a\"],\"format\":\"base64\",\"unknown_items\":\"error\","
                        "\"model\":\"m\"}";
-    ck_assert_int_eq(parse_as(body, strlen(body), true, true), 0);
+    ck_assert_int_eq(parse_as(body, strlen(body), true, ENCODE), 0);
     ck_assert_int_eq(r.format, REQ_BASE64);
     body = "{\"limit\":3}";
-    ck_assert_int_eq(parse_as(body, strlen(body), true, true), ERR_UNKNOWN_FIELD);
+    ck_assert_int_eq(parse_as(body, strlen(body), true, ENCODE), ERR_UNKNOWN_FIELD);
     body = "{\"format\":\"hex\"}";
-    ck_assert_int_eq(parse_as(body, strlen(body), true, true), ERR_INVALID);
+    ck_assert_int_eq(parse_as(body, strlen(body), true, ENCODE), ERR_INVALID);
+}
+END_TEST
+
+START_TEST(req_rank_takes_values_of_features_as_a_table_would_have_them)
+{
+    const char *body = "{\"user\":{\"id\":\"u7\",\"age\":3,\"price\":0.1,\"big\":1e300,"
+                       "\"third\":0.30000000000000004,\"none\":null,\"empty\":\"\"},"
+                       "\"history\":[\"a\",{\"item_id\":2}],\"candidates\":[\"x\",3],"
+                       "\"model\":\"ads\"}";
+    const char *const want[][2] = { { "id", "u7" },
+                                    { "age", "3" },
+                                    { "price", "0.1" },
+                                    { "big", "1e+300" },
+                                    { "third", "0.30000000000000004" },
+                                    { "empty", "" } };
+    ck_assert_int_eq(parse_as(body, strlen(body), true, RANK), 0);
+    ck_assert_int_eq(r.rank.n_values, 6);
+    for (int i = 0; i < 6; i++) {
+        ck_assert(is(r.rank.value[i].name, want[i][0]));
+        ck_assert(is(r.rank.value[i].text, want[i][1]));
+    }
+    ck_assert_int_eq(r.rank.n_candidates, 2);
+    ck_assert(is(r.rank.candidate[1], "3"));
+    ck_assert_int_eq(r.rec.n_history, 2);
+    ck_assert(is(r.model, "ads"));
+}
+END_TEST
+
+static const struct bad rank_bads[] = {
+    { "{}", ERR_INVALID, "", "candidates is missing" },
+    { "{\"candidates\":[]}", ERR_INVALID, "/candidates", "is empty" },
+    { "{\"candidates\":\"x\"}", ERR_BAD_TYPE, "/candidates", "expected an array" },
+    { "{\"candidates\":[\"x\",null]}", ERR_BAD_TYPE, "/candidates/1",
+      "a string or an integer" },
+    { "{\"candidates\":[1],\"user\":7}", ERR_BAD_TYPE, "/user", "an object" },
+    { "{\"candidates\":[1],\"user\":{\"a\":true}}", ERR_BAD_TYPE, "/user/a",
+      "a string or a number" },
+    { "{\"candidates\":[1],\"limit\":1}", ERR_UNKNOWN_FIELD, "/limit", "unknown field" },
+};
+
+START_TEST(req_rank_refuses_what_is_wrong_and_says_where)
+{
+    const struct bad *b = &rank_bads[_i];
+    ck_assert_int_eq(parse_as(b->body, strlen(b->body), true, RANK), b->code);
+    ck_assert_str_eq(f.at[0].pointer, b->pointer);
+    ck_assert_msg(strstr(f.at[0].detail, b->detail), "%s", f.at[0].detail);
+}
+END_TEST
+
+START_TEST(req_rank_has_caps)
+{
+    struct {
+        int n, want;
+    } caps[] = { { LIMIT_RANK, 0 }, { LIMIT_RANK + 1, ERR_INVALID } };
+    for (int i = 0; i < 2; i++) {
+        char *body = many("candidates", caps[i].n);
+        ck_assert_int_eq(parse_as(body, strlen(body), true, RANK), caps[i].want);
+        free(body);
+    }
+    char body[65 * 16 + 64], *p = body;
+    p += sprintf(p, "{\"candidates\":[1],\"user\":{\"f0\":0");
+    for (int i = 1; i <= LIMIT_FEATURES; i++) p += sprintf(p, ",\"f%d\":0", i);
+    sprintf(p, "}}");
+    ck_assert_int_eq(parse_as(body, strlen(body), true, RANK), ERR_INVALID);
+    ck_assert_msg(strstr(f.at[0].detail, "65 members"), "%s", f.at[0].detail);
 }
 END_TEST
 
@@ -331,6 +398,10 @@ Suite *suite_req(void)
     tcase_add_test(t, req_ids_have_a_cap);
     tcase_add_test(t, req_out_of_arena_is_a_limit_not_a_crash);
     tcase_add_test(t, req_encode_takes_its_fields_and_no_others);
+    tcase_add_test(t, req_rank_takes_values_of_features_as_a_table_would_have_them);
+    tcase_add_loop_test(t, req_rank_refuses_what_is_wrong_and_says_where, 0,
+                        (int)(sizeof rank_bads / sizeof *rank_bads));
+    tcase_add_test(t, req_rank_has_caps);
     suite_add_tcase(s, t);
     return s;
 }

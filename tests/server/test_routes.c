@@ -11,6 +11,7 @@ static const struct {
     { "/v1/recommend", "/v1/recommend", "" },
     { "/v1/recommend/", "other", "" },
     { "/v1/recommendx", "other", "" },
+    { "/v1/rank", "/v1/rank", "" },
     { "/v1/models", "/v1/models", "" },
     { "/v1/models/", "other", "" },
     { "/v1/models/a/b", "/v1/models/{name}", "a/b" },

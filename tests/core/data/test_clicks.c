@@ -83,14 +83,14 @@ START_TEST(lines_become_columns)
     const int32_t brand[] = { 1, 2, 0 }, price[] = { 1, 2, 2 }, tags[] = { 1, 2, 2 },
                   tags_cu[] = { 0, 2, 2, 3 }, cu[] = { 0, 2, 2, 5 };
     const int32_t seq_brand[] = { 1, 2, 2, 3, 1 }, seq_price[] = { 1, 2, 1, 1, 2 };
-    ck_assert_mem_eq(c.column[1].id, brand, sizeof brand);
+    ck_assert_int_eq(memcmp(c.column[1].id, brand, sizeof brand), 0);
     ck_assert_str_eq(s.f[2]->boundaries, "5");
-    ck_assert_mem_eq(c.column[2].id, price, sizeof price);
-    ck_assert_mem_eq(c.column[3].id, tags, sizeof tags);
-    ck_assert_mem_eq(c.column[3].cu, tags_cu, sizeof tags_cu);
-    ck_assert_mem_eq(c.seq_cu, cu, sizeof cu);
-    ck_assert_mem_eq(c.step[4].id, seq_brand, sizeof seq_brand);
-    ck_assert_mem_eq(c.step[5].id, seq_price, sizeof seq_price);
+    ck_assert_int_eq(memcmp(c.column[2].id, price, sizeof price), 0);
+    ck_assert_int_eq(memcmp(c.column[3].id, tags, sizeof tags), 0);
+    ck_assert_int_eq(memcmp(c.column[3].cu, tags_cu, sizeof tags_cu), 0);
+    ck_assert_int_eq(memcmp(c.seq_cu, cu, sizeof cu), 0);
+    ck_assert_int_eq(memcmp(c.step[4].id, seq_brand, sizeof seq_brand), 0);
+    ck_assert_int_eq(memcmp(c.step[5].id, seq_price, sizeof seq_price), 0);
     ck_assert_int_eq(items_builder_count(items), 2);
 }
 END_TEST
