@@ -19,7 +19,7 @@ enum {
     LIMIT_BUCKETS = 1 << 26,     /* hash buckets of a feature */
     LIMIT_VOCABULARY =
         1 << 16,          /* values that a recipe lists for a feature; boundaries of a number */
-    LIMIT_TAGS = 1024,    /* values of one cell that are read; the rest is left out */
+    LIMIT_TAGS = 128,     /* values of one cell that are read; the rest is left out */
     LIMIT_SEQ_LEN = 4096, /* positions of an encoder, L */
     LIMIT_WIDTH = 4096,   /* D */
     LIMIT_LAYERS = 64,

@@ -414,7 +414,7 @@ int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t 
     struct span rest = text_trim((struct span){ text, n }), part;
     int32_t k = 0;
     if (rest.n == 0) return 0;
-    if (most > LIMIT_TAGS) most = LIMIT_TAGS;
+    if (x->kind == FEATURE_TAGS && most > LIMIT_TAGS) most = LIMIT_TAGS;
     rest = newest(rest, x->separator[0], most);
     while (k < most && text_part(&rest, x->separator[0], &part)) {
         row[k] = schema_row(s, f, part.p, part.n);

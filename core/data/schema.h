@@ -64,7 +64,7 @@ int32_t schema_rows(const struct schema *s, int32_t f); /* of its table */
 /* Of one value; any bytes.  A number that is none: 0. */
 int32_t schema_row(const struct schema *s, int32_t f, const char *text, size_t n);
 /* Of the values of a cell: of tags and sequences at separators, else one; of tags each row once, and no empty ones.
- * The last at most `most` of them (LIMIT_TAGS at most): their number.  row [most] */
+ * The last at most `most` of them (of tags LIMIT_TAGS at most): their number.  row [most] */
 int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t n, int32_t *row,
                     int32_t most);
 bool schema_has(const int32_t *row, int32_t n, int32_t one); /* is it among them? */

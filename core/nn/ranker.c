@@ -67,6 +67,22 @@ static int32_t inputs_width(const struct ranker_shape *s)
     return n;
 }
 
+int64_t ranker_size(const struct ranker_cfg *c, const struct ranker_shape *s)
+{
+    const int64_t H = c->sequence ? c->hidden : 0;
+    const int32_t top[RANKER_TOP] = { c->top_1, c->top_2, c->top_3 };
+    int64_t n = c->layers * (4 + 2 * (int64_t)c->ffn_mult) * H * H + c->max_len * H;
+    int64_t in = inputs_width(s) + H;
+    for (int32_t i = 0; i < s->n_tables; i++)
+        n += (int64_t)s->table[i].rows * s->table[i].width;
+    for (int32_t i = 0; i < RANKER_TOP; i++) {
+        if (top[i] == 0) continue;
+        n += in * top[i];
+        in = top[i];
+    }
+    return n;
+}
+
 int ranker_check(const struct ranker_cfg *c, const struct ranker_shape *s, struct err *e)
 {
     if (c->hidden % c->heads != 0)

@@ -50,6 +50,8 @@ struct ranker_batch {
 };
 
 struct ranker;
+/* Floats of a model's weights, nearly: no biases and norms. */
+int64_t ranker_size(const struct ranker_cfg *cfg, const struct ranker_shape *shape);
 NODISCARD int ranker_check(const struct ranker_cfg *cfg, const struct ranker_shape *shape,
                            struct err *e);
 /* cfg and shape must pass the check. */

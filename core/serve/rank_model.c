@@ -185,22 +185,13 @@ static int read_catalogue(struct rank_model *m, struct err *e)
 
 /* ---- loading ---- */
 
-static int64_t file_bytes(const struct bundle *b, const char *name)
-{
-    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), name);
-    return json_integer_value(json_object_get(file, "bytes"));
-}
-
 /* Before memory is taken for what the manifest claims, the weights file must be large enough for it. */
 static int check_size(const struct bundle *b, const struct ranker_cfg *c,
                       const struct ranker_shape *s, struct err *e)
 {
-    int64_t H = c->sequence ? c->hidden : 0,
-            need = (c->layers * (4 + 2 * (int64_t)c->ffn_mult) * H + c->max_len * (H > 0)) * H;
-    for (int32_t i = 0; i < s->n_tables; i++)
-        need += (int64_t)s->table[i].rows * s->table[i].width;
-    need *= (int64_t)sizeof(float);
-    int64_t nb = file_bytes(b, BUNDLE_WEIGHTS);
+    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
+    int64_t nb = json_integer_value(json_object_get(file, "bytes"));
+    int64_t need = ranker_size(c, s) * (int64_t)sizeof(float);
     if (nb >= need) return 0;
     return err_set(e, ERR_BAD_BUNDLE,
                    BUNDLE_WEIGHTS ": %" PRId64 " bytes, the schema needs %" PRId64, nb, need);

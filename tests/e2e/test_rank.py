@@ -3,6 +3,8 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import unittest
 
@@ -150,6 +152,21 @@ class Rank(unittest.TestCase):
         metrics = self.daemon.ask("GET", "/metrics")[2]
         self.assertIn('intentd_model_info{name="ads"', metrics)
         self.assertNotIn('intentd_recall_selftest{model="ads"', metrics)
+
+    def test_ctrl_c_keeps_what_was_trained(self):
+        out = os.path.join(self.dir, "stopped")
+        p = subprocess.Popen([lib.INTENT, "rank", "train", "--data", self.table, "--recipe", RECIPE, "--out", out,
+                              "--set", "epochs=100000", "--set", "lr=1e-6",
+                              *[x for s in SMALL for x in ("--set", s)]], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        for line in p.stderr:  # plain lines: the first epoch is over
+            if "epoch 1," in line:
+                p.send_signal(signal.SIGINT)
+                break
+        said, talk = p.communicate(timeout=lib.WAIT_S)
+        self.assertEqual(p.returncode, 130, talk)
+        self.assertIn("auc", said)
+        self.assertEqual(len(intent("rank", "score", "--bundle", out, "--data", self.table).split()), 1500)
 
     def test_commands_refuse_models_of_the_other_kind(self):
         toy = os.path.join(self.models, "toy")

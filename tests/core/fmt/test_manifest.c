@@ -103,6 +103,44 @@ START_TEST(manifest_refuses_a_bad_member_by_name)
 }
 END_TEST
 
+static const char good_rank[] =
+    "{\"format\":1,\"kind\":\"rank\",\"name\":\"ads\",\"version\":1,"
+    "\"created\":\"2026-11-22T18:04:11Z\",\"ranker\":{},\"schema\":{},\"columns\":{},\"items\":"
+    "3,"
+    "\"recipe\":{},\"metrics\":{},"
+    "\"files\":{\"model.safetensors\":" FILE_ROW ",\"items.bin\":" FILE_ROW "}}";
+
+START_TEST(manifest_of_a_rank_model_needs_other_members_and_has_no_index)
+{
+    static const char *const needed[] = { "ranker", "schema", "columns", "items", "files" };
+    json_t *m;
+    struct err e = { 0 };
+    ck_assert_msg(manifest_parse(&m, good_rank, strlen(good_rank), &e) == 0, "%s", e.msg);
+    ck_assert(manifest_is_rank(m));
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        json_t *cut = json_copy(m);
+        json_object_del(cut, needed[i]);
+        e = (struct err){ 0 };
+        ck_assert_int_eq(manifest_check(cut, &e), ERR_BAD_BUNDLE);
+        ck_assert_msg(strstr(e.msg, needed[i]), "%s", e.msg);
+        json_decref(cut);
+    }
+    json_object_set_new(json_object_get(m, "files"), "index.faiss",
+                        json_loads(FILE_ROW, 0, NULL));
+    e = (struct err){ 0 };
+    ck_assert_int_eq(manifest_check(m, &e), ERR_BAD_BUNDLE);
+    ck_assert_msg(strstr(e.msg, "a rank model has not"), "%s", e.msg);
+    /* and one that retrieves is not let off what it needs */
+    json_object_del(json_object_get(m, "files"), "index.faiss");
+    json_object_del(m, "kind");
+    ck_assert(!manifest_is_rank(m));
+    e = (struct err){ 0 };
+    ck_assert_int_eq(manifest_check(m, &e), ERR_BAD_BUNDLE);
+    ck_assert_msg(strstr(e.msg, "\"encoder\" is missing"), "%s", e.msg);
+    json_decref(m);
+}
+END_TEST
+
 START_TEST(manifest_refuses_an_index_without_its_file)
 {
     json_t *m = json_loads(good, 0, NULL);
@@ -138,6 +176,7 @@ Suite *suite_manifest(void)
     tcase_add_test(t, manifest_accepts_a_complete_one_and_ignores_what_it_does_not_know);
     tcase_add_loop_test(t, manifest_refuses_a_bad_member_by_name, 0,
                         (int)(sizeof bad / sizeof bad[0]));
+    tcase_add_test(t, manifest_of_a_rank_model_needs_other_members_and_has_no_index);
     tcase_add_test(t, manifest_refuses_an_index_without_its_file);
     tcase_add_test(t, manifest_refuses_text_cut_anywhere);
     suite_add_tcase(s, t);
