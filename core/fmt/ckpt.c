@@ -35,6 +35,13 @@ int ckpt_check_finite(const char *name, const float *x, int64_t n, int32_t cols,
 
 int ckpt_save(const char *path, const struct params *ps, uint32_t groups, struct err *e)
 {
+    static const char *const meta[] = { "format", "intent", NULL };
+    return ckpt_save_with(path, ps, groups, meta, e);
+}
+
+int ckpt_save_with(const char *path, const struct params *ps, uint32_t groups,
+                   const char *const *meta, struct err *e)
+{
     int32_t n = 0;
     struct safet_tensor *t = xcalloc((size_t)params_count(ps) + 1, sizeof *t);
     int rc = 0;
@@ -49,7 +56,6 @@ int ckpt_save(const char *path, const struct params *ps, uint32_t groups, struct
                                       .n = (int64_t)p->t.rows * p->t.cols };
         rc = ckpt_check_finite(p->name, p->t.x, t[n++].n, p->t.cols, e);
     }
-    static const char *const meta[] = { "format", "intent", NULL };
     if (rc == 0) rc = safet_write(path, t, n, meta, e);
     free(t);
     return rc;
