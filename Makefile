@@ -222,7 +222,7 @@ planted: build/release/intent ## do 4 interests find 4 planted ones, and what do
 
 # PYTHON_CHECK: a Python with PyTorch, and onnxruntime for what is exported
 import-check: build/release/intent build/release/bench_states ## imported weights beside PyTorch, exported ones beside onnxruntime: minutes
-	$(Q)$${PYTHON_CHECK:-/usr/bin/python3} tests/import/check.py var/import
+	$(Q)$(or $(PYTHON_CHECK),/usr/bin/python3) tests/import/check.py var/import
 
 replays := $(if $(wildcard tests/fuzz/replay.c),$(fuzz_names:%=build/asan/replay_%))
 build/asan/replay_%: build/asan/obj/tests/fuzz/fuzz_%.o build/asan/obj/tests/fuzz/replay.o $(libs_asan)

@@ -16,6 +16,7 @@ static const struct {
     { "sweep", cmd_sweep, "train a grid of settings, choose on validation, test the winner" },
     { "index", cmd_index, "build a bundle's search index" },
     { "import", cmd_import, "make a bundle of weights that were trained elsewhere" },
+    { "export", cmd_export, "write a bundle's weights as safetensors, npy or ONNX" },
     { "recommend", cmd_recommend, "ask a bundle for candidates, as the daemon would" },
     { "rank", cmd_rank,
       "rank models: train, measure and ask them for probabilities of clicks" },

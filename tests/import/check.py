@@ -182,7 +182,63 @@ def check_recbole(out):
     return ok
 
 
-CHECKS = {"s3rec": check_s3rec, "recbole": check_recbole}
+# --------------------------------------------------------------------------------------------- ONNX
+
+def trained(out, data, name, *settings):
+    """A bundle after one epoch: the weights only have to be other than random."""
+    bundle = os.path.join(out, name)
+    sets = [x for s in settings + ("train.epochs=1", "train.valid_users=500") for x in ("--set", s)]
+    if not os.path.exists(bundle):
+        intent("train", "--data", data, "--recipe", "models/recipes/interests.ini", "--out", bundle, *sets)
+    return bundle
+
+
+def onnx_worst(bundle, data, out):
+    """Largest difference of interests and of shares, all test histories, what lies behind their ends filled with -1."""
+    import onnxruntime
+    intent("export", "--bundle", bundle, "--format", "onnx", "--out", out)
+    session = onnxruntime.InferenceSession(os.path.join(out, "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    ours = our_states(bundle, data, os.path.join(out, "states"))
+    with open(os.path.join(out, "ids.txt")) as f:
+        row = {line.rstrip("\n"): r for r, line in enumerate(f)}
+    prefix = "" if next(iter(row)).isdigit() else "B"
+    hist = [[row[prefix + str(i)] for i in s[:-1][-LENGTH:]] for s in sequences()]
+    worst, K = 0.0, len(ours["phi"]) // len(hist)
+    for i in range(0, len(hist), BLOCK):
+        block = hist[i:i + BLOCK]
+        longest = max(map(len, block))
+        items = np.array([h + [-1] * (longest - len(h)) for h in block], np.int64)
+        got = dict(zip(names, session.run(None, {"items": items, "lengths": np.array([len(h) for h in block], np.int64)})))
+        phi = ours["phi"][i * K:i * K + got["interests"].shape[0] * K].reshape(got["interests"].shape)
+        worst = max(worst, float(np.abs(got["interests"] - phi).max()))
+        if "shares" in got:
+            worst = max(worst, float(np.abs(got["shares"] - ours["shares"][i:i + len(block)]).max()))
+    return worst
+
+
+def check_onnx(out):
+    try:
+        import onnxruntime
+    except ImportError as e:
+        print("import-check: onnx skipped: %s (PYTHON_CHECK: a Python that has it)" % e)
+        return True
+    data, ok = os.path.join(out, "beauty"), True
+    if not os.path.exists(data):
+        intent("prep", BEAUTY, "--out", data)
+    bundles = [("S3-Rec, causal", os.path.join(out, "s3rec-causal"), data),
+               ("S3-Rec, bidirectional", os.path.join(out, "s3rec-bidirectional"), data),
+               ("RecBole", os.path.join(out, "recbole"), os.path.join(out, "beauty-inter")),
+               ("K = 4", trained(out, data, "four"), data),
+               ("K = 4, last, relu, bidirectional", trained(out, data, "four-last", "model.positions=last",
+                                                            "model.activation=relu", "model.causal=bidirectional"), data)]
+    for what, bundle, of in bundles:
+        if os.path.exists(bundle):
+            ok &= verdict("onnxruntime %s: %s" % (onnxruntime.__version__, what), onnx_worst(bundle, of, bundle + "-onnx"))
+    return ok
+
+
+CHECKS = {"s3rec": check_s3rec, "recbole": check_recbole, "onnx": check_onnx}
 
 
 def main():
