@@ -93,6 +93,18 @@ static int set_keys(struct model_cfg *c, char *const *set, int n_set, struct err
     return model_check(c, e);
 }
 
+/* Before memory is taken for what names promise, the file must have as many numbers: items and the blocks' matrices. */
+static int check_size(const struct model_cfg *c, int64_t have, struct err *e)
+{
+    const int64_t D = c->width, m = c->ffn_mult;
+    const int64_t need = c->n_items * D + c->layers * D * D * (4 + 2 * m);
+    if (have >= need) return 0;
+    return err_set(e, ERR_INVALID,
+                   "its tensors have %" PRId64 " numbers, %d items and %d blocks of width %d "
+                   "need %" PRId64,
+                   have, c->n_items, c->layers, c->width, need);
+}
+
 /* RecBole's file has its settings. */
 static int recbole_settings(struct model_cfg *c, struct source *s, struct err *e)
 {
@@ -274,9 +286,12 @@ static int source_row(int64_t *out, const struct source *s, int32_t r, int64_t r
                    s->fam->item, id.len < 64 ? id.len : 64, id.p, rows - 2);
 }
 
-static int check_rows(const struct source *s, int64_t rows, FILE *notes, struct err *e)
+static int check_rows(const struct source *s, FILE *notes, struct err *e)
 {
+    const struct torch_tensor *t;
     int32_t V = items_count(s->items);
+    TRY(find(&t, s, s->fam->item, 2, e));
+    int64_t rows = t->shape[0];
     if (s->from == FOREIGN_RECBOLE && rows != (int64_t)V + 1 && rows != (int64_t)V + 2)
         return err_set(
             e, ERR_INVALID,
@@ -284,6 +299,11 @@ static int check_rows(const struct source *s, int64_t rows, FILE *notes, struct 
             "set's %d items (or one more for a mask): prepare the data set from the .inter "
             "file that was trained on, with the filters that were set",
             s->fam->item, rows, V + 1, V);
+    if (s->from == FOREIGN_S3REC && rows - 2 < V)
+        return err_set(e, ERR_INVALID,
+                       "tensor %s: %" PRId64 " rows, at least %d expected for padding, mask "
+                       "and the data set's %d items",
+                       s->fam->item, rows, V + 2, V);
     if (s->from == FOREIGN_S3REC && rows - 2 > V && notes)
         fprintf(notes,
                 "note: %s has %" PRId64 " items, the data set %d: the others are left out\n",
@@ -291,14 +311,13 @@ static int check_rows(const struct source *s, int64_t rows, FILE *notes, struct 
     return 0;
 }
 
-static int take_items(const struct model *m, struct source *s, FILE *notes, struct err *e)
+static int take_items(const struct model *m, struct source *s, struct err *e)
 {
     const struct torch_tensor *t;
     struct param *p = model_items(m);
     const size_t D = (size_t)p->t.cols;
     float *x;
     TRY(find(&t, s, s->fam->item, 2, e));
-    TRY(check_rows(s, t->shape[0], notes, e));
     TRY(take(&x, s, s->fam->item, t->shape[0], t->shape[1], e));
     int rc = 0;
     for (int32_t r = 0; r < p->t.rows && rc == 0; r++) {
@@ -366,7 +385,7 @@ static int take_all(const struct model *m, struct source *s, FILE *notes, struct
 {
     float *x;
     struct param *pos = param(m, "", "pos.weight");
-    TRY(take_items(m, s, notes, e));
+    TRY(take_items(m, s, e));
     TRY(take(&x, s, s->fam->pos, pos->t.rows, pos->t.cols, e));
     memcpy(pos->t.x, x, (size_t)pos->t.rows * (size_t)pos->t.cols * sizeof *x);
     free(x);
@@ -388,9 +407,13 @@ static int from_torch(struct model **out, struct source *s, char *const *set, in
                       FILE *notes, struct err *e)
 {
     struct model_cfg cfg;
+    int64_t have = 0;
     TRY(torch_config(&cfg, s, e));
+    TRY(check_rows(s, notes, e));
     cfg.n_items = items_count(s->items);
     TRY(set_keys(&cfg, set, n_set, e));
+    for (int32_t i = 0; i < torch_count(s->file); i++) have += torch_at(s->file, i)->n;
+    TRY(check_size(&cfg, have, e));
     if (!s->heads_known && !names_key(set, n_set, "heads") && notes)
         fprintf(notes,
                 "note: the file does not say how many attention heads it has; %d taken "
@@ -490,11 +513,14 @@ static int open_safetensors(struct model **out, const char *path, char *const *s
 {
     struct safet *s;
     struct model_cfg cfg;
+    int64_t have = 0;
     TRY(safet_open(&s, path, e));
     int rc = own_config(&cfg, s, notes, e);
     if (rc == 0) rc = check_order(s, it, notes, e);
     cfg.n_items = items_count(it);
     if (rc == 0) rc = set_keys(&cfg, set, n_set, e);
+    for (int32_t i = 0; i < safet_count(s); i++) have += safet_at(s, i)->n;
+    if (rc == 0) rc = check_size(&cfg, have, e);
     safet_close(s);
     if (rc < 0) return err_ctx(e, "%s", path);
     struct model *m = model_new(&cfg, false);

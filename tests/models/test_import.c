@@ -138,6 +138,8 @@ static const struct {
       "tensor item_embedding.weight: 7 rows, 4 expected" },
     { FOREIGN_S3REC, ERR_INVALID, "u1 1 b 2\n", "s3rec.pt", NULL,
       "item 'b' of the data set is not one of its rows 1 to 6" },
+    { FOREIGN_S3REC, ERR_INVALID, "u1 1 2 3 4 5 6 7 8\n", "s3rec.pt", NULL,
+      "tensor item_embeddings.weight: 8 rows, at least 10 expected" },
     { FOREIGN_S3REC, ERR_INVALID, "u1 1 2 7\n", "s3rec.pt", NULL, "item '7' of the data set" },
     { FOREIGN_S3REC, ERR_CONFIG, s3rec_text, "s3rec.pt", (char[]){ "heads=3" },
       "width = 8 is not a multiple of heads = 3" },
@@ -154,6 +156,38 @@ START_TEST(foreign_weights_that_do_not_fit_are_refused)
     ck_assert_int_eq(load(&m, bad[_i].from, bad[_i].file, bad[_i].setting), bad[_i].code);
     ck_assert_msg(strstr(e.msg, bad[_i].why) != NULL, "said: %s\n not: %s", e.msg, bad[_i].why);
     ck_assert_ptr_nonnull(strstr(e.msg, bad[_i].file));
+}
+END_TEST
+
+/* 64 blocks by their names alone must not take 64 blocks' memory. */
+START_TEST(foreign_names_without_numbers_are_refused)
+{
+    enum { BLOCKS = 64 };
+    static const float x[64 * 256];
+    struct safet_tensor t[BLOCKS + 3] = {
+        { .name = "item.weight", .rank = 2, .shape = { 6, 64 }, .data = x, .n = 6 * 64 },
+        { .name = "pos.weight", .rank = 2, .shape = { 5, 64 }, .data = x, .n = 5 * 64 },
+        { .name = "layers.0.ffn.up.weight",
+          .rank = 2,
+          .shape = { 64, 256 },
+          .data = x,
+          .n = 64 * 256 }
+    };
+    char name[BLOCKS][40], *path = xasprintf("%s/names.safetensors", dir);
+    struct model *m;
+    use_data(s3rec_text);
+    for (int i = 0; i < BLOCKS; i++) {
+        snprintf(name[i], sizeof name[i], "layers.%d.attn.qkv.weight", i);
+        t[i + 3] = (struct safet_tensor){
+            .name = name[i], .rank = 2, .shape = { 1, 1 }, .data = x, .n = 1
+        };
+    }
+    ck_assert_int_eq(safet_write(path, t, BLOCKS + 3, NULL, &e), 0);
+    ck_assert_int_eq(foreign_model(&m, FOREIGN_SAFETENSORS, path, NULL, 0, d.items, NULL, &e),
+                     ERR_INVALID);
+    ck_assert_msg(strstr(e.msg, "numbers, 6 items and 64 blocks of width 64 need 3146112"),
+                  "%s", e.msg);
+    free(path);
 }
 END_TEST
 
@@ -243,6 +277,7 @@ Suite *suite_import(void)
     tcase_add_test(t, recbole_states_are_pytorchs);
     tcase_add_loop_test(t, foreign_weights_that_do_not_fit_are_refused, 0,
                         (int)(sizeof bad / sizeof bad[0]));
+    tcase_add_test(t, foreign_names_without_numbers_are_refused);
     tcase_add_test(t, import_writes_a_bundle_that_serves);
     tcase_add_test(t, import_of_a_bad_file_writes_nothing);
     suite_add_tcase(s, t);
