@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
     if (data[0] & 1) o.columns.name[COL_ITEM] = "thing";
     if (data[0] & 2) o.columns.name[COL_TITLE] = data[0] & 4 ? "-" : "what";
     if (data[0] & 8) o.header = "thing,what,genres,price";
+    o.add = data[0] & 64;
     if (data[0] & 16) o.fields = data[0] & 32 ? "genres:values,price:number" : "genres,price";
     REQUIRE(read_events_mem(x, "u 1 2 a b", 9, "events", NULL, &rs, &e) == 0, "%s", e.msg);
     int rc = read_items_mem(interactions_items(x), (const char *)data + 1, nb - 1, "items", &o,
