@@ -117,11 +117,6 @@ static int prep_items(struct prep *p, const char *path, struct err *e)
     struct items_stats st;
     TRY(read_items(interactions_items(p->x), path, &p->items, &st, e));
     items_report(&st, path, stderr);
-    if (st.matched == 0 && st.unknown > 0)
-        return err_set(e, ERR_FORMAT,
-                       "%s: none of its %lld entries is of an item among the events: is "
-                       "--items-item-col the column of their ids?",
-                       path, (long long)st.unknown);
     return 0;
 }
 

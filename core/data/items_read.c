@@ -357,15 +357,26 @@ static int table_header(struct table *t, struct text_lines *l)
                          sep == '\t' && !t->o->header && columns_typed(header));
 }
 
+/* A file of other items is another file, or its ids are in another column. */
+static int check_matched(const struct table *t)
+{
+    if (t->o->add || t->st->matched > 0 || t->st->unknown == 0) return 0;
+    return err_set(t->e, ERR_FORMAT,
+                   "%s: none of its %lld entries is of an item among the events: is this the "
+                   "catalogue of these events, and --items-item-col the column of their ids?",
+                   t->name, (long long)t->st->unknown);
+}
+
 static int read_table(struct table *t, struct text_lines l)
 {
     TRY(table_header(t, &l));
-    each_line(t, l, survey_line, false);
+    each_line(t, l, survey_line, true);
+    TRY(check_matched(t));
     TRY(decide(t));
     if (t->c.at[COL_TITLE] < 0 && t->st->n_fields == 0)
         return err_set(t->e, ERR_FORMAT, "%s: no title column and no field%s%s", t->name,
                        t->st->left_out[0] ? ": left out " : "", t->st->left_out);
-    each_line(t, l, take_line, true);
+    each_line(t, l, take_line, false);
     return 0;
 }
 
@@ -416,6 +427,7 @@ static int read_json(struct table *t, const char *data, size_t nb)
         s->filled += json_array_size(v) > 0;
     }
     json_decref(root);
+    TRY(check_matched(t));
     return f >= 0 ? 0
                   : err_set(t->e, ERR_FORMAT,
                             "%s: field attributes is of numbers, or one too many", t->name);

@@ -37,7 +37,7 @@ struct items_stats {
     char damage[128];   /* of a packed file */
 };
 
-/* Pure parsing of one file's bytes.  ERR_FORMAT: no item column, a column or field that is not there, or neither
+/* Pure parsing of one file's bytes.  ERR_FORMAT: no entry of an item that is there, no item column, a column or field that is not there, or neither
  * a title nor any field. */
 NODISCARD int read_items_mem(struct items_builder *items, const char *data, size_t nb,
                              const char *name, const struct items_opts *o,

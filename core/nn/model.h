@@ -38,7 +38,8 @@ enum group {
     GROUP_OBJECTIVE = 4,
     GROUP_AUGMENTER = 8,
     GROUP_TOWER = 16,
-    GROUP_STATE = 32 /* kept with the weights, moved by no optimiser: running averages of batch norms */
+    GROUP_STATE =
+        32 /* kept with the weights, moved by no optimiser: running averages of batch norms */
 };
 enum { GROUPS_BUNDLE = GROUP_ENCODER | GROUP_HEAD };
 enum beta { BETA_IN, BETA_OUT }; /* default vectors of inputs, and of label sequences */

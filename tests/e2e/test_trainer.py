@@ -59,6 +59,45 @@ class Trainer(unittest.TestCase):
     def train(self, out, *more):
         return intent("train", "--data", self.data, "--recipe", self.recipe, "--out", self.path(out), *more)
 
+    # ---- objectives, new items ----
+
+    def test_a_recipe_of_several_objectives_and_stages_trains_and_its_items_can_be_added_to(self):
+        recipe = self.path("several.ini")
+        with open(recipe, "w") as f:
+            f.write(RECIPE + "[model]\nitem_tower = true\n[cl4srec]\nweight = 0.1\n[item_ssl]\nitems = 32\n[s3rec]\nweight = 0\n"
+                    "[stage pretrain]\ns3rec.weight = 1\nmodel.causal = bidirectional\ntrain.epochs = 1\n"
+                    "train.stop_on = none\n[stage finetune]\n")
+        out = self.path("several")
+        intent("train", "--data", self.data, "--recipe", recipe, "--out", out)
+        with open(self.path("synth/items.csv")) as f:
+            known = [line.strip().split(",") for line in f]
+        new = self.path("new.csv")
+        with open(new, "w") as f:
+            print(",".join(known[0]), *(",".join(["new" + x[2], "New", x[2]]) for x in known[1:]), sep="\n", file=f)
+        intent("index", "--bundle", out, "--add-items", new)
+        self.assertEqual(sorted(d for d in os.listdir(out) if d.isdigit()), ["1", "2"])
+        clusters = {x[2] for x in known[1:]}
+        answer = json.loads(intent("recommend", "--bundle", out, "--history", "new" + min(clusters), "--limit", "100", "--json"))
+        self.assertEqual(answer["history"], {"received": 1, "used": 1, "unknown": 0, "truncated": 0})
+        listed = {x["item_id"] for x in answer["items"]}
+        self.assertEqual(len(listed), answer["model"]["items"] - 1)
+        self.assertLessEqual({"new" + c for c in clusters} - {"new" + min(clusters)}, listed)
+
+    def test_an_objective_is_refused_before_the_first_step_where_the_data_lack_what_it_needs(self):
+        plain = self.path("plain")
+        intent("prep", self.path("synth/events.csv"), "--out", plain)
+        for section, needs in ("[s3rec]", "--items"), ("[model]\nitem_tower = true", "--items"), ("[item_ssl]", "item_tower"):
+            recipe = self.path("needs.ini")
+            with open(recipe, "w") as f:
+                f.write(RECIPE + section + "\n")
+            said = fails("train", "--data", plain, "--recipe", recipe, "--out", self.path("never"))
+            self.assertIn(needs, said)
+            self.assertNotIn("epoch", said)
+        stray = self.path("stray.csv")
+        with open(stray, "w") as f:
+            f.write("item,colour\nnobody,red\n")
+        self.assertIn("none of its 1 entries", fails("prep", self.path("synth/events.csv"), "--items", stray, "--out", self.path("no")))
+
     # ---- synth, prep ----
 
     def test_synth_plants_what_it_says(self):

@@ -172,7 +172,9 @@ static const struct {
     const char *reason;
 } refused[] = {
     { "a,b\nx,y\n", { .header = NULL }, "items:1: the header names no item column" },
-    { "item\nx\n", { .header = NULL }, "no title column and no field" },
+    { "item\na\n", { .header = NULL }, "no title column and no field" },
+    { "item,title\nnobody,b\n", { .header = NULL }, "none of its 1 entries is of an item" },
+    { "{\"nobody\": [1]}", { .header = NULL }, "none of its 1 entries is of an item" },
     { "", { .header = NULL }, "items: empty" },
     { "item,title\na,b\n", { .fields = "price" }, "items:1: no column 'price' (--fields)" },
     { "item,x,x\na,b,c\n",
