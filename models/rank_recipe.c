@@ -27,7 +27,7 @@ struct part {
     const struct opt *opts;
     void *cfg;
 };
-enum { PARTS = 4 };
+enum { PARTS = 4, CONTRAST_BATCH = 8192 /* 1 GiB of similarities */ };
 
 static void parts_of(struct part out[PARTS], struct rank_recipe *r)
 {
@@ -103,6 +103,12 @@ int rank_recipe_check(struct rank_recipe *r, struct err *e)
     struct ranker_shape shape;
     TRY(schema_check(&r->schema, e));
     rank_shape(&shape, &r->schema);
+    if (r->loss.contrast_weight > 0 && r->train.batch_size > CONTRAST_BATCH)
+        return err_set(
+            e, ERR_CONFIG,
+            "[rank]: batch_size = %d: the contrastive loss compares all its views with each "
+            "other; at most %d, or contrast_weight = 0",
+            r->train.batch_size, CONTRAST_BATCH);
     return ranker_check(&r->model, &shape, e) < 0 ? err_ctx(e, "[rank]") : 0;
 }
 

@@ -64,14 +64,14 @@ static void forward_columns(void *ctx, int block, int worker)
             const float xhat = (s->x->x[at] - mean[j]) * s->rstd[c + j];
             const float y = xhat * s->gain->x[c + j] + s->bias->x[c + j];
             s->xhat[at] = xhat;
-            s->y->x[at] = s->act == ACT_RELU && !(y > 0) ? 0 : y;
+            s->y->x[at] = s->act == ACT_RELU && y < 0 ? 0 : y; /* a NaN stays one */
         }
 }
 
 /* dy before the activation */
 static float slope(const struct batch_norm *s, int64_t at)
 {
-    return s->act == ACT_RELU && !(s->y->x[at] > 0) ? 0 : s->y->g[at];
+    return s->act == ACT_RELU && s->y->x[at] <= 0 ? 0 : s->y->g[at];
 }
 
 /* dx = gain rstd (dy - mean dy - xhat mean(dy xhat)); the means are zero where the statistics are constants */

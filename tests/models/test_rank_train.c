@@ -192,6 +192,7 @@ static const struct {
     { "model.lr=1", "unknown section [model]", ERR_CONFIG },
     { "lr", "expected key=value", ERR_USAGE },
     { "crop_keep=2", "must be from 0 to 1", ERR_CONFIG },
+    { "batch_size=8193", "compares all its views", 0 },
     { "heads=3", "hidden = 16 is not a multiple of heads = 3", 0 },
     { "group user.features=nobody", "no [feature nobody]", 0 },
     { "group sequence.features=", "no feature is in the group of the sequence", 0 },

@@ -152,6 +152,17 @@ START_TEST(running_averages_belong_to_the_weights_and_learn_nothing)
 }
 END_TEST
 
+START_TEST(weights_that_are_no_numbers_show_in_the_logits)
+{
+    struct ranker *m = small(OUTPUT_HEAD, true);
+    struct ranker_batch b = batch();
+    params_find(ranker_params(m), "top.0.norm.var")->t.x[2] = -1;
+    tape_begin(tp, 0, 0, false);
+    ck_assert(isnan(ranker_forward(m, tp, &b).logit->x[0]));
+    ranker_free(m);
+}
+END_TEST
+
 START_TEST(what_cannot_be_built_is_refused)
 {
     struct ranker_cfg c;
@@ -181,6 +192,7 @@ Suite *suite_ranker(void)
     tcase_add_test(t, rows_may_share_one_sequence);
     tcase_add_test(t, without_the_sequence_it_is_not_looked_at);
     tcase_add_test(t, running_averages_belong_to_the_weights_and_learn_nothing);
+    tcase_add_test(t, weights_that_are_no_numbers_show_in_the_logits);
     tcase_add_test(t, what_cannot_be_built_is_refused);
     suite_add_tcase(s, t);
     return s;
