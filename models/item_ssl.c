@@ -120,7 +120,7 @@ static const void *draw(const void *cfg, const void *own, const struct step *s)
     struct rng r = rng_make(s->key, RNG_AUGMENT);
     struct item_view *v = ARENA_NEW(mem, struct item_view, 2);
     int32_t *item = ARENA_NEW(mem, int32_t, c->items);
-    bool masked[FEATURES];
+    bool masked[FEATURES] = { false };
     for (int32_t i = 0; i < c->items; i++)
         item[i] = (int32_t)rng_below(&r, (uint32_t)all->n_items);
     if (c->masking == MASKING_CFM)
