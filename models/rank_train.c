@@ -21,7 +21,7 @@ struct trainer {
     struct opt_adam *opt;
     struct arena *mem;
     struct tape *tp;
-    int64_t step, n_steps;
+    int64_t step;
 };
 
 static const uint32_t LEARNING = GROUP_ENCODER | GROUP_HEAD; /* not the running averages */
@@ -133,7 +133,9 @@ static int train_epoch(struct trainer *t, int32_t epoch, struct err *e)
     const struct rank_train_cfg *c = &t->r->train;
     int32_t *row = xmalloc((size_t)t->n_train * sizeof *row);
     struct rng rng = rng_make(rng_hash((uint64_t)c->seed, (uint64_t)epoch), RNG_SHUFFLE);
-    struct prog p = prog_begin("train", t->n_steps);
+    char label[32];
+    snprintf(label, sizeof label, "epoch %d", epoch);
+    struct prog p = prog_begin(label, (t->n_train + c->batch_size - 1) / c->batch_size);
     struct means sum = { 0 };
     int rc = 0;
     for (int32_t i = 0; i < t->n_train; i++) row[i] = i;
@@ -143,12 +145,12 @@ static int train_epoch(struct trainer *t, int32_t epoch, struct err *e)
         if (n < 2 && at > 0) break; /* statistics of one row are none */
         rc = train_step(t, row + at, n, &sum, e);
         if (!t->a->quiet)
-            prog_step(&p, t->step, "click %.4f contrast %.4f", sum.click / (double)sum.n,
+            prog_step(&p, sum.n, "click %.4f contrast %.4f", sum.click / (double)sum.n,
                       sum.contrast / (double)sum.n);
     }
     free(row);
     if (rc == 0 && sum.n > 0 && !t->a->quiet)
-        prog_end(&p, "epoch %d, %" PRId64 " steps, click %.4f contrast %.4f", epoch, sum.n,
+        prog_end(&p, "%" PRId64 " steps, click %.4f contrast %.4f", sum.n,
                  sum.click / (double)sum.n, sum.contrast / (double)sum.n);
     return rc;
 }
@@ -166,7 +168,6 @@ static int train(struct trainer *t, struct err *e)
     t->opt = opt_new(ranker_params(t->model), o);
     t->mem = arena_new("rank step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
-    t->n_steps = (int64_t)c->epochs * ((t->n_train + c->batch_size - 1) / c->batch_size);
     for (int32_t i = 1; i <= c->epochs && !stop_asked(); i++) TRY(train_epoch(t, i, e));
     return 0;
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rank model on generated impressions (models/README.md, Rank model): AUC with the sequence and without, with the
 # contrastive loss and without; the mean over the seeds and its standard error.
-#   tests/bench/rank.sh [KEY=VALUE...]      needs build/release/intent    STEPS=3 EPOCHS=2 SEEDS="1 2 3"    some minutes
+#   tests/bench/rank.sh [KEY=VALUE...]      needs build/release/intent    STEPS=3 EPOCHS=2 CATEGORIES=80 SEEDS="1 2 3"    some minutes
 # Fails unless the model with both is better than either by more than two standard errors of the difference.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,7 @@ sizes=(--set "feature user_id.hash_buckets=3000" --set "feature adgroup_id.hash_
 common=(--set batch_size=128 --set lr=0.002 --set "epochs=${EPOCHS:-2}")
 for setting in "$@"; do common+=(--set "$setting"); done
 for seed in ${SEEDS:-1 2 3}; do
-    build/release/intent rank synth --out "$work/$seed.csv" --rows 60000 --items 2000 --themes 8 --categories 80 --brands 160 \
+    build/release/intent rank synth --out "$work/$seed.csv" --rows 60000 --items 2000 --themes 8 --categories "${CATEGORIES:-80}" --brands "$((2 * ${CATEGORIES:-80}))" \
         --interests 1 --steps "${STEPS:-3}" --noise 0.1 --match 3 --bias -1.5 --seed "$seed" | sed -n 2p
     for what in sequence=false contrast_weight=0 both; do
         changed=()

@@ -160,7 +160,7 @@ class Rank(unittest.TestCase):
                               *[x for s in SMALL for x in ("--set", s)]], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True)
         for line in p.stderr:  # plain lines: the first epoch is over
-            if "epoch 1," in line:
+            if line.startswith("epoch 1 "):
                 p.send_signal(signal.SIGINT)
                 break
         said, talk = p.communicate(timeout=lib.WAIT_S)
