@@ -124,16 +124,13 @@ static const char *const ways[] = {
     "item_update = touched\n[dssrec]\n",
     "[next_item]\nlabel_smoothing = 0.1\ntemperature = 0.5\n",
     "[next_item]\nloss = sampled\nsampling = popularity\nlabel_smoothing = 0.1\n",
-    "[next_item]\n[cl4srec]\nsimilarity = cosine\ntemperature = 0.2\nmask_token = padding\n"
-    "two_operators = false\n",
-    "[next_item]\n[cl4srec]\nsubstitute = 0.2\ninsert = 0.3\nsimilar = hybrid\n"
-    "short_length = 4\n",
+    "[cl4srec]\nsimilarity = cosine\nmask_token = padding\ntwo_operators = false\n",
+    "[cl4srec]\nsubstitute = 0.2\ninsert = 0.3\nsimilar = hybrid\nshort_length = 4\n",
     "[next_item]\n[mclrec]\nupdates = two\nshared_augmenter = true\nmask_token = learned\n",
     "[next_item]\n[mclrec]\nupdates = joint\nlambda = 0\n",
     "[next_item]\n[mclrec]\nbeta = 0\n",
     "[model]\nitem_tower = true\n[next_item]\n",
-    "ema = 0.9\n[model]\nitem_tower = true\nid_dropout = 0.3\n[next_item]\nloss = sampled\n"
-    "[item_ssl]\nmasking = rfm\nitems = 16\n",
+    "[model]\nitem_tower = true\n[next_item]\n[item_ssl]\nmasking = rfm\nitems = 16\n",
     "[next_item]\nweight = 0\n[s3rec]\nform = paper\n[model]\nitem_tower = true\n",
 };
 
