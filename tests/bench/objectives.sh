@@ -29,13 +29,13 @@ ndcg="stop_on=ndcg@10 valid_seen=mask epochs=60 patience=5"
 case $group in
 gains)
     for s in 1 2; do
-        add s3rec-$s Beauty-bag s3rec seed=$s # the longest
         add next_item-$s Beauty cl4srec seed=$s cl4srec.weight=0
         add cl4srec-$s Beauty cl4srec seed=$s
         add mclrec-masked-$s Beauty mclrec seed=$s mclrec.lambda=0 mclrec.beta=0.05 $ndcg
         add s3rec-not-$s Beauty-bag s3rec-finetune seed=$s
         add seq2item-$s Beauty dssrec seed=$s dssrec.seq2seq=0 stop_on=ndcg@10 valid_seen=mask epochs=200
         add seq2seq-$s Beauty dssrec seed=$s stop_on=ndcg@10 valid_seen=mask epochs=200
+        add s3rec-$s Beauty-bag s3rec seed=$s # the longest
     done ;;
 mclrec)
     for s in 1 2; do
