@@ -1,5 +1,5 @@
 # Named fields from the items files of the S3-Rec authors' Amazon sets (item_id, external_id, "brand | category | ..."):
-#   awk -f models/items/amazon.awk items_Beauty.tsv > items.csv
+#   awk -f models/items/amazon.awk items_Beauty.tsv > items.csv; intent prep Beauty.txt --items items.csv --out DATASET
 # The first name is the brand, unless 20 items or more have it in the second place: then it is a category, and
 # there is no brand.  A category that every item has says nothing and is left out; of the others the first three are kept.
 BEGIN { FS = "\t"; print "item_id,brand,category1,category2,category3" }

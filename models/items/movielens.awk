@@ -1,6 +1,7 @@
 # Fields of MovieLens films, the year and the decade from their titles, tags as people wrote them:
 #   awk -f models/items/movielens.awk tags.csv movies.csv > items.csv
-# Tags are in lower case; '|' separates several.
+# Tags are in lower case; `|` separates several.  Nearly every film has tags of its own, so prep wants to be asked for them:
+#   intent prep ratings.csv --items items.csv --fields genres,year,decade,tags --out DATASET
 BEGIN { FS = "," }
 FNR == 1 { files++; if (files == 2) print "movieId,title,genres,year,decade,tags"; next }
 files == 1 {
