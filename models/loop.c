@@ -26,8 +26,8 @@ static int check_finite(const struct trainer *t, const char *name, double loss, 
 {
     if (isfinite(loss)) return 0;
     return err_set(e, ERR_CONFIG,
-                   "the loss %s is %g at step %lld: lower train.lr (%g) or check the data; the "
-                   "best checkpoint so far is kept",
+                   "the loss %s is %g at step %lld: lower train.lr (%g) or check the data; "
+                   "checkpoints so far are kept",
                    name, loss, (long long)t->at.step, (double)t->now->train.lr);
 }
 

@@ -325,7 +325,7 @@ class Trainer(unittest.TestCase):
         said = p.communicate(timeout=WAIT_S)
         self.assertEqual(p.returncode, 143, said)
         self.assertIn("trial 1/3 lr=0.01: failed: signal 9", said[1])
-        self.assertIn("trial 2/3 lr=10: failed: intent train: the loss is", said[1])
+        self.assertIn("trial 2/3 lr=10: failed: intent train: the loss next_item is", said[1])
         self.assertIn("the same command goes on from here", said[1])
         with open(os.path.join(out, "sweep/table.tsv")) as f:
             rows = [line.rstrip("\n").split("\t") for line in f]
