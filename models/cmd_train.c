@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct args {
-    char *data, *recipe, *out;
+    char *data, *recipe, *out, *init;
     int32_t index, threads;
     bool resume, finish, test, profile;
     float save_every;
@@ -18,6 +18,9 @@ static const struct opt opts[] = {
     OPT_STR(struct args, data, NULL, "data set directory made by `intent prep`"),
     OPT_STR(struct args, recipe, NULL, "recipe file (models/recipes/*.ini)"),
     OPT_STR(struct args, out, NULL, "model directory; a new version is written into it"),
+    OPT_STR(
+        struct args, init, NULL,
+        "bundle to begin with the weights of: fine-tuning; items by id, new ones at random"),
     OPT_BOOL(
         struct args, resume, "false",
         "go on with the newest run of --out, or start one; a finished one is left as it is"),
@@ -68,6 +71,8 @@ static int run(const struct args *a, char **set, int n_set, int *stopped, struct
         return err_set(e, ERR_USAGE, "--finish ends an unfinished run: give --resume as well");
     if (a->finish && !a->test)
         return err_set(e, ERR_USAGE, "--finish tests, --no-test does not: give one of them");
+    if (!a->recipe && a->init)
+        return err_set(e, ERR_USAGE, "--init begins a run: give --recipe as well");
     if (!a->recipe && n_set > 0)
         return err_set(e, ERR_USAGE, "--set changes a recipe: give --recipe as well");
     struct recipe r = { 0 };
@@ -78,6 +83,7 @@ static int run(const struct args *a, char **set, int n_set, int *stopped, struct
         struct train_args t = { .data = a->data,
                                 .out = a->out,
                                 .recipe = a->recipe ? &r : NULL,
+                                .init = a->init,
                                 .pool = pool,
                                 .index = { (enum index_type)a->index, 0.99f },
                                 .resume = a->resume,

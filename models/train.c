@@ -7,6 +7,7 @@
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
 #include "core/num/num.h"
+#include "models/init.h"
 #include "models/profile.h"
 #include "models/save.h"
 #include "models/stop.h"
@@ -351,6 +352,7 @@ static int begin_fresh(struct trainer *t, struct err *e)
     TRY(set_up(t, NULL, e));
     t->at = (struct progress){ .epoch = 1 };
     params_init(model_params(t->model), (uint64_t)t->r.train.seed);
+    if (t->a->init) TRY(init_from(t->model, t->ds.items, t->a->init, stderr, e));
     stage_begin(t);
     if (batcher_rows(t->batches) == 0)
         return err_set(e, ERR_EMPTY,

@@ -17,6 +17,7 @@ struct train_args {
     const char *data;            /* data set directory */
     const char *out;             /* model directory: a new version is made in it */
     const struct recipe *recipe; /* NULL, with resume: that of the unfinished run */
+    const char *init; /* bundle whose weights a fresh run begins with; NULL: random ones */
     struct par *pool;
     struct index_cfg index; /* what is built at the end */
     /* Goes on with the newest run of OUT; starts one where there is none.  A finished one is left as it is. */

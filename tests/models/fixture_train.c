@@ -87,6 +87,7 @@ static void train(void *ctx)
     if (j->rc == 0)
         j->rc = train_run(&(struct train_args){ .data = j->data,
                                                 .out = j->out,
+                                                .init = j->init,
                                                 .recipe = &r,
                                                 .pool = pool,
                                                 .index = index,

@@ -16,6 +16,7 @@ char *learnable_data(const char *dir, int n_users, int n_items, uint64_t seed);
 
 struct job {
     char *data, *out, *recipe; /* paths, owned */
+    const char *init;          /* bundle to begin with */
     int threads;
     bool resume, no_test, finish;
     double save_s;

@@ -253,6 +253,46 @@ START_TEST(a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best)
 }
 END_TEST
 
+/* Of the only epoch. */
+static double valid_of(const struct job *j)
+{
+    struct bundle b;
+    struct err e = { 0 };
+    ck_assert_msg(bundle_open(&b, j->out, false, &e) == 0, "%s", e.msg);
+    double x = json_number_value(json_object_get(
+        json_object_get(json_object_get(b.manifest, "metrics"), "valid"), "mrr@100"));
+    bundle_close(&b);
+    ck_assert(x > 0);
+    return x;
+}
+
+START_TEST(a_run_begins_with_the_weights_of_a_bundle)
+{
+    struct job first = job_new(dir, data, "[next_item]\n");
+    must_train(&first);
+    struct job again = job_new(dir, data, "epochs = 1\nlr = 1e-9\n[next_item]\n");
+    again.init = first.out;
+    must_train(&again);
+    ck_assert_ptr_nonnull(strstr(again.text, "30 of 30 items"));
+    ck_assert(fabs(valid_of(&again) - valid_of(&first)) < 1e-6);
+    char *more = learnable_data(dir, 60, 45, 2); /* the same items and 15 others */
+    struct job other = job_new(dir, more, "epochs = 1\nlr = 1e-9\n[next_item]\n");
+    other.init = first.out;
+    must_train(&other);
+    ck_assert_ptr_nonnull(strstr(other.text, "30 of 45 items"));
+    free(more);
+    job_free(&other);
+    job_free(&again);
+    again = job_new(dir, data, "[model]\nwidth = 8\n[next_item]\n");
+    again.init = first.out;
+    job_run(&again);
+    ck_assert_int_eq(again.rc, ERR_CONFIG);
+    ck_assert_ptr_nonnull(strstr(again.e.msg, "model.width is 8 in the recipe and 16"));
+    job_free(&again);
+    job_free(&first);
+}
+END_TEST
+
 START_TEST(training_learns_what_the_data_repeat)
 {
     double hr[1];
@@ -834,6 +874,7 @@ Suite *suite_train(void)
     tcase_add_test(t, batches_of_one_step_add_up_to_a_large_one);
     tcase_add_test(t, objectives_train_together);
     tcase_add_test(t, a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best);
+    tcase_add_test(t, a_run_begins_with_the_weights_of_a_bundle);
     tcase_add_test(t, training_learns_what_the_data_repeat);
     tcase_add_test(t, it_stops_when_validation_gets_no_better);
     tcase_add_test(t, every_training_makes_a_new_version);
