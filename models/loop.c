@@ -11,13 +11,23 @@
 /* The batch that is being trained, and whose turn it is. */
 struct move {
     struct step step;
-    uint64_t key; /* of the dropout */
+    uint64_t key, draws; /* of the dropout; of what objectives draw */
     struct turn turn;
     const struct obj_ops *in_turns; /* whose turns they are; NULL: all learn together */
 };
 
-static struct ten *objective_loss(const struct obj_use *u, struct step *s)
+/* Every objective draws from numbers of its own, wherever its section stands. */
+static uint64_t draw_key(uint64_t key, const struct obj_ops *ops)
 {
+    uint64_t i = 0;
+    while (obj_list[i] != ops) i++;
+    return rng_hash(key, i);
+}
+
+static struct ten *objective_loss(const struct obj_use *u, struct move *m)
+{
+    struct step *s = &m->step;
+    s->key = draw_key(m->draws, u->ops);
     const void *drawn = u->ops->draw ? u->ops->draw(u->cfg, u->own, s) : NULL;
     return u->ops->loss(u->cfg, u->own, drawn, s);
 }
@@ -38,7 +48,7 @@ static int sum_losses(struct ten **total, struct trainer *t, struct move *m, str
     for (int i = 0; i < t->now->n_obj; i++) {
         const struct obj_use *u = &t->now->obj[i];
         if (u->weight == 0 || (m->turn.alone && u->ops != m->in_turns)) continue;
-        struct ten *l = objective_loss(u, &m->step);
+        struct ten *l = objective_loss(u, m);
         TRY(check_finite(t, u->ops->name, (double)l->x[0], e));
         if (u->weight != 1 && !m->turn.alone) l = ad_scale(t->tp, l, u->weight);
         *total = *total ? ad_add(t->tp, *total, l) : l;
@@ -107,10 +117,10 @@ static int train_batch(struct trainer *t, float share, uint32_t *groups, struct 
 {
     const uint64_t seed = (uint64_t)t->now->train.seed, step = (uint64_t)t->at.step;
     struct turn turn[MAX_TURNS];
-    struct move m = { .step = { .tp = t->tp,
-                                .model = t->model,
-                                .layout = (enum layout)t->now->train.layout,
-                                .key = rng_hash(rng_make(seed, RNG_AUGMENT).key, step) } };
+    struct move m = {
+        .step = { .tp = t->tp, .model = t->model, .layout = (enum layout)t->now->train.layout },
+        .draws = rng_hash(rng_make(seed, RNG_AUGMENT).key, step)
+    };
     const int n = list_turns(turn, &m.in_turns, t->now);
     prof_mark(t->prof);
     m.step.batch = batcher_next(t->batches);

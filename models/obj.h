@@ -12,7 +12,8 @@ struct step {
     const struct model *model;
     const struct batch *batch;
     enum layout layout;
-    uint64_t key;       /* of what objectives draw for this batch: the same in all its turns */
+    uint64_t
+        key; /* of what the objective at hand draws for this batch: the same in all its turns */
     int turn;           /* of obj_ops.turns */
     struct encoded in_; /* step_in */
 };
