@@ -4,8 +4,6 @@
 #include "models/contrast.h"
 #include "models/similar.h"
 
-enum mask_token { MASK_LEARNED, MASK_PADDING };
-
 struct cl4srec {
     float crop_keep, mask, reorder, insert, substitute, temperature;
     bool two_operators;
@@ -84,9 +82,7 @@ static void epoch(void *own, const struct model *m, bool fresh, struct par *pool
 static const void *draw(const void *cfg, const void *own, const struct step *s)
 {
     struct augment_cfg a = augmentation(cfg, model_config(s->model), own);
-    struct view *v = ARENA_NEW(tape_arena(s->tp), struct view, 2);
-    augment_pair(v, tape_arena(s->tp), &a, &s->batch->seq, s->batch->ids, s->key);
-    return v;
+    return contrast_views(s, &a);
 }
 
 static struct ten *loss(const void *cfg, const void *own, const void *drawn, struct step *s)

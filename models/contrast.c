@@ -1,5 +1,12 @@
 #include "models/contrast.h"
 
+const struct view *contrast_views(const struct step *s, const struct augment_cfg *a)
+{
+    struct view *v = ARENA_NEW(tape_arena(s->tp), struct view, 2);
+    augment_pair(v, tape_arena(s->tp), a, &s->batch->seq, s->batch->ids, s->key);
+    return v;
+}
+
 struct ten *contrast_vectors(struct step *s, const struct view *v)
 {
     struct ten *phi = model_encode(s->model, s->tp, &v->seq, v->ids, BETA_IN).phi;
@@ -22,10 +29,14 @@ const int32_t *contrast_pairs(struct tape *tp, int32_t B)
     return p;
 }
 
+struct ten *contrast_mean(struct tape *tp, struct ten *s)
+{
+    struct ten *l = ad_xent_rows(tp, s, contrast_pairs(tp, s->rows / 2), true);
+    return ad_sum(tp, l, 1.0f / (float)l->rows);
+}
+
 struct ten *contrast_nt_xent(struct tape *tp, struct ten *a, struct ten *b, float temperature,
                              enum similarity how)
 {
-    struct ten *x = contrast_matrix(tp, a, b, temperature, how);
-    struct ten *l = ad_xent_rows(tp, x, contrast_pairs(tp, a->rows), true);
-    return ad_sum(tp, l, 1.0f / (float)l->rows);
+    return contrast_mean(tp, contrast_matrix(tp, a, b, temperature, how));
 }

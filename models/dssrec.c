@@ -36,21 +36,13 @@ static void needs(const void *cfg, struct batch_cfg *b)
     b->future = ((const struct dssrec *)cfg)->seq2seq > 0;
 }
 
-/* 0, 1, 2 ...: every row's own column is its positive */
-static const int32_t *diagonal(struct tape *tp, int32_t n)
-{
-    int32_t *d = ARENA_NEW(tape_arena(tp), int32_t, n);
-    for (int32_t i = 0; i < n; i++) d[i] = i;
-    return d;
-}
-
 static struct ten *seq2seq(const struct step *s, struct ten *phi, float lambda, float scale)
 {
     const struct batch *b = s->batch;
     int32_t rows = phi->rows;
     struct encoded y = model_encode(s->model, s->tp, &b->fut, b->fut_ids, BETA_OUT);
     struct ten *l = ad_xent_rows(s->tp, ad_matmul_nt(s->tp, phi, y.phi, scale),
-                                 diagonal(s->tp, rows), false);
+                                 step_numbers(s->tp, rows), false);
     /* .7f is a little less than .7: the millionth keeps 0.7 * 1000 at 700 */
     int32_t keep = (int32_t)floor((double)lambda * rows * (1 + 1e-6));
     return ad_trimmed_sum(s->tp, l, keep > 1 ? keep : 1);
@@ -62,7 +54,7 @@ static struct ten *seq2item(const struct step *s, struct ten *phi, float scale)
     struct ten *next = ad_embed(s->tp, ad_param(s->tp, model_items(s->model)), s->batch->target,
                                 NULL, NULL, NULL, B);
     struct ten *l = ad_xent_group(s->tp, ad_matmul_nt(s->tp, phi, next, scale),
-                                  diagonal(s->tp, B), model_interests(s->model));
+                                  step_numbers(s->tp, B), model_interests(s->model));
     return ad_sum(s->tp, l, 1);
 }
 

@@ -1,6 +1,7 @@
 #include "models/fields.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -17,12 +18,6 @@ struct fields {
     int32_t *cu[LIMIT_FIELDS], *id[LIMIT_FIELDS]; /* owned */
 };
 
-static int by_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Bounds between quantiles, each once; the number of buckets. */
 static int32_t make_bounds(double *bound, const struct items *it, int32_t f)
 {
@@ -31,7 +26,7 @@ static int32_t make_bounds(double *bound, const struct items *it, int32_t f)
     int32_t n = 0, buckets = 1;
     for (int32_t v = 0; v < V; v++)
         if (!isnan(items_number(it, f, v))) x[n++] = items_number(it, f, v);
-    qsort(x, (size_t)n, sizeof *x, by_number);
+    qsort(x, (size_t)n, sizeof *x, order_f64);
     for (int b = 1; b < BUCKETS && n > 0; b++) {
         double at = x[(int64_t)n * b / BUCKETS];
         if (at > x[0] && (buckets == 1 || at > bound[buckets - 2])) bound[buckets++ - 1] = at;

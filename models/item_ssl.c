@@ -154,10 +154,9 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     const struct item_ssl *c = cfg;
     const struct item_view *v = drawn;
     struct ten *a = vectors(s, &v[0]), *b = vectors(s, &v[1]);
-    int32_t *same = ARENA_NEW(tape_arena(s->tp), int32_t, v[0].n);
-    for (int32_t i = 0; i < v[0].n; i++) same[i] = i;
     struct ten *x = ad_matmul_nt(s->tp, a, b, 1.0f / c->temperature);
-    return ad_sum(s->tp, ad_xent_rows(s->tp, x, same, false), 1.0f / (float)v[0].n);
+    return ad_sum(s->tp, ad_xent_rows(s->tp, x, step_numbers(s->tp, v[0].n), false),
+                  1.0f / (float)v[0].n);
 }
 
 const struct obj_ops obj_item_ssl = {

@@ -18,7 +18,6 @@ struct mclrec {
     bool shared_augmenter;
     int32_t mask_token, updates;
 };
-enum mask_token { MASK_LEARNED, MASK_PADDING };
 
 static const struct opt opts[] = {
     OPT_FLOAT(struct mclrec, crop_keep, "0.5", 0, 1,
@@ -128,20 +127,16 @@ static const void *draw(const void *cfg, const void *own, const struct step *s)
 {
     (void)own;
     struct augment_cfg a = augmentation(cfg, model_config(s->model));
-    struct view *v = ARENA_NEW(tape_arena(s->tp), struct view, 2);
-    augment_pair(v, tape_arena(s->tp), &a, &s->batch->seq, s->batch->ids, s->key);
-    return v;
+    return contrast_views(s, &a);
 }
 
 /* con(a,b) + gamma reg(a,b); the regulariser needs a negative, so another row. */
 static struct ten *compare(struct tape *tp, struct ten *a, struct ten *b, float gamma)
 {
-    const int32_t *pair = contrast_pairs(tp, a->rows);
-    struct ten *x = contrast_matrix(tp, a, b, 1, SIMILARITY_DOT);
-    struct ten *l = ad_xent_rows(tp, x, pair, true);
-    l = ad_sum(tp, l, 1.0f / (float)l->rows);
+    struct ten *x = contrast_matrix(tp, a, b, 1, SIMILARITY_DOT), *l = contrast_mean(tp, x);
     if (gamma == 0 || a->rows < 2) return l;
-    return ad_add(tp, l, ad_scale(tp, ad_margin_limit(tp, x, pair), gamma));
+    struct ten *reg = ad_margin_limit(tp, x, contrast_pairs(tp, a->rows));
+    return ad_add(tp, l, ad_scale(tp, reg, gamma));
 }
 
 /* L_cl2 + gamma R */

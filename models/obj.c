@@ -17,3 +17,10 @@ const struct encoded *step_in(struct step *s)
         s->in_ = model_encode(s->model, s->tp, &b->seq, b->ids, BETA_IN);
     return &s->in_;
 }
+
+const int32_t *step_numbers(struct tape *tp, int32_t n)
+{
+    int32_t *x = ARENA_NEW(tape_arena(tp), int32_t, n);
+    for (int32_t i = 0; i < n; i++) x[i] = i;
+    return x;
+}

@@ -20,6 +20,8 @@ struct step {
 
 /* The inputs of the batch, as its layout needs them (layout A: only the states); encoded by the first who asks. */
 const struct encoded *step_in(struct step *s);
+/* 0, 1 .. n-1, for as long as the step: targets of rows whose own column is the right one, offsets of single rows. */
+const int32_t *step_numbers(struct tape *tp, int32_t n);
 
 /* What an objective is going to be used with. */
 struct obj_context {

@@ -12,6 +12,7 @@
  * Sums over the batch, divided by its sequences. */
 #include "models/s3rec.h"
 #include "core/base/mem.h"
+#include "core/data/augment.h"
 #include "models/attributes.h"
 #include "models/obj.h"
 #include <stdio.h>
@@ -133,17 +134,6 @@ static void whole_sequences(struct s3rec_drawn *d, struct arena *mem, const stru
     d->seq = (struct seqpack){ .B = in->B, .N = cu[in->B], .cu = cu, .pos = pos };
 }
 
-static int32_t foreign_item(const int32_t *ids, int32_t n, int32_t V, struct rng *r)
-{
-    enum { TRIES = 256 }; /* for somebody who had everything */
-    int32_t v = 0;
-    for (int i = 0; i < TRIES; i++) {
-        v = (int32_t)rng_below(r, (uint32_t)V);
-        if (!dataset_holds(ids, n, v)) break;
-    }
-    return v;
-}
-
 /* Sequence b's lines of the four altered packs. */
 struct lines {
     const int32_t *ids;
@@ -156,7 +146,7 @@ static void hide_items(const struct lines *l, float part, int32_t V, struct rng 
     for (int32_t t = 0; t < l->n; t++) {
         bool hide = t == l->n - 1 || rng_f64(r) < (double)part;
         l->masked[t] = hide ? EMBED_MASK : l->ids[t];
-        l->negative[t] = hide ? foreign_item(l->ids, l->n, V, r) : l->ids[t];
+        l->negative[t] = hide ? augment_foreign(l->ids, l->n, V, r) : l->ids[t];
     }
 }
 
@@ -270,10 +260,8 @@ static struct ten *attributes_of(const struct losses *l, enum part k, struct tok
 /* a[r] . b[r] */
 static struct ten *dots(struct tape *tp, struct ten *a, struct ten *b)
 {
-    int32_t *cu = ARENA_NEW(tape_arena(tp), int32_t, a->rows + 1);
     struct seqpack *one = ARENA_NEW(tape_arena(tp), struct seqpack, 1);
-    for (int32_t i = 0; i <= a->rows; i++) cu[i] = i;
-    *one = (struct seqpack){ .B = a->rows, .N = a->rows, .cu = cu };
+    *one = (struct seqpack){ .B = a->rows, .N = a->rows, .cu = step_numbers(tp, a->rows + 1) };
     return ad_seg_dot(tp, a, b, one, 1);
 }
 
@@ -293,9 +281,7 @@ static struct ten *against_all(const struct losses *l, struct ten *x, struct ten
 {
     struct ten *f = ad_sigmoid(l->tp, ad_matmul_nt(l->tp, x, table, 1));
     struct bag_list *bag = ARENA_NEW(tape_arena(l->tp), struct bag_list, 1);
-    int32_t *cu = ARENA_NEW(tape_arena(l->tp), int32_t, x->rows + 1);
-    for (int32_t i = 0; i <= x->rows; i++) cu[i] = i;
-    *bag = (struct bag_list){ cu, right };
+    *bag = (struct bag_list){ step_numbers(l->tp, x->rows + 1), right };
     return ad_xent_bags(l->tp, f, bag, l->scale);
 }
 
@@ -317,9 +303,7 @@ static struct ten *spans(const struct losses *l)
 {
     struct ten *c = linear(l, SP, last(l, l->d->segment)), *p = last(l, l->d->positive);
     if (l->c->form == FORM_CODE) return pairwise(l, c, p, last(l, l->d->other));
-    int32_t *own = ARENA_NEW(tape_arena(l->tp), int32_t, c->rows);
-    for (int32_t b = 0; b < c->rows; b++) own[b] = b;
-    return against_all(l, c, p, own);
+    return against_all(l, c, p, step_numbers(l->tp, c->rows));
 }
 
 static void sum(struct tape *tp, struct ten **total, struct ten *x, float weight)

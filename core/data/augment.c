@@ -1,7 +1,7 @@
 #include "core/data/augment.h"
 #include "core/base/err.h"
 #include "core/base/limits.h"
-#include "core/base/rng.h"
+#include "core/data/dataset.h"
 #include <math.h>
 #include <string.h>
 
@@ -205,29 +205,28 @@ void augment_halves(struct view v[2], struct arena *mem, const struct seqpack *s
     for (int i = 0; i < 2; i++) v[i] = filling_end(&f[i], max_len, positions);
 }
 
-static bool holds(const int32_t *ids, int32_t n, int32_t item)
+int32_t augment_foreign(const int32_t *ids, int32_t n, int32_t V, struct rng *r)
 {
-    for (int32_t i = 0; i < n; i++)
-        if (ids[i] == item) return true;
-    return false;
+    enum { TRIES = 256 }; /* for somebody who had everything */
+    int32_t v = 0;
+    for (int i = 0; i < TRIES; i++) {
+        v = (int32_t)rng_below(r, (uint32_t)V);
+        if (!dataset_holds(ids, n, v)) break;
+    }
+    return v;
 }
 
 const int32_t *augment_noise(struct arena *mem, const int32_t *ids, int32_t *len, float part,
                              int32_t V, uint64_t key)
 {
-    enum { TRIES = 256 }; /* for a history of nearly everything */
     struct rng r = rng_make(key, RNG_AUGMENT);
     int32_t n = *len, more = (int32_t)floor((double)part * n + rng_f64(&r));
     int32_t *out = ARENA_NEW(mem, int32_t, n + more + 1);
     memcpy(out, ids, (size_t)n * sizeof *ids);
     for (int32_t k = 0; k < more; k++, n++) {
-        int32_t at = (int32_t)rng_below(&r, (uint32_t)n + 1), x = 0;
-        for (int i = 0; i < TRIES; i++) {
-            x = (int32_t)rng_below(&r, (uint32_t)V);
-            if (!holds(ids, *len, x)) break;
-        }
+        int32_t at = (int32_t)rng_below(&r, (uint32_t)n + 1);
         memmove(out + at + 1, out + at, (size_t)(n - at) * sizeof *out);
-        out[at] = x;
+        out[at] = augment_foreign(ids, *len, V, &r);
     }
     *len = n;
     return out;

@@ -11,6 +11,7 @@
  * sequences that are given are not touched.  Draws depend on (key, place in the batch) only.  Thread: any (pure). */
 #pragma once
 #include "core/base/arena.h"
+#include "core/base/rng.h"
 #include "core/num/seqpack.h"
 #include <stdbool.h>
 
@@ -40,6 +41,8 @@ void augment_pair(struct view v[2], struct arena *mem, const struct augment_cfg 
 /* Each item goes to one of two halves at random, in its order; neither is empty, but a sequence of one item is both. */
 void augment_halves(struct view v[2], struct arena *mem, const struct seqpack *sp,
                     const int32_t *ids, int32_t max_len, enum pos_from positions, uint64_t key);
+/* An item that is not among these n, drawn uniformly from V. */
+int32_t augment_foreign(const int32_t *ids, int32_t n, int32_t V, struct rng *r);
 /* A history with foreign items at random places, how robust evaluation is: about part of its n items more (the fraction
  * by chance), drawn uniformly from those of the V that it does not have.  In mem; *len becomes the new length. */
 const int32_t *augment_noise(struct arena *mem, const int32_t *ids, int32_t *len, float part,

@@ -1,5 +1,6 @@
 #include "core/data/schema.h"
 #include "core/base/mem.h"
+#include "core/base/order.h"
 #include "core/data/text.h"
 #include <math.h>
 #include <stdlib.h>
@@ -299,12 +300,6 @@ int schema_check(struct schema *s, struct err *e)
 bool schema_unfitted(const struct schema *s, int32_t f)
 {
     return s->f[f]->kind == FEATURE_NUMBER && !s->f[f]->boundaries;
-}
-
-static int order_f64(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* The boundaries are kept as text, and read from there: a bundle has the same ones. */
