@@ -95,7 +95,7 @@ num_opt_cov := -O0
 num_opt_fuzz := -O1
 
 link_flags := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
-libs := $(FAISS_LIBS) -ljansson -linih -lnettle -lz -lzstd -ldnnl $(if $(filter x86_64,$(ARCH)),-lmvec) -lm
+libs := $(FAISS_LIBS) -ljansson -linih -lnettle -lz -lzstd -ldnnl -lroaring -llmdb $(if $(filter x86_64,$(ARCH)),-lmvec) -lm
 server_libs := -lmicrohttpd
 test_libs := -lcheck -lsubunit -lrt
 

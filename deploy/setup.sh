@@ -17,7 +17,7 @@ packages=()
 for group in "${@:-build}"; do
     case $group in
     build) packages+=(gcc g++ libc6-dev make libopenblas-dev libopenblas0-pthread libmicrohttpd-dev
-        libjansson-dev libinih-dev libxxhash-dev nettle-dev zlib1g-dev libzstd-dev libdnnl-dev)
+        libjansson-dev libinih-dev libxxhash-dev nettle-dev libroaring-dev liblmdb-dev zlib1g-dev libzstd-dev libdnnl-dev)
         [ "${debian:-12}" = 12 ] || packages+=(libfaiss-dev) ;;
     demo) packages+=(curl jq) ;;
     test) packages+=(check libsubunit-dev python3 curl) ;;
