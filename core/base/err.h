@@ -32,6 +32,7 @@
     X(ERR_LIMIT, 413, "body_too_large", "Too large")                                           \
     X(ERR_MEDIA_TYPE, 415, "unsupported_media_type", "Unsupported media type")                 \
     X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                      \
+    X(ERR_UNKNOWN_ATTRIBUTE, 422, "unknown_attribute", "Unknown attribute")                    \
     X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                \
     X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                         \
     X(ERR_NOT_READY, 503, "not_ready", "Not ready")

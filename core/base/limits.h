@@ -35,6 +35,8 @@ enum {
     LIMIT_RESULTS = 1000,          /* `limit` */
     LIMIT_CANDIDATES = 4000,       /* candidates_per_interest */
     LIMIT_RANK = 1000,             /* candidates of one POST /v1/rank */
+    LIMIT_FILTER_CLAUSES = 64,     /* of must, and of must_not */
+    LIMIT_FILTER_VALUES = 10000,   /* values of one clause */
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };
