@@ -9,6 +9,7 @@
  * says so.
  * Thread: owner of the worker; the generation is shared. */
 #pragma once
+#include "core/serve/filter.h"
 #include "core/serve/gen.h"
 
 enum rec_fallback { REC_FALLBACK_POPULAR, REC_FALLBACK_NONE };
@@ -18,8 +19,9 @@ struct rec_request {
     const struct str *history; /* external ids, oldest first */
     const struct str *exclude; /* external ids never to return; unknown ones are ignored */
     int32_t n_history, n_exclude;
-    int32_t limit;      /* 1 .. LIMIT_RESULTS */
-    int32_t interests;  /* most interests to use, by share; 0: all */
+    const struct filter *filter; /* NULL: none */
+    int32_t limit;               /* 1 .. LIMIT_RESULTS */
+    int32_t interests;           /* most interests to use, by share; 0: all */
     int32_t candidates; /* candidates per interest; 0: 100; at least limit are fetched */
     enum rec_fallback fallback;
     enum rec_unknown unknown;
