@@ -171,10 +171,23 @@ static int apply_all(struct compile *p, const struct filter_clause *c, int32_t n
     return 0;
 }
 
+/* Byte-wise sums over a block of words: the compiler's own count is a call a word where popcnt may be missing. */
 static int32_t count_bits(const uint64_t *bits, size_t words)
 {
+    const uint64_t m1 = 0x5555555555555555, m2 = 0x3333333333333333, m4 = 0x0f0f0f0f0f0f0f0f;
+    enum { BLOCK = 31 }; /* 8 ones a byte and word: 248 fit a byte */
     int32_t n = 0;
-    for (size_t i = 0; i < words; i++) n += __builtin_popcountll(bits[i]);
+    for (size_t at = 0; at < words; at += BLOCK) {
+        size_t end = words - at < BLOCK ? words : at + BLOCK;
+        uint64_t bytes = 0;
+        for (size_t i = at; i < end; i++) {
+            uint64_t x = bits[i];
+            x -= x >> 1 & m1;
+            x = (x & m2) + (x >> 2 & m2);
+            bytes += (x + (x >> 4)) & m4;
+        }
+        for (; bytes; bytes >>= 8) n += (int32_t)(bytes & 0xff);
+    }
     return n;
 }
 
