@@ -112,7 +112,8 @@ static bool read_clause(struct req_json *p, const char *ptr, const json_t *v,
 {
     const char *key, *op = NULL;
     json_t *x;
-    *c = (struct filter_clause){ .range = { NAN, NAN, NAN, NAN } };
+    const double none = (double)NAN;
+    *c = (struct filter_clause){ .range = { none, none, none, none } };
     if (!json_is_object(v)) return req_bad_type(p, ptr, "an object", v), false;
     json_object_foreach ((json_t *)v, key, x) {
         char at[POINTER];

@@ -56,7 +56,7 @@ void filter_item(struct attrs *out, struct arena *a, const struct items *it, int
     *out = (struct attrs){ at, 0 };
     for (int32_t f = 0; f < n_fields; f++) {
         struct attr *x = &at[out->n];
-        *x = (struct attr){ .name = items_field_name(it, f), .number = NAN };
+        *x = (struct attr){ .name = items_field_name(it, f), .number = (double)NAN };
         if (items_field_kind(it, f) == FIELD_NUMBER) {
             x->number = items_number(it, f, row);
             out->n += !isnan(x->number);
@@ -126,20 +126,28 @@ static int clause_field(int32_t *f, const struct attrs_index *ix, const struct f
     return 0;
 }
 
-/* The rows for which a clause holds, added to bits. */
+/* The rows that have a value, added to bits; of a value that no item has there are none. */
+static void or_value(uint64_t *bits, const struct attrs_index *ix, int32_t f,
+                     const struct filter_value *x)
+{
+    if (items_field_kind(attrs_items(ix), f) == FIELD_NUMBER) {
+        const double none = (double)NAN;
+        attrs_or_range(bits, ix, f, &(struct attrs_bounds){ x->number, none, x->number, none });
+        return;
+    }
+    int32_t v = attrs_value(ix, f, x->text);
+    if (v >= 0) attrs_or_value(bits, ix, f, v);
+}
+
+/* The rows for which a clause holds, or of "does not exist" for which it does not, added to bits. */
 static void or_clause(uint64_t *bits, const struct attrs_index *ix, int32_t f,
                       const struct filter_clause *c)
 {
-    bool numbers = items_field_kind(attrs_items(ix), f) == FIELD_NUMBER;
-    if (c->op == FILTER_RANGE) attrs_or_range(bits, ix, f, &c->range);
-    if (c->op == FILTER_EXISTS) attrs_or_exists(bits, ix, f);
-    for (int32_t i = 0; c->op == FILTER_ANY && i < c->n_values; i++) {
-        double x = c->value[i].number;
-        int32_t v = numbers ? -1 : attrs_value(ix, f, c->value[i].text);
-        if (v >= 0) attrs_or_value(bits, ix, f, v);
-        if (numbers)
-            attrs_or_range(bits, ix, f,
-                           &(struct attrs_bounds){ .gte = x, .gt = NAN, .lte = x, .lt = NAN });
+    switch (c->op) {
+    case FILTER_EXISTS: attrs_or_exists(bits, ix, f); break;
+    case FILTER_RANGE: attrs_or_range(bits, ix, f, &c->range); break;
+    default:
+        for (int32_t i = 0; i < c->n_values; i++) or_value(bits, ix, f, &c->value[i]);
     }
 }
 

@@ -23,8 +23,8 @@ struct filter_value {
 struct filter_clause {
     struct str key; /* name of a field */
     enum filter_op op;
-    const struct filter_value *value; /* ANY: the item has one of these; none never hold */
     int32_t n_values;
+    const struct filter_value *value; /* ANY: the item has one of these; none never hold */
     struct attrs_bounds range; /* RANGE: its number is inside all bounds; NaN: no such bound */
     bool exists;               /* EXISTS: whether it has the field */
 };
