@@ -1,9 +1,9 @@
-/* req_json.h — reading single JSON values of a request's body, shared by the parsers of its parts (req.c,
- * req_filter.c); no one else needs it.
+/* req_json.h — reading single JSON values of a request's body, shared by the parsers of its
+ * parts (req.c, req_filter.c); no one else needs it.
  *   struct req_json p = { .a = arena, .f = &faults, .strict = true, .text = room };
  *   if (!req_read_id(&p, "/model", json, &id)) ...    a fault was added, at that pointer
- * A reader that returns a bool says whether it read the value; where not, it added a fault.  Texts are copied, nothing
- * points into the body.  Thread: owner. */
+ * A reader that returns a bool says whether it read the value; where not, it added a fault.
+ * Texts are copied, nothing points into the body.  Thread: owner. */
 #pragma once
 #include "core/base/arena.h"
 #include "core/data/items.h"
@@ -18,14 +18,15 @@ struct req_json {
     struct arena *a;
     struct faults *f;
     bool strict;
-    /* Where the next text goes.  Room for as many bytes as the body has, which is enough: neither an
-     * unescaped string nor an integer printed again is longer than its source. */
+    /* Where the next text goes.  Room for as many bytes as the body has, which is enough:
+     * neither an unescaped string nor an integer printed again is longer than its source. */
     char *text;
 };
 
 const char *req_type_name(const json_t *v); /* "an array" */
 void req_bad_type(struct req_json *p, const char *ptr, const char *want, const json_t *v);
-/* A member that ptr's object should not have: false and a fault when strict.  known: "a, b, c". */
+/* A member that ptr's object should not have: false and a fault when strict.  known:
+ * "a, b, c". */
 bool req_unknown_member(struct req_json *p, const char *ptr, const char *key,
                         const char *known);
 /* A key as one step of an RFC 6901 pointer, cut at 60 bytes. */
@@ -39,7 +40,8 @@ bool req_read_int(struct req_json *p, const char *ptr, const json_t *v, int32_t 
 bool req_read_bool(struct req_json *p, const char *ptr, const json_t *v, bool *out);
 /* Index of the word among words "a|b", or -1 and a fault. */
 int req_read_word(struct req_json *p, const char *ptr, const json_t *v, const char *words);
-/* A string of 1 to LIMIT_ID_BYTES without NUL, or an integer written in decimal; what: "id", for the fault. */
+/* A string of 1 to LIMIT_ID_BYTES without NUL, or an integer written in decimal; what: "id",
+ * for the fault. */
 bool req_read_text(struct req_json *p, const char *ptr, const char *what, const json_t *v,
                    struct str *out);
 bool req_read_id(struct req_json *p, const char *ptr, const json_t *v, struct str *out);

@@ -16,13 +16,15 @@ enum {
 
 struct field {
     enum field_kind kind;
-    /* FIELD_VALUES: bitmap v at rows + at[v]; the one after the last value's has the rows that have any. */
+    /* FIELD_VALUES: bitmap v at rows + at[v]; the one after the last value's has the rows
+     * that have any. */
     int32_t n_values;
     uint8_t *rows;
     uint64_t *at;
     int32_t *slot; /* [slot_mask + 1]: open addressing, -1 is free */
     uint64_t slot_mask;
-    /* FIELD_NUMBER: ascending numbers and their rows; mark j, 1 to n_marks, is the set of the first j * step rows. */
+    /* FIELD_NUMBER: ascending numbers and their rows; mark j, 1 to n_marks, is the set of
+     * the first j * step rows. */
     int32_t n_numbers, step, n_marks;
     double *number;
     int32_t *row;
@@ -47,7 +49,7 @@ static inline void set_bit(uint64_t *bits, uint32_t row)
     bits[row >> 6] |= (uint64_t)1 << (row & 63);
 }
 
-/* ---- fields of values ------------------------------------------------------------------------ */
+/* ---- fields of values -------------------------------------------------------------------- */
 
 static void hash_values(struct attrs_index *ix, int32_t f)
 {
@@ -76,7 +78,8 @@ int32_t attrs_value(const struct attrs_index *ix, int32_t f, struct str text)
     return -1;
 }
 
-/* Appends the set of n ascending rows to what is written of x->rows up to *end, which has room for *cap. */
+/* Appends the set of n ascending rows to what is written of x->rows up to *end, which has
+ * room for *cap. */
 static int put_rows(struct field *x, uint64_t *end, uint64_t *cap, const uint32_t *row,
                     size_t n)
 {
@@ -93,8 +96,8 @@ static int put_rows(struct field *x, uint64_t *end, uint64_t *cap, const uint32_
     return 0;
 }
 
-/* Rows of every value one after the other, ascending in each: from [n_values + 1] places, the rows, and at their
- * end the n_any rows that have a value. */
+/* Rows of every value one after the other, ascending in each: from [n_values + 1] places,
+ * the rows, and at their end the n_any rows that have a value. */
 struct turned {
     uint64_t *from;
     uint32_t *row;
@@ -181,8 +184,9 @@ static const uint8_t *or_container(uint64_t *bits, size_t words, const uint8_t *
     return p;
 }
 
-/* Adds a set in Roaring's portable form (github.com/RoaringBitmap/RoaringFormatSpec), which CRoaring wrote: so that
- * the answer, which is dense, takes one pass without copies in between. */
+/* Adds a set in Roaring's portable form (github.com/RoaringBitmap/RoaringFormatSpec), which
+ * CRoaring wrote: so that the answer, which is dense, takes one pass without copies in
+ * between. */
 static void or_roaring(uint64_t *bits, size_t words, const uint8_t *p)
 {
     enum { COOKIE_RUNS = 12347, OFFSETS_FROM = 4 };
@@ -205,7 +209,7 @@ void attrs_or_value(uint64_t *bits, const struct attrs_index *ix, int32_t f, int
     or_roaring(bits, ix->words, x->rows + x->at[v]);
 }
 
-/* ---- fields of numbers ----------------------------------------------------------------------- */
+/* ---- fields of numbers ------------------------------------------------------------------- */
 
 struct numbered {
     double number;
@@ -272,7 +276,8 @@ static void or_sorted(uint64_t *bits, const struct field *x, int32_t lo, int32_t
     for (int32_t i = lo; i < hi; i++) set_bit(bits, (uint32_t)x->row[i]);
 }
 
-/* The rows of numbers lo to hi - 1: what lies between two marks at once, the rest one by one. */
+/* The rows of numbers lo to hi - 1: what lies between two marks at once, the rest one by
+ * one. */
 static void or_numbers(uint64_t *bits, const struct attrs_index *ix, const struct field *x,
                        int32_t lo, int32_t hi)
 {
@@ -300,7 +305,7 @@ void attrs_or_range(uint64_t *bits, const struct attrs_index *ix, int32_t f,
     or_numbers(bits, ix, x, lo, hi);
 }
 
-/* ---- both ------------------------------------------------------------------------------------ */
+/* ---- both -------------------------------------------------------------------------------- */
 
 int attrs_open(struct attrs_index **out, const struct items *it, struct err *e)
 {

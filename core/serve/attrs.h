@@ -1,15 +1,17 @@
-/* attrs.h — the catalogue's attribute fields turned round: from a value, or a span of numbers, to the rows.
+/* attrs.h — the catalogue's attribute fields turned round: from a value, or a span of
+ * numbers, to the rows.
  *   struct attrs_index *ix;  attrs_open(&ix, items, &e);
  *   uint64_t *bits = ARENA_NEW0(a, uint64_t, attrs_words(ix));
  *   int32_t f = attrs_field(ix, key), v = attrs_value(ix, f, text);
  *   if (v >= 0) attrs_or_value(bits, ix, f, v);      bit row & 63 of word row >> 6
  *   attrs_close(ix);
- * Built once a generation, immutable, any thread may read; the items must outlive it, texts stay theirs.
- * (attr.h is the other way: what one item has.)
+ * Built once a generation, immutable, any thread may read; the items must outlive it, texts
+ * stay theirs.  (attr.h is the other way: what one item has.)
  *
- * Memory: a value's rows are a Roaring bitmap in its portable form, all of a field in one block: 2 bytes a row, or
- * less where rows are dense or follow one another, and 8 bytes for every 65,536 rows in which a value occurs; 16 to
- * 24 bytes a value of the vocabulary.  A number takes 12 bytes, and a bit in each of up to 64 marks: 20 in all. */
+ * Memory: a value's rows are a Roaring bitmap in its portable form, all of a field in one
+ * block: 2 bytes a row, or less where rows are dense or follow one another, and 8 bytes for
+ * every 65,536 rows in which a value occurs; 24 to 32 bytes a value of the vocabulary.  A
+ * number takes 12 bytes, and a bit in each of up to 64 marks: 20 in all. */
 #pragma once
 #include "core/data/items.h"
 #include <stdbool.h>
@@ -28,8 +30,8 @@ size_t attrs_bytes(const struct attrs_index *ix); /* memory it holds */
 int32_t attrs_field(const struct attrs_index *ix, struct str name);
 int32_t attrs_value(const struct attrs_index *ix, int32_t f, struct str text);
 
-/* Each adds rows to a set: those with a value of a field of values; those with a number inside all bounds, of which
- * NaN is none; those that have the field at all. */
+/* Each adds rows to a set: those with a value of a field of values; those with a number
+ * inside all bounds, of which NaN is none; those that have the field at all. */
 void attrs_or_value(uint64_t *bits, const struct attrs_index *ix, int32_t f, int32_t v);
 struct attrs_bounds {
     double gte, gt, lte, lt;

@@ -10,7 +10,7 @@ static bool same(struct str a, struct str b)
     return a.len == b.len && memcmp(a.p, b.p, (size_t)a.len) == 0;
 }
 
-/* ---- one item -------------------------------------------------------------------------------- */
+/* ---- one item ---------------------------------------------------------------------------- */
 
 static bool has_any(const struct filter_clause *c, const struct attr *x)
 {
@@ -72,7 +72,7 @@ void filter_item(struct attrs *out, struct arena *a, const struct items *it, int
     }
 }
 
-/* ---- a catalogue ----------------------------------------------------------------------------- */
+/* ---- a catalogue ------------------------------------------------------------------------- */
 
 enum { SHOWN = 60 }; /* most bytes of a text that a message repeats */
 
@@ -139,7 +139,8 @@ static void or_value(uint64_t *bits, const struct attrs_index *ix, int32_t f,
     if (v >= 0) attrs_or_value(bits, ix, f, v);
 }
 
-/* The rows for which a clause holds, or of "does not exist" for which it does not, added to bits. */
+/* The rows for which a clause holds, or of "does not exist" for which it does not, added to
+ * bits. */
 static void or_clause(uint64_t *bits, const struct attrs_index *ix, int32_t f,
                       const struct filter_clause *c)
 {
@@ -179,7 +180,8 @@ static int apply_all(struct compile *p, const struct filter_clause *c, int32_t n
     return 0;
 }
 
-/* Byte-wise sums over a block of words: the compiler's own count is a call a word where popcnt may be missing. */
+/* Byte-wise sums over a block of words: the compiler's own count is a call a word where
+ * popcnt may be missing. */
 static int32_t count_bits(const uint64_t *bits, size_t words)
 {
     const uint64_t m1 = 0x5555555555555555, m2 = 0x3333333333333333, m4 = 0x0f0f0f0f0f0f0f0f;
@@ -204,6 +206,7 @@ int filter_compile(struct filter_rows *out, struct arena *a, const struct attrs_
 {
     int32_t n_items = items_count(attrs_items(ix));
     size_t words = attrs_words(ix), nb = words * sizeof(uint64_t);
+    *where = (struct filter_fault){ 0 };
     struct compile p = { ix, words, arena_try(a, nb), NULL };
     struct arena_mark m = arena_mark(a);
     p.clause = p.bits ? arena_try(a, nb) : NULL;

@@ -36,7 +36,7 @@ struct filter_cache {
     struct filter_cache_counts counts;   /* GUARDED_BY(mu) */
 };
 
-/* ---- a filter's bytes: equal where filters are written alike --------------------------------- */
+/* ---- a filter's bytes: equal where filters are written alike ----------------------------- */
 
 static void put(struct key *k, const void *p, size_t nb)
 {
@@ -79,7 +79,7 @@ static void make_key(struct key *k, const struct filter *f)
     k->hash = XXH3_64bits(k->at, k->n);
 }
 
-/* ---- the slots; the caller has the lock ------------------------------------------------------ */
+/* ---- the slots; the caller has the lock -------------------------------------------------- */
 
 static bool hold(struct filter_cache *c, int32_t i, struct filter_held *out)
 {
@@ -100,7 +100,8 @@ static bool find(struct filter_cache *c, const struct key *k, struct filter_held
     return false;
 }
 
-/* A place to fill: a new one, or the one that was not used for longest and is not held; -1: there is none. */
+/* A place to fill: a new one, or the one that was not used for longest and is not held; -1:
+ * there is none. */
 static int32_t free_slot(struct filter_cache *c)
 {
     int32_t best = -1;
@@ -138,7 +139,7 @@ static void fill(struct filter_cache *c, const struct key *k, struct filter_held
     hold(c, i, io);
 }
 
-/* ---- what others call ------------------------------------------------------------------------ */
+/* ---- what others call -------------------------------------------------------------------- */
 
 struct filter_cache *filter_cache_new(const struct attrs_index *ix)
 {

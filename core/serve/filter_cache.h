@@ -1,12 +1,13 @@
-/* filter_cache.h — compiled filters of one generation, so that what a front end asks with every request (only what is
- * in stock) is compiled once.
+/* filter_cache.h — compiled filters of one generation, so that what a front end asks with
+ * every request (only what is in stock) is compiled once.
  *   struct filter_cache *c = filter_cache_new(ix);      ix must outlive it
  *   struct filter_held ok;
  *   if (filter_cache_hold(&ok, c, arena, &filter, &where, &e) == 0) ... ok.rows ...
  *   filter_cache_release(c, &ok);                       its rows may be replaced now
- * Equal filters share one set of rows, that is one pointer.  A filter is kept when it is asked for the second time, so
- * that those which never come again push nothing out; FILTER_CACHE_MOST are kept, fewer where they would take more
- * than FILTER_CACHE_BYTES, and the one that was not used for longest goes.  The memory is allocated as places are first
+ * Equal filters share one set of rows, that is one pointer.  A filter is kept when it is
+ * asked for the second time, so that those which never come again push nothing out;
+ * FILTER_CACHE_MOST are kept, fewer where they would take more than FILTER_CACHE_BYTES, and
+ * the one that was not used for longest goes.  The memory is allocated as places are first
  * filled and reused from then on.
  * Thread: any; what is held belongs to its holder. */
 #pragma once
@@ -23,8 +24,8 @@ struct filter_held {
 struct filter_cache *filter_cache_new(const struct attrs_index *ix);
 void filter_cache_free(struct filter_cache *c); /* nothing may be held; NULL is fine */
 
-/* The rows of a filter as filter_compile makes them, with its errors; nothing is held then.  A hit takes nothing from
- * the arena. */
+/* The rows of a filter as filter_compile makes them, with its errors; nothing is held then.
+ * A hit takes nothing from the arena. */
 NODISCARD int filter_cache_hold(struct filter_held *out, struct filter_cache *c,
                                 struct arena *a, const struct filter *f,
                                 struct filter_fault *where, struct err *e);

@@ -1,5 +1,6 @@
-/* Filters on catalogues of three sizes: the index of attributes (milliseconds, bytes an item), and compiling a filter
- * into the set of rows that pass, best and median of many; the same out of the cache. */
+/* Filters on catalogues of three sizes: the index of attributes (milliseconds, bytes an
+ * item), and compiling a filter into the set of rows that pass, best and median of many; the
+ * same out of the cache. */
 #include "core/base/clock.h"
 #include "core/base/order.h"
 #include "core/serve/filter_cache.h"

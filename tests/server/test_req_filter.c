@@ -17,7 +17,8 @@ static const struct filter *filter;
 static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
 static void teardown(void) { arena_free(arena); }
 
-/* Parses with the body's last byte against a page that may not be read; nothing of the result may point into it. */
+/* Parses with the body's last byte against a page that may not be read; nothing of the
+ * result may point into it. */
 static int parse_as(const char *body, size_t n, bool strict)
 {
     f = (struct faults){ 0 };

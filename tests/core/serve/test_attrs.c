@@ -20,8 +20,9 @@ static void teardown(void)
     free(dir);
 }
 
-/* Around the sizes of words and of Roaring's containers; up to more than one mark of numbers. */
-static const int32_t sizes[] = { 1, 63, 64, 65, 700, 5000, 66000 };
+/* Around the sizes of words and of Roaring's containers, of which five have their places
+ * written down; with marks of numbers and without. */
+static const int32_t sizes[] = { 1, 63, 64, 65, 700, 5000, 66000, 270000 };
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 static void open_catalogue(int32_t n)
