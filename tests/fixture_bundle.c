@@ -81,7 +81,7 @@ static void write_index(const struct fixture *fx, const struct model *m, const c
     REQUIRE(rc == 0 && ann_save(a, path, &e) == 0, "%s", e.msg);
     json_object_set_new(manifest, "index",
                         json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
-                                  ann_ef(a), "recall", 1.0));
+                                  ann_width(a), "recall", 1.0));
     ann_free(a);
 }
 

@@ -56,15 +56,12 @@ static int check_rows(const struct gen *g, struct err *e)
 static int open_index(struct gen *g, struct err *e)
 {
     const struct ten *item = &model_items(g->model)->t;
-    char *path = bundle_path(&g->bundle, BUNDLE_INDEX);
-    int rc = ann_open(&g->index, path, item->rows, item->cols, e);
-    free(path);
-    TRY(rc);
     const json_t *index = json_object_get(g->bundle.manifest, "index");
     const char *said = json_string_value(json_object_get(index, "type"));
-    if (strcmp(said, ann_type(g->index)) != 0)
-        return err_set(e, ERR_BAD_BUNDLE, "\"index.type\" is \"%.32s\", %s holds a %s index",
-                       said, BUNDLE_INDEX, ann_type(g->index));
+    char *path = bundle_path(&g->bundle, BUNDLE_INDEX);
+    int rc = ann_open(&g->index, path, said, item->rows, item->cols, e);
+    free(path);
+    TRY(rc);
     return check_rows(g, e);
 }
 

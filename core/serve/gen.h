@@ -21,8 +21,8 @@ struct gen_info {
     enum gen_kind kind;
     const char *name;
     int64_t version;
-    const char *sha256;                 /* of the manifest */
-    const char *index_type;             /* "flat", "hnsw32"; of a rank model "none" */
+    const char *sha256;     /* of the manifest */
+    const char *index_type; /* "flat", "scan", "hnsw32", "ivf440"; of a rank model "none" */
     const char *dir, *created, *recipe; /* recipe: objective names, for people */
     int32_t n_items, D, K, L;           /* of a rank model D and K are 0 */
     double load_ms;

@@ -7,6 +7,7 @@
 #include "core/serve/rowset.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEFAULT_LIMIT = 20, DEFAULT_CANDIDATES = 100, MOST_EVENTS = 10 };
 
@@ -308,13 +309,26 @@ static void explain_items(struct run *x, struct rec_item *out, int32_t n, const 
         top_events(&x->interest[k], x->w->req, &x->v, k);
 }
 
+/* All rows but the excluded ones. */
+static void allow_rest(struct ann_params *p, const struct run *x)
+{
+    const int32_t V = gen_info(x->g)->n_items, n_words = (V + 63) / 64;
+    uint64_t *allow = ARENA_NEW(x->w->req, uint64_t, n_words);
+    memset(allow, 0xff, (size_t)n_words * sizeof *allow);
+    for (int32_t i = 0; i < x->n_excluded; i++)
+        allow[x->excluded[i] / 64] &= ~((uint64_t)1 << (x->excluded[i] % 64));
+    p->allow = allow;
+    p->n_allow = V - x->n_excluded;
+}
+
 /* Every active interest in one call; *ids is [n_active, depth]. */
 static int search(int32_t **ids, struct run *x, int32_t depth, struct err *e)
 {
     uint64_t start = clock_ns();
     size_t n = (size_t)x->n_active * (size_t)depth;
     float *scores = ARENA_NEW(x->w->req, float, n); /* not kept: merge computes exact ones */
-    struct ann_params p = { .exclude = x->excluded, .n_exclude = x->n_excluded };
+    struct ann_params p = { 0 };
+    if (x->n_excluded > 0) allow_rest(&p, x);
     *ids = ARENA_NEW(x->w->req, int32_t, n);
     gather_queries(x);
     TRY(ann_search(*ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
