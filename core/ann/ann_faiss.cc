@@ -53,9 +53,8 @@ int annf_search(int64_t *ids, float *scores, const FaissIndex_H *index, const an
     return guarded(msg, nb_msg, [=] {
         faiss::SearchParametersHNSW p;
         const faiss::Index *x = index_of(index);
-        const bool graph = dynamic_cast<const faiss::IndexHNSW *>(x) != nullptr;
         p.efSearch = q->ef;
-        x->search(q->nq, q->queries, q->k, scores, ids, graph ? &p : nullptr);
+        x->search(q->nq, q->queries, q->k, scores, ids, q->ef > 0 ? &p : nullptr);
     });
 }
 

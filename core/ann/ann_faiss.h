@@ -13,7 +13,7 @@ struct FaissIndex_H;
 struct annf_query {
     const float *queries; /* [nq,D], finite */
     int32_t nq, k;
-    int32_t ef; /* HNSW: at least k; else ignored */
+    int32_t ef; /* HNSW: at least k; flat: 0 */
     /* IVF: the lists to look into, their order does not matter; -1: none */
     const int64_t *lists; /* [nq,n_lists] */
     int32_t n_lists;

@@ -13,6 +13,8 @@ enum {
     BLOCK = 16,             /* panels of one call of the kernel, at most */
     BLOCK_BYTES = 24 << 10, /* so that they stay in the first-level cache */
     ROOM = 768,             /* candidates beside k before they are thinned out */
+    FEW = 2,                /* queries for which rows are not worth turning */
+    AHEAD = 6,              /* rows that are asked of memory before their turn */
 };
 
 struct scan {
@@ -151,45 +153,91 @@ struct pass { /* one group of queries over some rows */
 
 static float below(double x) { return nextafterf((float)x, -INFINITY); }
 
-/* Scores what is held by dot and keeps the k best. */
-static void settle(struct pass *p, int i)
+static const float *row_of(const struct scan *s, int32_t row)
+{
+    return s->rows + (size_t)row * (size_t)s->D;
+}
+
+static int32_t row_at(const struct pass *p, int32_t at) { return p->list ? p->list[at] : at; }
+
+static void ask_for(const struct scan *s, int32_t row)
+{
+    const float *x = row_of(s, row);
+    for (int32_t d = 0; d < s->D; d += 16) __builtin_prefetch(x + d);
+}
+
+/* Scores the first n of what is held by dot, keeps the k best and raises the bar to the k-th less B. */
+static void settle(struct pass *p, int i, int32_t n)
 {
     struct seeker *k = &p->seek[i];
     struct scan_hits *h = &p->hits[i];
     const struct scan *s = p->s;
-    const size_t D = (size_t)s->D;
-    for (int32_t j = 0; j < h->n; j++) {
-        const int32_t row = p->list ? p->list[h->at[j]] : h->at[j];
-        k->best[k->n_best + j] =
-            rank_key(num->vec->dot(k->query, s->rows + (size_t)row * D, s->D), row);
+    for (int32_t j = 0; j < n; j++) {
+        const int32_t row = row_at(p, h->at[j]);
+        if (j + AHEAD < n) ask_for(s, row_at(p, h->at[j + AHEAD]));
+        k->best[k->n_best + j] = rank_key(num->vec->dot(k->query, row_of(s, row), s->D), row);
     }
-    rank_sort(k->best, p->tmp, k->n_best + h->n);
-    k->n_best = k->n_best + h->n < p->k ? k->n_best + h->n : p->k;
-    h->n = 0;
+    rank_sort(k->best, p->tmp, k->n_best + n);
+    k->n_best = k->n_best + n < p->k ? k->n_best + n : p->k;
+    h->n -= n;
+    memmove(h->score, h->score + n, (size_t)h->n * sizeof *h->score);
+    memmove(h->at, h->at + n, (size_t)h->n * sizeof *h->at);
     if (k->n_best < p->k) return;
     const float least = below((double)rank_score(k->best[p->k - 1]) - k->shift - k->bound);
     if (least > h->least) h->least = least;
 }
 
-/* Leaves out what can't be among the k best. */
-static void thin(struct pass *p, int i)
+/* Leaves out what can't be among the k best.  Returns what at least k of those left reach. */
+static float thin(struct pass *p, int i)
 {
     struct scan_hits *h = &p->hits[i];
-    if (h->n <= p->k || isinf(p->seek[i].bound)) return;
-    const float least =
-        below((double)num->scan->least_of(h->score, h->n, p->k) - 2 * p->seek[i].bound);
+    if (h->n <= p->k || isinf(p->seek[i].bound)) return -INFINITY;
+    const float reached = num->scan->least_of(h->score, h->n, p->k);
+    const float least = below((double)reached - 2 * p->seek[i].bound);
     if (least > h->least) h->least = least;
     h->n = num->scan->keep(h->score, h->at, h->n, h->least);
+    return reached;
+}
+
+/* Moves what is not less than `least` to the front, the others behind it; how many. */
+static int32_t part(struct scan_hits *h, float least)
+{
+    int32_t n = 0;
+    for (int32_t j = 0; j < h->n; j++) {
+        if (h->score[j] < least) continue;
+        const float score = h->score[j];
+        const int32_t at = h->at[j];
+        h->score[j] = h->score[n];
+        h->at[j] = h->at[n];
+        h->score[n] = score;
+        h->at[n++] = at;
+    }
+    return n;
+}
+
+/* The likely ones first: their exact scores rule out most of the others. */
+static void finish(struct pass *p, int i)
+{
+    struct scan_hits *h = &p->hits[i];
+    settle(p, i, part(h, thin(p, i)));
+    h->n = num->scan->keep(h->score, h->at, h->n, h->least);
+    settle(p, i, h->n);
+}
+
+/* Room for a block's rows. */
+static void make_room(struct pass *p)
+{
+    for (int i = 0; i < p->nq; i++) {
+        if (p->hits[i].n + BLOCK * SCAN_PANEL <= p->room) continue;
+        (void)thin(p, i);
+        /* Many rows lie within B of the k-th: exact scores are a higher bar. */
+        if (p->hits[i].n + BLOCK * SCAN_PANEL > p->room - ROOM / 2) settle(p, i, p->hits[i].n);
+    }
 }
 
 static void flush(struct pass *p)
 {
-    for (int i = 0; i < p->nq; i++) {
-        if (p->hits[i].n + BLOCK * SCAN_PANEL <= p->room) continue;
-        thin(p, i);
-        /* Many rows lie within B of the k-th: exact scores are a higher bar. */
-        if (p->hits[i].n + BLOCK * SCAN_PANEL > p->room - ROOM / 2) settle(p, i);
-    }
+    make_room(p);
     if (p->fp32)
         num->scan->fp32(p->hits, p->queries, p->nq, p->s->D, p->panel, p->n_panels);
     else
@@ -204,18 +252,44 @@ static void add_panel(struct pass *p, const void *x, int32_t at, uint32_t rows)
     if (p->n_panels == p->s->block) flush(p);
 }
 
-/* Up to 16 rows from position `at` on, turned where the kernel will read them. */
+/* Up to 16 of the n rows from position `at` on, turned where the kernel will read them. */
 static void add_turned(struct pass *p, int32_t at, int32_t n, uint32_t rows)
 {
     const float *row[SCAN_PANEL];
-    const size_t D = (size_t)p->s->D;
-    float *to = p->turned + (size_t)p->n_panels * D * SCAN_PANEL;
+    float *to = p->turned + (size_t)p->n_panels * (size_t)p->s->D * SCAN_PANEL;
     for (int32_t r = 0; r < SCAN_PANEL; r++) {
-        const int32_t place = at + (r < n ? r : n - 1);
-        row[r] = p->s->rows + (size_t)(p->list ? p->list[place] : place) * D;
+        row[r] = row_of(p->s, row_at(p, at + (r < n ? r : n - 1)));
+        if (r + SCAN_PANEL < n) ask_for(p->s, row_at(p, at + r + SCAN_PANEL));
     }
     num->scan->turn(to, row, p->s->D);
     add_panel(p, to, at, rows);
+}
+
+/* The same rows by dot, one by one. */
+static void add_dots(struct pass *p, int32_t at, int32_t n, uint32_t rows)
+{
+    make_room(p);
+    p->scored += (int64_t)__builtin_popcount(rows) * p->nq;
+    for (; rows; rows &= rows - 1) {
+        const int32_t r = __builtin_ctz(rows);
+        const float *x = row_of(p->s, row_at(p, at + r));
+        if (r + AHEAD < n) ask_for(p->s, row_at(p, at + r + AHEAD));
+        for (int i = 0; i < p->nq; i++) {
+            struct scan_hits *h = &p->hits[i];
+            const float score = num->vec->dot(p->seek[i].query, x, p->s->D);
+            if (score < h->least) continue;
+            h->score[h->n] = score;
+            h->at[h->n++] = at + r;
+        }
+    }
+}
+
+static void add_rows(struct pass *p, int32_t at, int32_t n, uint32_t rows)
+{
+    if (p->nq <= FEW)
+        add_dots(p, at, n, rows);
+    else
+        add_turned(p, at, n, rows);
 }
 
 static uint32_t rows_of_panel(const uint64_t *allow, int32_t i, int32_t V)
@@ -237,7 +311,7 @@ static void pass_rows(struct pass *p, const struct scan_job *job)
         const uint32_t rows = rows_of_panel(job->allow, i, to);
         if (!rows) continue;
         if (p->fp32)
-            add_turned(p, i * SCAN_PANEL, to - i * SCAN_PANEL, rows);
+            add_rows(p, i * SCAN_PANEL, to - i * SCAN_PANEL, rows);
         else
             add_panel(p, s->panel + (size_t)i * (size_t)s->pairs * SCAN_PANEL, i * SCAN_PANEL,
                       rows);
@@ -247,7 +321,7 @@ static void pass_rows(struct pass *p, const struct scan_job *job)
 static void pass_list(struct pass *p, int32_t n)
 {
     for (int32_t at = 0; at < n; at += SCAN_PANEL)
-        add_turned(p, at, n - at, rows_of_panel(NULL, at / SCAN_PANEL, n));
+        add_rows(p, at, n - at, rows_of_panel(NULL, at / SCAN_PANEL, n));
 }
 
 /* A query as the kernel wants it, and its B. */
@@ -318,8 +392,7 @@ static void end_pass(int32_t *ids, float *scores, struct pass *p, int32_t k)
 {
     if (p->n_panels > 0) flush(p);
     for (int i = 0; i < p->nq; i++) {
-        thin(p, i);
-        settle(p, i);
+        finish(p, i);
         rank_out(ids + (size_t)i * (size_t)k, scores + (size_t)i * (size_t)k, p->seek[i].best,
                  p->seek[i].n_best, k);
     }
