@@ -199,7 +199,7 @@ setup:
 # ---- targets ------------------------------------------------------------------------------------------------------
 
 .PHONY: all debug test tsan fuzz bench bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo resume-kills planted import-check image install uninstall clean help
+        vectors demo resume-kills planted extend-check import-check image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -219,6 +219,9 @@ resume-kills: build/release/run_tests ## 200 trainings killed at random moments 
 
 planted: build/release/intent ## do 4 interests find 4 planted ones, and what do 8 do: ten minutes
 	$(Q)tests/bench/planted.sh
+
+extend-check: build/release/run_tests ## 10,000 histories appended to event by event beside encoding them anew: half a minute
+	$(Q)EXTEND_SEQUENCES=10000 $(test_env) build/release/run_tests extend
 
 # PYTHON_CHECK: a Python with PyTorch, and onnxruntime for what is exported
 import-check: build/release/intent build/release/bench_states ## imported weights beside PyTorch, exported ones beside onnxruntime: minutes
