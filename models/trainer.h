@@ -3,7 +3,7 @@
 #pragma once
 #include "core/ad/opt.h"
 #include "models/evaluate.h"
-#include "models/fields.h"
+#include "core/serve/fields.h"
 #include "models/train.h"
 #include <stdio.h>
 
