@@ -110,6 +110,7 @@ static int write_version(struct adding *a, const char *file, FILE *report, char 
         rc = fill(a, &w, file, report, e);
         json_object_del(m, "index");
         json_object_del(m, "created");
+        json_object_set_new(m, "space", json_string(load_space(&a->b)));
         if (rc == 0) json_object_set_new(m, "items", json_integer(items_count(a->now)));
         if (rc == 0)
             rc = bundle_commit(&w, m, e);

@@ -249,7 +249,19 @@ static void text_member(struct buf *b, const char *name, const char *value)
         buf_puts(b, "null");
 }
 
-static void write_model(struct buf *b, const struct gen *g, const char *default_name)
+/* What changed beside the index. */
+static void delta_member(struct buf *b, const struct lives *lives, const char *name)
+{
+    struct live *l = lives_find(lives, name, strlen(name));
+    if (!l) return; /* a rank model */
+    struct live_view *v = live_take(l);
+    buf_printf(b, ",\"delta\":{\"items\":%d,\"tombstones\":%d,\"other_space\":%d}", v->n_alive,
+               v->n_deleted, v->n_other);
+    live_drop(v);
+}
+
+static void write_model(struct buf *b, const struct gen *g, const char *default_name,
+                        const struct lives *lives)
 {
     const struct gen_info *i = gen_info(g);
     buf_puts(b, "{\"name\":");
@@ -263,6 +275,7 @@ static void write_model(struct buf *b, const struct gen *g, const char *default_
     text_member(b, "recipe", i->recipe);
     text_member(b, "created", i->created);
     text_member(b, "sha256", i->sha256);
+    delta_member(b, lives, i->name);
     buf_puts(b, ",\"self_test_recall\":");
     reply_num(b, i->recall, 6);
     buf_puts(b, ",\"load_ms\":");
@@ -278,7 +291,7 @@ void api_models(struct call *c)
     buf_puts(b, "{\"models\":[");
     for (int i = 0; i < catalog_count(cat); i++) {
         if (i) buf_putc(b, ',');
-        write_model(b, catalog_at(cat, i), name);
+        write_model(b, catalog_at(cat, i), name, c->app->lives);
     }
     buf_puts(b, "]");
     text_member(b, "default", name);
@@ -302,7 +315,7 @@ void api_model(struct call *c)
         call_fail(c, e.code, "%s", e.msg);
         return;
     }
-    write_model(&c->out, g, catalog_default(cat));
+    write_model(&c->out, g, catalog_default(cat), c->app->lives);
     buf_putc(&c->out, '\n');
     gen_unref(g);
 }

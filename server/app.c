@@ -37,11 +37,13 @@ void app_free(struct app *app)
     pthread_mutex_destroy(&app->worker_mu);
     conns_free(app->conns);
     calls_free(app->calls);
+    lives_close(app->lives);
     catalog_free(atomic_load(&app->catalog));
 }
 
-void app_set_catalog(struct app *app, struct catalog *c)
+void app_set_catalog(struct app *app, struct catalog *c, struct lives *lives)
 {
+    app->lives = lives;
     int starting = APP_STARTING;
     atomic_store(&app->loaded_s, (int_fast64_t)time(NULL));
     atomic_store(&app->catalog, c);

@@ -2,6 +2,7 @@
  *   struct app app;  app_init(&app, &cfg);  ...  app_set_catalog(&app, c);  ...  app_free(&app);
  * Thread: init-only, except the atomic members and what says otherwise. */
 #pragma once
+#include "core/serve/live.h"
 #include "server/catalog.h"
 #include "server/cfg.h"
 #include "server/conns.h"
@@ -16,6 +17,7 @@ struct app {
     int threads;                     /* immutable: that serve */
     atomic_int state;                /* enum app_state */
     struct catalog *_Atomic catalog; /* NULL while starting; set once */
+    struct lives *lives;             /* items that change; set before catalog, not after */
     atomic_int_fast64_t loaded_s;    /* when: seconds since 1970 */
     atomic_size_t body_bytes;        /* of the bodies that are held */
     struct server_metrics metrics;   /* atomic, relaxed: counters */
@@ -30,7 +32,8 @@ struct app {
 
 void app_init(struct app *app, const struct cfg *cfg); /* borrows cfg's strings */
 void app_free(struct app *app);
-void app_set_catalog(struct app *app, struct catalog *c); /* takes it; ready from here on */
+/* Takes both; ready from here on. */
+void app_set_catalog(struct app *app, struct catalog *c, struct lives *lives);
 
 /* A worker for the length of one encoding and search; the most recently used one, warm in the cache.
  * Thread: any. */

@@ -125,17 +125,27 @@ void call_fail(struct call *c, int code, const char *fmt, ...)
 
 static enum metrics_method method_of(const char *s)
 {
-    if (strcmp(s, "POST") == 0) return METHOD_POST;
-    if (strcmp(s, "GET") == 0) return METHOD_GET;
-    return strcmp(s, "HEAD") == 0 ? METHOD_HEAD : METHOD_OTHER;
+    unsigned m = METHOD_GET;
+    while (m < METHOD_OTHER && strcmp(s, metrics_method_name(m)) != 0) m++;
+    return (enum metrics_method)m;
+}
+
+/* Text for as long as the request lives; "" when it is too long. */
+static const char *keep(struct call *c, const char *text)
+{
+    const size_t n = strlen(text) + 1;
+    char *copy = arena_try(c->arena, n);
+    return copy ? memcpy(copy, text, n) : "";
 }
 
 static void check_method(struct call *c, const struct call_head *h)
 {
-    bool get = c->method == METHOD_GET || c->method == METHOD_HEAD;
-    if (c->route->post ? c->method == METHOD_POST : get) return;
-    c->allow = c->route->post ? "POST" : "GET, HEAD";
-    call_fail(c, ERR_METHOD, "%s is not allowed here; use %s", h->method, c->allow);
+    if (c->route->methods >> c->method & 1) return;
+    struct buf allow = { .cap_max = 64 };
+    routes_allow(&allow, c->route);
+    c->allow = keep(c, allow.data);
+    call_fail(c, ERR_METHOD, "%.20s is not allowed here; use %s", h->method, allow.data);
+    buf_free(&allow);
 }
 
 static void check_body_headers(struct call *c, const struct call_head *h)
@@ -160,7 +170,7 @@ static void check_api(struct call *c, const struct call_head *h)
     if (!header_accepts_json(h->accept))
         call_fail(c, ERR_NOT_ACCEPTABLE,
                   "the reply is application/json, which Accept: %.80s excludes", h->accept);
-    if (c->route->post) check_body_headers(c, h);
+    if (c->method == METHOD_POST || c->method == METHOD_PUT) check_body_headers(c, h);
     if (!atomic_load(&c->app->catalog))
         call_fail(c, ERR_NOT_READY, "the models are being loaded");
 }
@@ -178,10 +188,9 @@ void call_begin(struct call *c, const struct call_head *h)
     else
         app_new_id(c->app, c->id);
     c->method = method_of(h->method);
-    size_t n = strlen(h->path);
-    char *path = arena_try(c->arena, n + 1);
-    c->path = path ? memcpy(path, h->path, n + 1) : "";
-    c->route = routes_find(c->path, &c->tail);
+    c->path = keep(c, h->path);
+    c->model = h->model ? keep(c, h->model) : NULL;
+    c->route = routes_find(c->path, c->method, &c->tail);
     c->strict = is_true(h->strict, true);
     c->verbose = is_true(h->verbose, false);
     c->has_body =

@@ -12,7 +12,7 @@
 
 struct call_head {             /* the request line and the headers, as text; NULL: not sent */
     const char *method, *path; /* path: decoded, without the query */
-    const char *strict, *verbose; /* query arguments; NULL: absent */
+    const char *strict, *verbose, *model; /* query arguments; NULL: absent */
     const char *request_id, *accept, *content_type, *content_encoding, *content_length,
         *transfer_encoding, *expect;
 };
@@ -24,6 +24,7 @@ struct call {
     const struct route *route;
     enum metrics_method method;
     const char *path, *tail; /* tail: what a prefix route leaves of the path */
+    const char *model;       /* the query's; NULL: none */
     char id[132];
     bool strict, verbose;
     bool has_body;

@@ -11,6 +11,9 @@ const struct opt cfg_opts[] = {
     OPT_STR(
         struct cfg, model, NULL,
         "model that answers requests without a `model` (default: `default`, or the only one)"),
+    OPT_STR(
+        struct cfg, store, NULL,
+        "directory where changes of items and blocklists are kept; without it there are none"),
     OPT_INT(struct cfg, threads, "0", 0, 256, "threads that serve; 0: one per core"),
     OPT_STR(struct cfg, config, NULL, "INI file of these settings, `key = value`"),
     OPT_CHOICE(struct cfg, log_level, "info", "debug|info|warn|error",

@@ -85,6 +85,7 @@ static enum MHD_Result on_headers(struct app *app, struct MHD_Connection *mc, co
                                        .path = url,
                                        .strict = argument(mc, "strict"),
                                        .verbose = argument(mc, "verbose"),
+                                       .model = argument(mc, "model"),
                                        .request_id = header(mc, "X-Request-Id"),
                                        .accept = header(mc, "Accept"),
                                        .content_type = header(mc, "Content-Type"),

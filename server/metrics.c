@@ -6,9 +6,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const int codes[METRICS_CODES] = { 200, 400, 404, 405, 406, 408, 409, 413, 415,
-                                          422, 429, 431, 499, 500, 501, 503, 504, 0 };
-static const char *const method_names[N_METHODS] = { "GET", "HEAD", "POST", "other" };
+static const int codes[METRICS_CODES] = { 200, 400, 404, 405, 406, 408, 409, 413, 415, 422,
+                                          429, 431, 499, 500, 501, 503, 504, 507, 0 };
+static const char *const method_names[N_METHODS] = { "GET", "HEAD",   "POST",
+                                                     "PUT", "DELETE", "other" };
 static const char *const stage_names[N_STAGES] = { "history", "encode", "search", "merge",
                                                    "serialize" };
 static const char *const history_names[N_HISTORY] = { "used", "unknown", "truncated" };
@@ -25,6 +26,8 @@ static const double time_bounds[HIST_BUCKETS] = {
 static const double count_bounds[HIST_BUCKETS] = {
     0, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000, 8000, 16000,
 };
+
+const char *metrics_method_name(unsigned method) { return method_names[method]; }
 
 static inline void add(atomic_uint_fast64_t *x, uint64_t n)
 {

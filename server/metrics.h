@@ -9,7 +9,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum metrics_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OTHER, N_METHODS };
+enum metrics_method {
+    METHOD_GET,
+    METHOD_HEAD,
+    METHOD_POST,
+    METHOD_PUT,
+    METHOD_DELETE,
+    METHOD_OTHER,
+    N_METHODS
+};
 enum metrics_stage {
     STAGE_HISTORY, /* parsing the request */
     STAGE_ENCODE,
@@ -39,7 +47,7 @@ enum metrics_shed {
     N_SHED
 };
 
-enum { METRICS_ROUTES = 16, METRICS_CODES = 18, HIST_BUCKETS = 20 };
+enum { METRICS_ROUTES = 24, METRICS_CODES = 19, HIST_BUCKETS = 20 };
 
 struct hist {
     atomic_uint_fast64_t bucket[HIST_BUCKETS + 1]; /* not cumulative; the last is +Inf */
@@ -67,6 +75,7 @@ void metrics_history(struct server_metrics *m, int32_t used, int32_t unknown,
 void metrics_fallback(struct server_metrics *m, const char *reason); /* rec_answer's word */
 void metrics_shed(struct server_metrics *m, enum metrics_shed reason);
 
+const char *metrics_method_name(unsigned method); /* "GET" ... "other" */
 /* What the counters hold; route_names ends with NULL. */
 void metrics_write(struct buf *b, struct server_metrics *m, const char *const *route_names);
 /* process_*: from /proc/self. */

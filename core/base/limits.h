@@ -36,12 +36,12 @@ enum {
     LIMIT_CANDIDATES = 4000,       /* candidates_per_interest */
     LIMIT_RANK = 1000,             /* candidates of one POST /v1/rank */
     LIMIT_MODEL_NAME = 255,        /* bytes of a model's name: a directory's */
-    LIMIT_SPACE = 64,              /* bytes that name the space of a vector: a sha256 in hexadecimal */
-    LIMIT_DELTA = 200000,          /* items of a model beside its index: they are searched one by one */
-    LIMIT_BATCH = 10000,           /* changes of one POST /v1/items/batch; ids of one lookup */
-    LIMIT_LISTS = 1000,            /* blocklists */
-    LIMIT_LIST_NAME = 128,         /* bytes of a blocklist's name */
-    LIMIT_LIST_IDS = 200000,       /* ids of a blocklist */
+    LIMIT_SPACE = 64,      /* bytes that name the space of a vector: a sha256 in hexadecimal */
+    LIMIT_DELTA = 200000,  /* items of a model beside its index: they are searched one by one */
+    LIMIT_BATCH = 10000,   /* changes of one POST /v1/items/batch; ids of one lookup */
+    LIMIT_LISTS = 1000,    /* blocklists */
+    LIMIT_LIST_NAME = 128, /* bytes of a blocklist's name */
+    LIMIT_LIST_IDS = 200000, /* ids of a blocklist */
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };

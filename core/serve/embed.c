@@ -30,11 +30,10 @@ int embed_open(struct embed **out, const struct bundle *b, const struct model *m
         m->params = params_new(false);
         /* Stands in for the embeddings of trained ids, which no item here has. */
         struct param *id = params_add(m->params, "item.weight", 1, m->D, 0, INIT_ZERO, 0);
-        m->tower = tower_new(m->params, id, fields_of(m->fields),
-                             &(struct tower_cfg){ .D = m->D,
-                                                  .E = c->field_width,
-                                                  .M = c->tower_width,
-                                                  .group = GROUP_TOWER });
+        m->tower = tower_new(
+            m->params, id, fields_of(m->fields),
+            &(struct tower_cfg){
+                .D = m->D, .E = c->field_width, .M = c->tower_width, .group = GROUP_TOWER });
         rc = ckpt_load_part(m->params, GROUP_TOWER, path, e);
         free(path);
     }

@@ -13,9 +13,10 @@ struct fields {
     struct item_field field[LIMIT_FIELDS];
     enum field_kind kind[LIMIT_FIELDS];
     char *name[LIMIT_FIELDS];
-    const struct items *items;      /* fields_known: borrowed */
-    int32_t from[LIMIT_FIELDS];     /* fields_known: where it is among the items' */
-    int32_t *by_text[LIMIT_FIELDS]; /* fields_known: [n_values], values in order of their text */
+    const struct items *items;  /* fields_known: borrowed */
+    int32_t from[LIMIT_FIELDS]; /* fields_known: where it is among the items' */
+    int32_t
+        *by_text[LIMIT_FIELDS]; /* fields_known: [n_values], values in order of their text */
     double
         bound[LIMIT_FIELDS]
              [BUCKETS - 1]; /* numbers from bound[b-1] up to below bound[b] are in bucket b */

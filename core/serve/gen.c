@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/fmt/bundle.h"
 #include "core/fmt/manifest.h"
+#include "core/serve/embed.h"
 #include "core/serve/load.h"
 #include "core/serve/rank_model.h"
 #include "core/serve/score.h"
@@ -17,6 +18,7 @@ struct gen {
     struct model *model;
     struct items *items;
     struct ann *index;
+    struct embed *embed;     /* NULL: no tower */
     struct rank_model *rank; /* owns the items then; NULL: it retrieves */
     char *recipe;
     struct gen_info info;
@@ -25,6 +27,7 @@ struct gen {
 static void gen_free(struct gen *g)
 {
     ann_free(g->index);
+    embed_free(g->embed);
     model_free(g->model);
     if (g->rank)
         rank_model_free(g->rank);
@@ -159,6 +162,7 @@ static void fill_info(struct gen *g)
         .name = g->bundle.name,
         .version = g->bundle.version,
         .sha256 = g->bundle.sha256,
+        .space = load_space(&g->bundle),
         .index_type = ann_type(g->index),
         .dir = g->bundle.dir,
         .created = json_string_value(json_object_get(m, "created")),
@@ -220,6 +224,7 @@ static int open_retrieval(struct gen *g, struct err *e)
 {
     TRY(load_model(&g->model, &g->items, &g->bundle, false, e));
     TRY(open_index(g, e));
+    TRY(embed_open(&g->embed, &g->bundle, g->model, g->items, e));
     fill_info(g);
     return self_test(g, e);
 }
@@ -278,3 +283,11 @@ const struct model *gen_model(const struct gen *g) { return g->model; }
 const struct items *gen_items(const struct gen *g) { return g->items; }
 const struct ann *gen_index(const struct gen *g) { return g->index; }
 const struct rank_model *gen_rank(const struct gen *g) { return g->rank; }
+const struct embed *gen_embed(const struct gen *g) { return g->embed; }
+
+uint64_t gen_folded(const struct gen *g, const char *store_id)
+{
+    const json_t *folded = json_object_get(g->bundle.manifest, "folded");
+    json_int_t seq = json_integer_value(json_object_get(folded, store_id));
+    return seq > 0 ? (uint64_t)seq : 0;
+}

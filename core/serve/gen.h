@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct gen;
+struct embed;
 struct rank_model;
 enum gen_kind { GEN_RETRIEVAL, GEN_RANK };
 /* Opens, verifies and self-tests: hashes, shapes, finite weights, an index that holds the
@@ -22,6 +23,7 @@ struct gen_info {
     const char *name;
     int64_t version;
     const char *sha256;                 /* of the manifest */
+    const char *space;                  /* of item vectors (load_space); of a rank model NULL */
     const char *index_type;             /* "flat", "hnsw32"; of a rank model "none" */
     const char *dir, *created, *recipe; /* recipe: objective names, for people */
     int32_t n_items, D, K, L;           /* of a rank model D and K are 0 */
@@ -34,3 +36,6 @@ const struct model *gen_model(const struct gen *g); /* NULL for a rank model */
 const struct items *gen_items(const struct gen *g);
 const struct ann *gen_index(const struct gen *g);       /* NULL for a rank model */
 const struct rank_model *gen_rank(const struct gen *g); /* NULL for one that retrieves */
+const struct embed *gen_embed(const struct gen *g);     /* NULL: without an item tower */
+/* Which changes of an item store this version holds already: up to this one of the store's count; 0: none. */
+uint64_t gen_folded(const struct gen *g, const char *store_id);

@@ -35,7 +35,8 @@ static void put_f64(struct buf *b, double x)
 static void put_attrs(struct buf *b, const struct attrs *all)
 {
     put_u8(b, (unsigned)all->n);
-    for (const struct attr *a = all->at; a < all->at + all->n; a++) {
+    for (int32_t j = 0; j < all->n; j++) {
+        const struct attr *a = &all->at[j];
         put_str(b, a->name);
         put_u8(b, a->value ? ATTR_VALUES : ATTR_NUMBER);
         if (!a->value) {
@@ -147,7 +148,7 @@ static void *take(struct in *in, size_t nb)
     return p;
 }
 
-/* n strings, each of which takes at least `least` bytes beside its length: n is checked before memory is taken. */
+/* n strings, each at least a byte and its length: n is checked before memory is taken. */
 static const struct str *get_strs(struct in *in, size_t n, const char *what)
 {
     if (n > in->left / 3) {

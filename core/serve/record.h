@@ -13,14 +13,14 @@
 /* A change says what it gives; what it does not give is the published item's, if there is one. */
 struct item_change {
     struct str model, id;
-    uint64_t seq;  /* the store counts its changes; a higher one is later */
-    bool deleted;  /* nothing below is given */
+    uint64_t seq; /* the store counts its changes; a higher one is later */
+    bool deleted; /* nothing below is given */
     bool has_title, has_attrs;
     struct str title;
     struct attrs attrs;
     const float *vector; /* [dim], NULL: not given */
     int32_t dim;
-    struct str space;    /* what the vector can be compared with; len 0 without one */
+    struct str space; /* what the vector can be compared with; len 0 without one */
 };
 
 struct blocklist {

@@ -19,7 +19,8 @@ static const char OWNER[] = "owner.lock"; /* held by the process that writes */
 
 struct store {
     MDB_env *env;
-    MDB_dbi items; /* sha256 of model, NUL, id -> item_change: ids may be longer than LMDB's keys */
+    MDB_dbi
+        items; /* sha256 of model, NUL, id -> item_change: ids may be longer than LMDB's keys */
     MDB_dbi lists; /* name -> blocklist */
     MDB_dbi meta;  /* "seq": uint64; "id" */
     char *dir;
@@ -199,6 +200,8 @@ static void read_was(struct store_was *w, struct store *s, const MDB_val *v)
         return;
     }
     w->deleted = c.deleted;
+    w->has_attrs = c.has_attrs;
+    w->dim = c.dim;
     memcpy(w->space, c.space.p ? c.space.p : "", (size_t)c.space.len);
 }
 

@@ -15,12 +15,13 @@ enum store_mode { STORE_READ, STORE_WRITE };
 /* STORE_WRITE makes the directory.  ERR_CONFIG: another process writes to it. */
 NODISCARD int store_open(struct store **out, const char *dir, enum store_mode mode,
                          struct err *e);
-void store_close(struct store *s); /* NULL is fine */
+void store_close(struct store *s);           /* NULL is fine */
 const char *store_id(const struct store *s); /* 32 hexadecimal digits, its own for ever */
 
 struct store_was { /* of an item before a change */
-    bool any, deleted;
-    char space[LIMIT_SPACE + 1]; /* of its vector; "": none was given */
+    bool any, deleted, has_attrs;
+    int32_t dim; /* of its vector; 0: none was given */
+    char space[LIMIT_SPACE + 1];
 };
 /* In order, the last change of an id stays; fills in seq; was [n] may be NULL. */
 NODISCARD int store_put_items(struct store *s, struct item_change *c, struct store_was *was,

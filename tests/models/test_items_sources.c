@@ -1,9 +1,9 @@
 /* What objectives look up of items: the most similar ones, attributes, fields, mutual information. */
+#include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
-#include "models/attributes.h"
-#include "core/base/limits.h"
 #include "core/serve/fields.h"
+#include "models/attributes.h"
 #include "models/mutual.h"
 #include "models/similar.h"
 #include "tests/core/data/fixture_data.h"
