@@ -77,7 +77,10 @@ static int read_txn(struct store *s, txn_fn *fn, void *ctx, struct err *e)
         rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &t);
     if (rc == 0) {
         rc = fn(s, t, ctx);
-        mdb_txn_abort(t);
+        if (rc == 0)
+            rc = mdb_txn_commit(t); /* tables that an aborted one opened are closed */
+        else
+            mdb_txn_abort(t);
     }
     return rc ? failed(s, rc, e) : 0;
 }
