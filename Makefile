@@ -190,7 +190,7 @@ FORCE:
 setup_groups := build $(if $(filter demo,$(MAKECMDGOALS)),demo) \
     $(if $(filter test tsan cov bench bench-check bench-record lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
     $(if $(filter lint headers tidy clang-check cppcheck format format-check,$(MAKECMDGOALS)),lint) \
-    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench,$(MAKECMDGOALS)),bench)
+    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench bench-serve,$(MAKECMDGOALS)),bench)
 
 .PHONY: setup
 setup:
@@ -198,7 +198,7 @@ setup:
 
 # ---- targets ------------------------------------------------------------------------------------------------------
 
-.PHONY: all debug test tsan fuzz bench bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
+.PHONY: all debug test tsan fuzz bench bench-serve bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
         vectors demo resume-kills planted import-check image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
@@ -261,6 +261,10 @@ $(bench_names:%=build/release/bench_%): build/release/libtests.a $(libs_release)
 
 bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, daemon, training beside PyTorch: one table in minutes
 	$(Q)tests/bench/bench.sh
+
+# BUNDLE: a version directory; OUT: its figures as JSON; ARGS: see tests/bench/serve.py
+bench-serve: all build/release/bench_load build/release/bench_encoder ## the daemon beside FastAPI, PyTorch and FAISS: one table in a quarter of an hour
+	$(Q)tests/bench/serve.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 bench-train: build/release/intent ## where a training step's time goes, beside BLAS's rate and a memory copy's
 	$(Q)tests/bench/bench_train.sh

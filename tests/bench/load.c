@@ -465,9 +465,9 @@ static void print_json(const struct run *r, double own_us)
 {
     const struct cfg *c = r->cfg;
     const char *comma = "";
-    printf("{\"connections\":%d,\"seconds\":%g,\"rate\":%g,\"requests\":%" PRIu64
-           ",\"rps\":%.1f,\"ok_rps\":%.1f,",
-           c->connections, (double)c->seconds, (double)c->rate, r->all.n,
+    printf("{\"connections\":%d,\"seconds\":%g,\"rate\":%g,\"replies\":%" PRIu64
+           ",\"requests\":%" PRIu64 ",\"rps\":%.1f,\"ok_rps\":%.1f,",
+           c->connections, (double)c->seconds, (double)c->rate, r->n_replies, r->all.n,
            (double)(r->all.n - r->unsent - r->unanswered) / (double)c->seconds,
            (double)r->ok.n / (double)c->seconds);
     json_hist("latency_us", &r->all);
