@@ -263,7 +263,7 @@ bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, d
 	$(Q)tests/bench/bench.sh
 
 # BUNDLE: a version directory; OUT: its figures as JSON; ARGS: see tests/bench/serve.py
-bench-serve: all build/release/bench_load build/release/bench_encoder ## the daemon beside FastAPI, PyTorch and FAISS: one table in a quarter of an hour
+bench-serve: all build/release/bench_load build/release/bench_encode ## the daemon beside FastAPI, PyTorch and FAISS: one table in a quarter of an hour
 	$(Q)tests/bench/serve.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 bench-train: build/release/intent ## where a training step's time goes, beside BLAS's rate and a memory copy's

@@ -6,19 +6,20 @@
 
 Both serve the same bundle with the same index and get the same bodies from one load generator (bench_load), on the same
 cores, taking turns.  Without --bundle it is Amazon Beauty with four interests, trained for a few epochs (kept in
-var/bench): how good it is does not matter here, that its vectors were trained does.  --items N: a catalogue of N items with
-planted clusters instead.
+var/bench): how good it is does not matter here, that its vectors were trained does.  --items N: its encoder over N items
+around those (stack/widen.py), indexed as --index (auto) says.
 
   --only ours,stack,encoder   what to measure (default all)
   --conns 1,16,64,256         closed loop, --rounds (2) rounds of --seconds (5) each; the figures are medians
   --no-open                   not the open loop at half of the saturation rate and, --overload (60) seconds, at twice it
-  --stack 8x1                 requests a call x threads of a worker; otherwise a probe chooses among 1x1 8x1 32x1 1x2 8x2
+  --stack 8x1-jit             requests a call x threads of a worker - jit or compile; otherwise a probe chooses
   --daemon-args "..."         further options of intentd
   --out FILE                  all figures as JSON
 
 What the words mean.  rps: answers with 200 in a second.  cpu us: processor time of the server (all its processes) over
 requests.  saturation: the best rps of the closed loops.  predicted: what the stages' own times at one connection would
-allow on the cores that the generator leaves: cores / (sum of the stages' times + the generator's own time), per request.
+allow on the cores that the generator leaves: cores / (sum of the stages' times + the generator's own time), both for one
+request.  lists: of 200 requests, those for which both answer the same items in the same order, but for scores within 1e-4.
 """
 import argparse
 import json
@@ -41,8 +42,7 @@ CACHE = os.path.join(ROOT, "var", "bench")
 STACK = os.path.join(HERE, "stack")
 DATA = os.environ.get("DATA", os.path.join(ROOT, "..", "shared", "data"))
 CORES = len(os.sched_getaffinity(0))
-STAGES = ("history", "encode", "search", "merge", "serialize")
-PROBES = ("1x1", "8x1", "32x1", "1x2", "8x2")
+PROBES = ("1x1-jit", "8x1-jit", "8x2-jit", "1x1-compile", "8x1-compile", "16x1-compile", "32x1-compile")
 
 
 def say(text):
@@ -61,41 +61,32 @@ def intent(*args):
 def beauty():
     """The version directory of the Beauty bundle, and its histories."""
     histories = os.path.join(DATA, "amazon-yelp", "Beauty.txt")
-    return trained("beauty", histories, "interests.ini", ["epochs=3"]), histories
-
-
-def planted(n_items):
-    """The same of n_items items in clusters, users having four of them as interests."""
-    data = os.path.join(CACHE, f"planted-{n_items}")
-    histories = os.path.join(data, "histories.txt")
-    if not os.path.exists(histories):
-        say(f"making a catalogue of {n_items} items")
-        intent("synth", "--out", data, "--items", str(n_items), "--users", str(max(20000, n_items // 5)),
-               "--clusters", "50", "--events", "10")
-        by_user = {}
-        with open(os.path.join(data, "events.csv")) as f:
-            names = f.readline().strip().split(",")
-            user, item = names.index("user"), names.index("item")
-            for line in f:
-                cells = line.rstrip("\n").split(",")
-                by_user.setdefault(cells[user], []).append(cells[item])
-        with open(histories + ".new", "w") as f:
-            for u, items in by_user.items():
-                f.write(u + " " + " ".join(items) + "\n")
-        os.rename(histories + ".new", histories)
-    return trained(f"planted-{n_items}", histories, "interests.ini", [
-        "epochs=1", "valid_users=500", "next_item.loss=sampled", "item_update=touched"]), histories
-
-
-def trained(name, histories, recipe, settings):
-    models = os.path.join(CACHE, "models", name)
+    models = os.path.join(CACHE, "models", "beauty")
     if not newest(models):
-        say(f"training {name}, once: {models}")
-        data = os.path.join(CACHE, "data", name)
+        say(f"training Beauty for a minute, once: {models}")
+        data = os.path.join(CACHE, "data", "beauty")
         intent("prep", histories, "--out", data)
-        intent("train", "--data", data, "--out", models, "--recipe", os.path.join(ROOT, "models", "recipes", recipe),
-               *[word for s in settings for word in ("--set", s)])
-    return newest(models)
+        intent("train", "--data", data, "--out", models, "--set", "epochs=3", "--no-test",
+               "--recipe", os.path.join(ROOT, "models", "recipes", "interests.ini"))
+        intent("index", "--bundle", models)
+    return newest(models), histories
+
+
+def wide(n_items, index):
+    """The same of n_items items around Beauty's."""
+    name = f"wide-{n_items}" + ("" if index == "auto" else "-" + index)
+    made, models = os.path.join(CACHE, f"wide-{n_items}"), os.path.join(CACHE, "models", name)
+    histories = os.path.join(made, "histories.txt")
+    if not newest(models):
+        say(f"making {n_items} items and their index, once (a million take a quarter of an hour): {models}")
+        make_venv()
+        bundle, source = beauty()
+        data = os.path.join(CACHE, "data", name)
+        run_python("widen.py", export(bundle, "safetensors"), source, str(n_items), made)
+        intent("prep", os.path.join(made, "catalogue.txt"), "--out", data)
+        intent("import", "--from", "safetensors", os.path.join(made, "model.safetensors"), "--data", data, "--out", models,
+               "--index", index)
+    return newest(models), histories
 
 
 def newest(models):
@@ -127,6 +118,12 @@ def make_venv():
     subprocess.run([os.path.join(VENV, "bin", "pip"), "install", "-q", "--no-cache-dir", "-r", wanted], check=True)
     with open(done, "w") as f:
         f.write(text)
+
+
+def run_python(script, *args, text=None):
+    """Standard output of one of the stack's scripts."""
+    return subprocess.run([os.path.join(VENV, "bin", "python"), os.path.join(STACK, script), *args], input=text, text=True,
+                          stdout=subprocess.PIPE, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}).stdout
 
 
 # ---- servers ---------------------------------------------------------------------------------
@@ -210,10 +207,10 @@ def free_port():
 
 
 def start_stack(exported, index, variant):
-    batch, threads = variant.split("x")
+    batch, threads, way = re.fullmatch(r"(\d+)x(\d+)-(\w+)", variant).groups()
     port = free_port()
-    env = {"STACK_MODEL": exported, "STACK_BATCH": batch, "STACK_THREADS": threads, "OMP_NUM_THREADS": threads,
-           "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {"STACK_MODEL": exported, "STACK_BATCH": batch, "STACK_THREADS": threads, "STACK_ENCODER": way,
+           "OMP_NUM_THREADS": threads, "PYTHONDONTWRITEBYTECODE": "1"}
     if index:
         env["STACK_INDEX"] = index
     command = [os.path.join(VENV, "bin", "python"), "-m", "uvicorn", "app:app", "--app-dir", STACK, "--port", str(port),
@@ -240,15 +237,29 @@ def load(server, bodies, **options):
 
 
 def stage_totals(server):
-    """Seconds and counts of every stage so far."""
+    """{stage: [seconds, requests]} so far."""
     with urllib.request.urlopen(server.url + "/metrics") as reply:
         text = reply.read().decode()
-    return {s: tuple(float(re.search(rf'stage_duration_seconds_{what}{{[^}}]*stage="{s}"[^}}]*}} (\S+)', text)[1])
-                     for what in ("sum", "count")) for s in STAGES}
+    totals = {}
+    for what, stage, value in re.findall(r'stage_duration_seconds_(sum|count){[^}]*stage="(\w+)"[^}]*} (\S+)', text):
+        totals.setdefault(stage, [0, 0])[what == "count"] += float(value)
+    return totals
 
 
 def stage_us(before, after):
-    return {s: 1e6 * (after[s][0] - before[s][0]) / max(1, after[s][1] - before[s][1]) for s in STAGES}
+    return {s: 1e6 * (t[0] - before[s][0]) / max(1, t[1] - before[s][1]) for s, t in after.items()}
+
+
+def isolated(server, bodies):
+    """Stage times of requests that come one by one: of five short runs the one that was disturbed least."""
+    best = None
+    for seed in range(5):
+        before = stage_totals(server)
+        load(server, bodies, connections=1, seconds=1, warmup=.2, seed=seed)
+        us = stage_us(before, stage_totals(server))
+        if best is None or sum(us.values()) < sum(best.values()):
+            best = us
+    return best
 
 
 def median_of(runs):
@@ -324,18 +335,27 @@ def choose_stack(exported, index, bodies):
 
 
 def agreement(exported, bodies, servers):
-    run = subprocess.run([os.path.join(VENV, "bin", "python"), os.path.join(STACK, "agree.py"), exported, bodies, "200",
-                          *[s.url + "/v1/recommend" for s in servers.values()]],
-                         stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    return json.loads(run.stdout)
+    return json.loads(run_python("agree.py", exported, bodies, "200",
+                                 *[s.url + "/v1/recommend" for s in servers.values()]))
 
 
-def predict(figures):
-    """rps that the isolated stages would allow, from the closed loop at the fewest connections."""
-    c = min(figures)
-    stages = sum(figures[c]["stage_us"].values())
+def encoders(bundle, bodies):
+    """us a history of our encoder, PyTorch's and onnxruntime's, for some lengths and for 512 of the bodies."""
+    with open(bodies) as f:
+        lengths = [len(json.loads(line)["history"]) for line, _ in zip(f, range(512))]
+    names = ["1", "5", "10", "20", "50"]
+    text = "\n".join(names + [" ".join(map(str, lengths))]) + "\n"
+    ours = subprocess.run([os.path.join(RELEASE, "bench_encode"), bundle], input=text, text=True, check=True,
+                          stdout=subprocess.PIPE).stdout
+    us = {"intentd": [float(x) for x in ours.split()]}
+    us.update(json.loads(run_python("encode.py", export(bundle, "safetensors"), export(bundle, "onnx"), text=text)))
+    return {"cases": names + [f"the bodies' ({statistics.mean(lengths):.1f} on average)"], "us": us}
+
+
+def predict(figures, stages):
+    """rps that the isolated stages would allow."""
     busiest = max(figures.values(), key=lambda f: f["ok_rps"])
-    return CORES * 1e6 / (stages + busiest["own_cpu_us"])
+    return CORES * 1e6 / (sum(stages.values()) + busiest["own_cpu_us"])
 
 
 # ---- the report ------------------------------------------------------------------------------
@@ -367,36 +387,36 @@ def open_lines(name, f, saturation):
             f"{m['peak']} peak, {m['after']} after."]
 
 
-def ours_lines(by, result):
-    lines = ["", "| us a request by stage | " + " | ".join(STAGES) + " | sum |", "|---" * (len(STAGES) + 2) + "|"]
-    for c, f in sorted(by.items()):
-        us = [f["stage_us"][s] for s in STAGES]
-        lines.append(f"| {c} connections | " + " | ".join(f"{x:.1f}" for x in us) + f" | {sum(us):.1f} |")
-    saturation = max(f["ok_rps"] for f in by.values())
-    result["predicted_rps"] = predict(by)
-    lines += ["", f"Stages alone predict {result['predicted_rps']:,.0f} rps; saturation is {saturation:,.0f}: "
-              f"{100 * saturation / result['predicted_rps']:.0f} % of it."]
+def ours_lines(by, alone):
+    names = list(alone)
+    lines = ["", "| us a request by stage | " + " | ".join(names) + " | sum |", "|---" * (len(names) + 2) + "|"]
+    rows = {"alone": alone, **{f"{c} connections": f["stage_us"] for c, f in sorted(by.items())}}
+    for name, us in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{us[s]:.1f}" for s in names) + f" | {sum(us.values()):.1f} |")
+    saturation, predicted = max(f["ok_rps"] for f in by.values()), predict(by, alone)
+    lines += ["", f"Stages alone predict {predicted:,.0f} rps; saturation is {saturation:,.0f}: "
+              f"{100 * saturation / predicted:.0f} % of it."]
     return lines
 
 
 def report(result):
-    figures = result["closed"]
-    lines = table(figures)
+    lines = [f"{os.path.relpath(result['bundle'], ROOT)}: {result['items']:,} items, K = {result['interests']}, index "
+             f"{result['index']['type']}; {CORES} cores shared with the generator, load average {result['loadavg']:.1f} before.",
+             ""]
+    figures = result.get("closed", {})
+    if figures:
+        lines += table(figures)
     if "ours" in figures:
-        lines += ours_lines(figures["ours"], result)
+        lines += ours_lines(figures["ours"], result["alone"])
     if len(figures) == 2:
         ratio = {c: figures["ours"][c]["ok_rps"] / figures["stack"][c]["ok_rps"] for c in figures["ours"]}
         lines += ["", "intentd serves " + ", ".join(f"{r:.1f} x at {c}" for c, r in sorted(ratio.items())) +
                   " connections what the stack serves."]
     if "stack_variants" in result:
-        lines.append("Stack variants (requests a call x threads), 64 connections: " +
-                     ", ".join(f"{v} {r:.0f}" for v, r in result["stack_variants"].items()) + " rps.")
+        lines += ["", "Stack variants (requests a call x threads - way), 64 connections: " +
+                  ", ".join(f"{v} {r:.0f}" for v, r in result["stack_variants"].items()) + " rps."]
     if "agreement" in result:
-        a = result["agreement"]
-        same = f"{a['same_lists']} of {a['bodies']} lists are the same, scores differ by at most " \
-               f"{a['largest_score_difference']:.1e}; " if "same_lists" in a else ""
-        lines.append(same + "recall against an exact scan: " +
-                     ", ".join(f"{name} {r:.4f}" for name, r in zip(figures, a["recall"])) + ".")
+        lines += ["", agreement_line(result["agreement"], figures)]
     for name, f in result.get("open", {}).items():
         lines += [""] + open_lines(name, f, result["saturation"][name])
     if "encoder" in result:
@@ -404,9 +424,15 @@ def report(result):
     return "\n".join(lines)
 
 
+def agreement_line(a, names):
+    same = f"{a['same_lists']} of {a['bodies']} lists are the same, scores differ by at most " \
+           f"{a['largest_score_difference']:.1e}; " if "same_lists" in a else ""
+    return same + "recall@20 against an exact scan: " + ", ".join(f"{n} {r:.4f}" for n, r in zip(names, a["recall"])) + "."
+
+
 def encoder_lines(e):
-    lines = ["", "| encoder alone, us a history, one thread | " + " | ".join(e["lengths"]) + " |",
-             "|---" * (len(e["lengths"]) + 1) + "|"]
+    lines = ["", "| encoder alone, us a history, one thread; length | " + " | ".join(e["cases"]) + " |",
+             "|---" * (len(e["cases"]) + 1) + "|"]
     for name, us in e["us"].items():
         lines.append(f"| {name} | " + " | ".join(f"{x:.1f}" for x in us) + " |")
     return lines
@@ -419,6 +445,7 @@ def options():
     p.add_argument("--bundle")
     p.add_argument("--histories", help="user-sequence text with the bundle's ids (default: Beauty's)")
     p.add_argument("--items", type=int)
+    p.add_argument("--index", default="auto", choices=("auto", "flat", "hnsw"))
     p.add_argument("--only", default="ours,stack,encoder", type=lambda s: s.split(","))
     p.add_argument("--conns", default="1,16,64,256", type=lambda s: [int(c) for c in s.split(",")])
     p.add_argument("--seconds", type=float, default=5)
@@ -437,7 +464,7 @@ def what_to_serve(args):
         histories = args.histories or os.path.join(DATA, "amazon-yelp", "Beauty.txt")
         bundle = os.path.realpath(args.bundle)
         return newest(bundle) or bundle, histories
-    return planted(args.items) if args.items else beauty()
+    return wide(args.items, args.index) if args.items else beauty()
 
 
 def export(bundle, form):
@@ -466,6 +493,7 @@ def serve(args, result, bundle, bodies):
     try:
         if "ours" in args.only:
             servers["ours"] = start_daemon(bundle, args.daemon_args)
+            result["alone"] = isolated(servers["ours"], bodies)
         if stack:
             servers["stack"] = start_stack(exported, index, args.stack)
             result["agreement"] = agreement(exported, bodies, servers)
@@ -489,7 +517,10 @@ def main():
     write_bodies(bodies, histories)
     with open(os.path.join(bundle, "manifest.json")) as f:
         manifest = json.load(f)
-    result = {"bundle": bundle, "cores": CORES, "loadavg": os.getloadavg(), "manifest_index": manifest.get("index")}
+    result = {"bundle": bundle, "cores": CORES, "loadavg": os.getloadavg()[0], "items": manifest["items"],
+              "interests": manifest["interests"], "index": manifest["index"]}
+    if "encoder" in args.only:
+        result["encoder"] = encoders(bundle, bodies)
     if "ours" in args.only or "stack" in args.only:
         serve(args, result, bundle, bodies)
     print(report(result))

@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
-EPS = 1e-12
-
 
 class Norm(nn.Module):
     def __init__(self, w, name):
@@ -122,6 +120,19 @@ def read(directory):
         return {name: f.get_tensor(name).float() for name in f.keys()}, config
 
 
+def run(model, ids, lengths):
+    with torch.inference_mode():
+        return model(ids, lengths)
+
+
+def warm_up(model, max_len):
+    """Both ways specialise by shape: have it done before the first request, the general shape first."""
+    for size in (3, 1, 8, 32):
+        for n in (20, 1, 2, 5, max_len):
+            for _ in range(3):
+                run(model, torch.zeros(size, n, dtype=torch.int64), torch.full((size,), n))
+
+
 def load(directory, way="jit"):
     """way: eager, jit (scripted, frozen, optimised for inference), compile."""
     w, config = read(directory)
@@ -135,9 +146,5 @@ def load(directory, way="jit"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit is deprecated
             model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(model)))
-    with torch.inference_mode():  # the JIT specialises by shape: have it done before the first request
-        for size in (1, 2, 8, 32):
-            for n in (1, 2, 5, 20, int(config["max_len"])):
-                for _ in range(3):
-                    model(torch.zeros(size, n, dtype=torch.int64), torch.full((size,), n))
+    warm_up(model, int(config["max_len"]))
     return model, w, config

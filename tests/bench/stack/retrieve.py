@@ -39,8 +39,7 @@ class Retriever:
             for i, r in enumerate(newest):
                 padded[i, :len(r)] = r
             ids = torch.from_numpy(padded)
-        with torch.inference_mode():
-            phi, share = self.model(ids, torch.tensor(lengths))
+        phi, share = models.run(self.model, ids, torch.tensor(lengths))
         return phi.numpy(), share.numpy()
 
     def recommend(self, requests):
