@@ -4,9 +4,9 @@
  * Closed loop (no --rate): every connection sends its next request when its answer is there; a request's
  * latency begins when it is sent.  Open loop (--rate R): requests are due at times that do not depend on the server,
  * R a second; latency begins when a request is due, so one that had to wait for a free connection has waited in the
- * figures too (no coordinated omission).  A request counts when it was due between the end of the warm-up and
- * the end of the run; after the run its answer may take --timeout seconds.  Those still unsent or unanswered count with
- * the time they waited in vain.
+ * figures too (no coordinated omission).  A latency counts when its request was due between the end of the warm-up and
+ * the end of the run, also when the answer comes up to --timeout seconds after that; those still unsent or unanswered then
+ * count with the time they waited in vain.  The throughput is of answers that came between the two.
  *
  * FILE: a JSON body a line, sent as POST in their order from a place that --seed chooses; without it: GET. */
 #include "core/base/buf.h"
@@ -163,7 +163,8 @@ struct run {
     uint64_t due_ns;           /* open loop: when the next request is due */
     struct hist all, ok, refused;
     uint64_t status[STATUSES];
-    uint64_t n_replies; /* of the warm-up too */
+    uint64_t n_replies;           /* of the warm-up too */
+    uint64_t in_time, ok_in_time; /* replies between begin and end: the throughput */
     uint64_t broken, reconnects, no_retry_after, unsent, unanswered;
 };
 
@@ -263,6 +264,10 @@ static void finish(struct run *r, struct conn *c)
 {
     uint64_t now = clock_ns();
     r->n_replies++;
+    if (now >= r->begin_ns && now < r->end_ns) {
+        r->in_time++;
+        r->ok_in_time += c->status == 200;
+    }
     count(r, c, now);
     r->n_busy--;
     c->busy = c->headed = c->retry_after = false;
@@ -419,7 +424,7 @@ static void count_waiting(struct run *r)
     }
     while (open_loop(r) && r->due_ns < r->end_ns) {
         if (r->due_ns >= r->begin_ns) {
-            hist_add(&r->all, r->end_ns - r->due_ns);
+            hist_add(&r->all, now - r->due_ns);
             r->unsent++;
         }
         schedule(r);
@@ -446,6 +451,7 @@ static void run(struct run *r)
         bool idle = open_loop(r) && r->n_idle && r->due_ns < r->end_ns;
         wait_events(r, idle ? r->due_ns : r->end_ns);
     }
+    if (open_loop(r)) send_due(r); /* what came due in the last moment */
     uint64_t last = clock_ns() + (uint64_t)((double)c->timeout * 1e9);
     while (r->n_busy && clock_ns() < last) wait_events(r, last);
     count_waiting(r);
@@ -468,8 +474,7 @@ static void print_json(const struct run *r, double own_us)
     printf("{\"connections\":%d,\"seconds\":%g,\"rate\":%g,\"replies\":%" PRIu64
            ",\"requests\":%" PRIu64 ",\"rps\":%.1f,\"ok_rps\":%.1f,",
            c->connections, (double)c->seconds, (double)c->rate, r->n_replies, r->all.n,
-           (double)(r->all.n - r->unsent - r->unanswered) / (double)c->seconds,
-           (double)r->ok.n / (double)c->seconds);
+           (double)r->in_time / (double)c->seconds, (double)r->ok_in_time / (double)c->seconds);
     json_hist("latency_us", &r->all);
     json_hist("ok_us", &r->ok);
     json_hist("refused_us", &r->refused);
@@ -495,9 +500,8 @@ static void text_hist(const char *name, const struct hist *h)
 
 static void print_text(const struct run *r, double own_us)
 {
-    printf("%.1f requests/s, %.1f with 200\n",
-           (double)(r->all.n - r->unsent - r->unanswered) / (double)r->cfg->seconds,
-           (double)r->ok.n / (double)r->cfg->seconds);
+    printf("%.1f requests/s, %.1f with 200\n", (double)r->in_time / (double)r->cfg->seconds,
+           (double)r->ok_in_time / (double)r->cfg->seconds);
     text_hist("all", &r->all);
     text_hist("200", &r->ok);
     text_hist("429, 503", &r->refused);
