@@ -531,19 +531,25 @@ static int read_url(struct addrinfo **addr, char **host, char **path, const char
 
 static int drive(const struct cfg *c, struct err *e)
 {
-    static struct run r;
+    struct run *r = xcalloc(1, sizeof *r);
     char *host = NULL, *path = NULL;
-    r.cfg = c;
-    int rc = read_url(&r.addr, &host, &path, c->url, e);
-    if (rc == 0) rc = read_requests(&r.requests, c, host, path, e);
+    r->cfg = c;
+    int rc = read_url(&r->addr, &host, &path, c->url, e);
+    if (rc == 0) rc = read_requests(&r->requests, c, host, path, e);
     if (rc == 0) {
-        r.conn = xcalloc((size_t)c->connections, sizeof *r.conn);
-        r.idle = xcalloc((size_t)c->connections, sizeof(struct conn *));
+        r->conn = xcalloc((size_t)c->connections, sizeof *r->conn);
+        r->idle = xcalloc((size_t)c->connections, sizeof(struct conn *));
         double before = cpu_us();
-        run(&r);
-        double own_us = (cpu_us() - before) / (double)(r.n_replies ? r.n_replies : 1);
-        (c->json ? print_json : print_text)(&r, own_us);
+        run(r);
+        double own_us = (cpu_us() - before) / (double)(r->n_replies ? r->n_replies : 1);
+        (c->json ? print_json : print_text)(r, own_us);
     }
+    if (r->addr) freeaddrinfo(r->addr);
+    free(r->conn);
+    free(r->idle);
+    free(r->requests.begin);
+    buf_free(&r->requests.text);
+    free(r);
     free(host);
     free(path);
     return rc;
