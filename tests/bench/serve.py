@@ -136,7 +136,11 @@ class Server:
         with open(log, "w") as f:
             self.process = subprocess.Popen(command, stdout=f, stderr=f, env={**os.environ, **env},
                                             start_new_session=True)
-        self.url = self.wait(ready)
+        try:
+            self.url = self.wait(ready)
+        except BaseException:
+            self.stop()
+            raise
 
     def wait(self, ready):
         """ready(text of the log): the URL, or None as long as it is not."""
@@ -147,7 +151,6 @@ class Server:
             if url:
                 return url
             time.sleep(.05)
-        self.stop()
         sys.exit(f"bench-serve: a server did not start: see {self.log}")
 
     def pids(self):

@@ -15,6 +15,8 @@ class Retriever:
     def __init__(self, directory, index=None, threads=1, way="jit"):
         torch.set_num_threads(threads)
         faiss.omp_set_num_threads(threads)
+        # From so many queries on a scan is a product of matrices; FAISS's own limit is higher than what is best on one thread.
+        faiss.cvar.distance_compute_blas_threshold = 16
         self.model, weights, config = models.load(directory, way)
         with open(os.path.join(directory, "ids.txt")) as f:
             self.ids = f.read().splitlines()
