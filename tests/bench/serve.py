@@ -7,7 +7,7 @@
 Both serve the same bundle with the same index and get the same bodies from one load generator (bench_load), on the same
 cores, taking turns.  Without --bundle it is Amazon Beauty with four interests, trained for a few epochs (kept in
 var/bench): how good it is does not matter here, that its vectors were trained does.  --items N: its encoder over N items
-around those (stack/widen.py), indexed as --index (auto) says.
+around those (stack/widen.py), indexed as --index (auto, or what `intent import --index` knows) says.
 
   --only ours,stack,encoder   what to measure (default all)
   --conns 1,16,64,256         closed loop, --rounds (2) rounds of --seconds (5) each; the figures are medians
@@ -78,7 +78,7 @@ def wide(n_items, index):
     made, models = os.path.join(CACHE, f"wide-{n_items}"), os.path.join(CACHE, "models", name)
     histories = os.path.join(made, "histories.txt")
     if not newest(models):
-        say(f"making {n_items} items and their index, once (a million take a quarter of an hour): {models}")
+        say(f"making {n_items} items and their index, once (a graph of a million takes an hour): {models}")
         make_venv()
         bundle, source = beauty()
         data = os.path.join(CACHE, "data", name)
@@ -448,7 +448,7 @@ def options():
     p.add_argument("--bundle")
     p.add_argument("--histories", help="user-sequence text with the bundle's ids (default: Beauty's)")
     p.add_argument("--items", type=int)
-    p.add_argument("--index", default="auto", choices=("auto", "flat", "hnsw"))
+    p.add_argument("--index", default="auto")
     p.add_argument("--only", default="ours,stack,encoder", type=lambda s: s.split(","))
     p.add_argument("--conns", default="1,16,64,256", type=lambda s: [int(c) for c in s.split(",")])
     p.add_argument("--seconds", type=float, default=5)
@@ -480,16 +480,15 @@ def export(bundle, form):
     return out
 
 
-def faiss_index(bundle):
-    """Its index, when it is one of FAISS's own; else none: the stack scans."""
-    path = os.path.join(bundle, "index.faiss")
-    return path if os.path.exists(path) else None
+def faiss_index(bundle, kind):
+    """Its index when that is one of FAISS's own; else none: the stack scans."""
+    return os.path.join(bundle, "index.faiss") if kind.startswith(("flat", "hnsw", "ivf")) else None
 
 
 def serve(args, result, bundle, bodies):
     stack = "stack" in args.only
     exported = export(bundle, "safetensors") if stack else None
-    index = faiss_index(bundle)
+    index = faiss_index(bundle, result["index"]["type"])
     if stack and args.stack == "auto":
         args.stack, result["stack_variants"] = choose_stack(exported, index, bodies)
     servers = {}
