@@ -190,7 +190,7 @@ FORCE:
 setup_groups := build $(if $(filter demo,$(MAKECMDGOALS)),demo) \
     $(if $(filter test tsan cov bench bench-check bench-record lint resume-kills build/%/run_tests,$(MAKECMDGOALS)),test) \
     $(if $(filter lint headers tidy clang-check cppcheck format format-check,$(MAKECMDGOALS)),lint) \
-    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench,$(MAKECMDGOALS)),bench)
+    $(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) $(if $(filter bench bench-serve,$(MAKECMDGOALS)),bench)
 
 .PHONY: setup
 setup:
@@ -198,8 +198,8 @@ setup:
 
 # ---- targets ------------------------------------------------------------------------------------------------------
 
-.PHONY: all debug test tsan fuzz bench bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo resume-kills planted import-check image install uninstall clean help
+.PHONY: all debug test tsan fuzz bench bench-serve bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
+        vectors demo resume-kills planted extend-check import-check image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -219,6 +219,9 @@ resume-kills: build/release/run_tests ## 200 trainings killed at random moments 
 
 planted: build/release/intent ## do 4 interests find 4 planted ones, and what do 8 do: ten minutes
 	$(Q)tests/bench/planted.sh
+
+extend-check: build/release/run_tests ## 10,000 histories appended to event by event beside encoding them anew: half a minute
+	$(Q)EXTEND_SEQUENCES=10000 $(test_env) build/release/run_tests extend
 
 # PYTHON_CHECK: a Python with PyTorch, and onnxruntime for what is exported
 import-check: build/release/intent build/release/bench_states ## imported weights beside PyTorch, exported ones beside onnxruntime: minutes
@@ -261,6 +264,10 @@ $(bench_names:%=build/release/bench_%): build/release/libtests.a $(libs_release)
 
 bench: all $(bench_names:%=build/release/bench_%) ## kernels, encoder, search, daemon, training beside PyTorch: one table in minutes
 	$(Q)tests/bench/bench.sh
+
+# BUNDLE: a version directory; OUT: its figures as JSON; ARGS: see tests/bench/serve.py
+bench-serve: all build/release/bench_load build/release/bench_encode ## the daemon beside FastAPI, PyTorch and FAISS: one table in a quarter of an hour
+	$(Q)tests/bench/serve.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 bench-train: build/release/intent ## where a training step's time goes, beside BLAS's rate and a memory copy's
 	$(Q)tests/bench/bench_train.sh

@@ -8,7 +8,7 @@ BEGIN {
     allow["core/nn"] = "core/base core/num core/ad"
     allow["core/data"] = "core/base core/num"
     allow["core/fmt"] = "core/base core/num core/ad"
-    allow["core/ann"] = "core/base"
+    allow["core/ann"] = "core/base core/num"
     allow["core/eval"] = "core/base core/num core/data"
     allow["core/serve"] = "core/base core/num core/ad core/nn core/data core/fmt core/ann"
     allow["models"] = "core/base core/num core/ad core/nn core/data core/fmt core/ann core/eval core/serve"

@@ -22,7 +22,7 @@ for group in "${@:-build}"; do
     demo) packages+=(curl jq) ;;
     test) packages+=(check libsubunit-dev python3 curl) ;;
     lint) packages+=("clang$llvm" "clang-format$llvm" "clang-tidy$llvm" cppcheck) ;;
-    bench) packages+=(wrk) ;;
+    bench) packages+=(wrk python3-venv) ;;
     fuzz) packages+=("clang$llvm" "libclang-rt$llvm-dev") ;;
     *) echo "usage: $0 [build|demo|test|lint|bench|fuzz]..." >&2; exit 2 ;;
     esac

@@ -3,23 +3,17 @@
 #include "core/data/items_read.h"
 #include "core/fmt/bundle.h"
 #include "core/fmt/ckpt.h"
-#include "core/fmt/safet.h"
+#include "core/serve/embed.h"
 #include "core/serve/load.h"
-#include "models/fields.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { ROWS = 4096 }; /* items that go through the tower at once */
 
 struct adding {
     struct bundle b;
     struct model *old; /* as it serves */
     struct items *was, *now;
-    struct fields *fields;
-    struct model *tower; /* of the ids that were trained, with the tower */
-    float *item;         /* [now's, D] */
-    int32_t n_trained;   /* ids with an embedding */
+    float *item; /* [now's, D] */
 };
 
 /* ---- the catalogue ---- */
@@ -61,68 +55,22 @@ static int write_items(struct adding *a, const char *dir, const char *file, FILE
 
 /* ---- vectors ---- */
 
-/* How many ids the tower was trained with: rows of its item.weight. */
-static int count_trained(struct adding *a, const char *path, struct err *e)
-{
-    struct safet *s;
-    TRY(safet_open(&s, path, e));
-    const struct safet_tensor *t = safet_find(s, "item.weight");
-    const int64_t n = t && t->rank == 2 ? t->shape[0] : 0;
-    safet_close(s);
-    if (n < 1 || n > items_count(a->was))
-        return err_set(e, ERR_BAD_BUNDLE,
-                       BUNDLE_TOWER ": item.weight has %" PRId64 " rows, %d items are there", n,
-                       items_count(a->was));
-    a->n_trained = (int32_t)n;
-    return 0;
-}
-
-static int open_tower(struct adding *a, struct err *e)
-{
-    const json_t *known = json_object_get(a->b.manifest, "tower");
-    struct model_cfg cfg = *model_config(a->old);
-    char *path = bundle_path(&a->b, BUNDLE_TOWER);
-    int rc = fields_new(&a->fields, a->now, known, e);
-    if (rc == 0) rc = count_trained(a, path, e);
-    if (rc == 0) {
-        struct item_fields f = *fields_of(a->fields);
-        cfg.n_items = f.n_items = a->n_trained;
-        a->tower = model_new(&cfg, false);
-        model_add_tower(a->tower, &f);
-        rc = ckpt_load(model_params(a->tower), GROUP_TOWER, path, e);
-    }
-    free(path);
-    return rc;
-}
-
-/* Vectors of rows first .. first+n-1, whose ids the tower does not know. */
-static void embed(struct adding *a, struct tape *tp, int32_t first, int32_t n)
-{
-    const struct item_fields *f = fields_of(a->fields);
-    const int32_t D = model_config(a->old)->width;
-    struct item_field bag[LIMIT_FIELDS];
-    tape_begin(tp, 0, 0, false);
-    int32_t *ids = ARENA_NEW(tape_arena(tp), int32_t, n);
-    for (int32_t i = 0; i < n; i++) ids[i] = EMBED_MASK;
-    for (int32_t j = 0; j < f->n; j++) {
-        bag[j] = f->field[j];
-        bag[j].cu += first;
-    }
-    struct ten *x = tower_vectors(model_tower(a->tower), tp, ids, n, bag);
-    memcpy(a->item + (int64_t)first * D, x->x, (size_t)n * (size_t)D * sizeof *a->item);
-}
-
-static void make_vectors(struct adding *a)
+/* What the bundle's tower makes of the items it does not have. */
+static int make_vectors(struct adding *a, struct err *e)
 {
     const struct ten *old = &model_items(a->old)->t;
-    const int32_t V = items_count(a->now);
-    a->item = xcalloc((size_t)V * (size_t)old->cols, sizeof *a->item);
-    memcpy(a->item, old->x, (size_t)old->rows * (size_t)old->cols * sizeof *a->item);
+    const int32_t D = old->cols, V = items_count(a->now), n = V - old->rows;
+    struct embed *m;
+    TRY(embed_open(&m, &a->b, a->old, a->now, e));
     struct arena *mem = arena_new("add_items", 1 << 20, 0);
-    struct tape *tp = tape_new(mem, NULL);
-    for (int32_t v = old->rows; v < V; v += ROWS) embed(a, tp, v, V - v < ROWS ? V - v : ROWS);
-    tape_free(tp);
+    struct attrs *attrs = ARENA_NEW(mem, struct attrs, n);
+    for (int32_t i = 0; i < n; i++) attrs[i] = attrs_of_item(a->now, old->rows + i, mem);
+    a->item = xcalloc((size_t)V * (size_t)D, sizeof *a->item);
+    memcpy(a->item, old->x, (size_t)old->rows * (size_t)D * sizeof *a->item);
+    embed_items(a->item + (size_t)old->rows * (size_t)D, m, attrs, n);
     arena_free(mem);
+    embed_free(m);
+    return 0;
 }
 
 /* The old weights with the new vectors. */
@@ -144,8 +92,7 @@ static int fill(struct adding *a, const struct bundle_writer *w, const char *fil
                 struct err *e)
 {
     TRY(write_items(a, w->tmp_dir, file, report, e));
-    TRY(open_tower(a, e));
-    make_vectors(a);
+    TRY(make_vectors(a, e));
     TRY(write_weights(a, w->tmp_dir, e));
     return bundle_reuse(w, &a->b, BUNDLE_TOWER, e);
 }
@@ -163,6 +110,7 @@ static int write_version(struct adding *a, const char *file, FILE *report, char 
         rc = fill(a, &w, file, report, e);
         json_object_del(m, "index");
         json_object_del(m, "created");
+        json_object_set_new(m, "space", json_string(load_space(&a->b)));
         if (rc == 0) json_object_set_new(m, "items", json_integer(items_count(a->now)));
         if (rc == 0)
             rc = bundle_commit(&w, m, e);
@@ -190,9 +138,7 @@ int add_items(const char *bundle_path, const char *file, const struct index_cfg 
     if (rc == 0) rc = load_model(&a.old, &a.was, &a.b, false, e);
     if (rc == 0) rc = write_version(&a, file, report, &dir, e);
     if (rc < 0) err_ctx(e, "adding items to %s", a.b.dir);
-    model_free(a.tower);
     model_free(a.old);
-    fields_free(a.fields);
     if (a.now) items_close(a.now);
     if (a.was) items_close(a.was);
     free(a.item);

@@ -15,8 +15,8 @@ static const struct opt opts[] = {
             "bundle to index: a version, or a model directory's newest"),
     OPT_STR(struct args, add_items, NULL,
             "items file: its new items get vectors from their attributes, in a new version"),
-    OPT_CHOICE(struct args, type, "auto", "auto|flat|hnsw",
-               "exact scan, graph, or what is faster at the recall wanted"),
+    OPT_CHOICE(struct args, type, "auto", "auto|flat|scan|hnsw|ivf",
+               "FAISS's exact index, our exact scan, graph, lists, or what is fastest here"),
     OPT_FLOAT(struct args, recall, "0.99", 0.01, 1,
               "least share of the exact best 100 to be found"),
     OPT_END

@@ -25,7 +25,7 @@ static const struct opt opts[] = {
     OPT_INT(struct args, interests, "0", 0, LIMIT_INTERESTS,
             "most interests to use; 0: all active"),
     OPT_INT(struct args, candidates, "0", 0, LIMIT_CANDIDATES,
-            "candidates per interest; 0: 100"),
+            "candidates per interest; 0: as many as are needed"),
     OPT_STR(struct args, exclude, NULL, "item ids never to recommend"),
     OPT_BOOL(struct args, keep_seen, "false", "history items may be recommended"),
     OPT_BOOL(struct args, explain, "false",
@@ -140,9 +140,8 @@ static void print_answer(const struct gen *g, const struct rec_answer *a,
 
 /* ---- asking ---- */
 
-static int ask(const struct args *args, const struct gen *g, struct rec_worker *w,
-               struct buf *b, const struct ids *history, const struct ids *exclude,
-               struct err *e)
+static int ask(const struct args *args, struct gen *g, struct rec_worker *w, struct buf *b,
+               const struct ids *history, const struct ids *exclude, struct err *e)
 {
     struct rec_request r;
     struct rec_answer a;
@@ -156,19 +155,20 @@ static int ask(const struct args *args, const struct gen *g, struct rec_worker *
     r.candidates = args->candidates;
     r.exclude_seen = !args->keep_seen;
     r.explain = args->explain;
-    TRY(recommend(&a, w, g, &r, e));
+    const struct corpus c = { .gen = g };
+    TRY(recommend(&a, w, &c, &r, e));
     if (!args->json && !args->from_stdin) {
         print_answer(g, &a, history, args->explain);
         return 0;
     }
     buf_clear(b);
-    reply_recommend(b, &a, g, &(struct reply_opts){ .explain = args->explain, .took_ms = -1 });
+    reply_recommend(b, &a, &c, &(struct reply_opts){ .explain = args->explain, .took_ms = -1 });
     if (b->failed) return err_set(e, ERR_LIMIT, "the reply passes %d bytes", LIMIT_REPLY_BYTES);
     puts(b->data);
     return 0;
 }
 
-static int ask_lines(const struct args *args, const struct gen *g, struct rec_worker *w,
+static int ask_lines(const struct args *args, struct gen *g, struct rec_worker *w,
                      struct buf *b, const struct ids *exclude, struct err *e)
 {
     struct ids history = { 0 };

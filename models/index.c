@@ -13,8 +13,6 @@ enum {
     QUERIES = 256, /* vectors the recall is measured on, at least */
     BLOCK = 16,    /* histories encoded at once */
     DEPTH = 100,
-    FIRST_EF = 128, /* of --type hnsw */
-    MOST_EF = 4096
 };
 
 /* ---- vectors to measure with ---- */
@@ -62,27 +60,24 @@ static float *sample_queries(int32_t *n, const struct model *m, const struct ite
 
 /* ---- the index ---- */
 
-/* HNSW whatever its speed: the least ef_search from FIRST_EF up, doubling, that reaches the
- * recall. */
-static int build_hnsw(struct ann **out, struct ann_report *rep, const struct ten *item,
-                      const float *q, int32_t nq, double want, struct err *e)
+/* A graph or lists whatever their speed, wide enough for the recall. */
+static int build_tuned(struct ann **out, struct ann_report *rep, const struct ten *item,
+                       const float *q, int32_t nq, const struct index_cfg *cfg, struct err *e)
 {
-    int32_t ef = FIRST_EF;
-    TRY(ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, ef, e));
-    int rc = ann_recall(&rep->recall, *out, q, nq, DEPTH, 0, e);
-    while (rc == 0 && rep->recall < want && ef < MOST_EF)
-        rc = ann_recall(&rep->recall, *out, q, nq, DEPTH, ef *= 2, e);
+    const double want = (double)cfg->recall;
+    TRY(cfg->type == INDEX_HNSW
+            ? ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, 0, e)
+            : ann_build_ivf(out, item->x, item->rows, item->cols, 0, 0, e));
+    int rc = ann_tune(&rep->recall, *out, q, nq, DEPTH, want, 0, e);
     if (rc == 0 && rep->recall < want)
         rc = err_set(e, ERR_ANN,
-                     "HNSW finds %.4f of the best %d even with ef_search %d, %.4f are wanted",
-                     rep->recall, DEPTH, ef, want);
-    if (rc < 0 || ef != FIRST_EF) { /* the width is fixed when the index is built */
+                     "%s finds %.4f of the best %d even with a width of %d, %.4f are wanted",
+                     ann_type(*out), rep->recall, DEPTH, ann_width(*out), want);
+    rep->width = ann_width(*out);
+    if (rc < 0) {
         ann_free(*out);
         *out = NULL;
     }
-    if (rc == 0 && ef != FIRST_EF)
-        rc = ann_build_hnsw(out, item->x, item->rows, item->cols, 0, 0, ef, e);
-    rep->ef_search = ef;
     return rc;
 }
 
@@ -90,14 +85,15 @@ static int build(struct ann **out, struct ann_report *rep, const struct model *m
                  const struct items *it, const struct index_cfg *cfg, struct err *e)
 {
     const struct ten *item = &model_items(m)->t;
-    struct ann_auto o = { .want_recall = (double)cfg->recall, .recall_k = DEPTH };
     *rep = (struct ann_report){ .recall = 1 };
     if (cfg->type == INDEX_FLAT) return ann_build_flat(out, item->x, item->rows, item->cols, e);
+    if (cfg->type == INDEX_SCAN) return ann_build_scan(out, item->x, item->rows, item->cols, e);
     int32_t nq;
     float *q = sample_queries(&nq, m, it);
-    int rc = cfg->type == INDEX_HNSW
-                 ? build_hnsw(out, rep, item, q, nq, o.want_recall, e)
-                 : ann_build_auto(out, rep, item->x, item->rows, item->cols, q, nq, &o, e);
+    struct ann_auto o = { .want_recall = (double)cfg->recall, .recall_k = DEPTH };
+    int rc = cfg->type == INDEX_AUTO
+                 ? ann_build_auto(out, rep, item->x, item->rows, item->cols, q, nq, &o, e)
+                 : build_tuned(out, rep, item, q, nq, cfg, e);
     free(q);
     return rc;
 }
@@ -154,24 +150,40 @@ static int write_bundle(const struct bundle *b, const struct ann *a,
         return rc;
     }
     json_t *m = json_deep_copy(b->manifest);
-    json_object_set_new(m, "index",
-                        json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
-                                  ann_ef(a), "recall", rep->recall));
+    const bool graph = strncmp(ann_type(a), "hnsw", 4) == 0;
+    json_t *index = json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
+                              graph ? ann_width(a) : 0, "recall", rep->recall);
+    if (!graph && ann_width(a) > 0)
+        json_object_set_new(index, "nprobe", json_integer(ann_width(a)));
+    json_object_set_new(m, "index", index);
     rc = bundle_commit(&w, m, e);
     json_decref(m);
     return rc;
 }
 
+static void tell_candidates(FILE *f, const struct ann_report *rep)
+{
+    if (rep->n == 0) return;
+    fprintf(f, "  %-10s %6s %9s %10s %12s %9s\n", "type", "width", "recall", "us alone",
+            "us of 32", "build s");
+    for (int i = 0; i < rep->n; i++) {
+        const struct ann_candidate *c = &rep->of[i];
+        fprintf(f, "%c %-10s %6d %9.4f %10.1f %12.1f %9.2f\n", i == rep->chosen ? '*' : ' ',
+                c->type, c->width, c->recall, c->us_one, c->us_batch, c->build_ms * 1e-3);
+    }
+}
+
 static void tell(FILE *f, const struct bundle *b, const struct ann *a,
                  const struct ann_report *rep, double s)
 {
+    tell_candidates(f, rep);
     fprintf(f, "index of %s@%" PRId64 ": %s, %d items, ", b->name, b->version, ann_type(a),
             ann_count(a));
-    if (ann_ef(a) == 0)
+    if (ann_width(a) == 0)
         fprintf(f, "exact");
     else
-        fprintf(f, "ef_search %d, recall@%d %.4f on interest vectors of made-up histories",
-                ann_ef(a), DEPTH, rep->recall);
+        fprintf(f, "width %d, recall@%d %.4f on interest vectors of made-up histories",
+                ann_width(a), DEPTH, rep->recall);
     fprintf(f, ", %.1f s\n", s);
 }
 

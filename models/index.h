@@ -8,15 +8,16 @@
 #include "core/base/err.h"
 #include <stdio.h>
 
-enum index_type { INDEX_AUTO, INDEX_FLAT, INDEX_HNSW };
+enum index_type { INDEX_AUTO, INDEX_FLAT, INDEX_SCAN, INDEX_HNSW, INDEX_IVF };
 struct index_cfg {
-    enum index_type type; /* AUTO: flat for small catalogues, HNSW for large ones */
-    float recall; /* least recall@100 against an exact scan, for which ef_search rises */
+    enum index_type type; /* AUTO: what is fastest on this machine (ann_build_auto) */
+    float
+        recall; /* least recall@100 against an exact scan, for which a graph or lists are searched wider */
 };
 
 /* bundle_path: a version directory, or a model directory (its highest version).  report: where
- * the result is told, NULL for nowhere.  ERR_ANN when no ef_search reaches the recall with
- * --type hnsw; AUTO takes the flat index then. */
+ * the result is told, NULL for nowhere.  ERR_ANN when a graph (lists) of any width misses the recall with
+ * --type hnsw (ivf); AUTO takes an exact one then. */
 NODISCARD int index_bundle(const char *bundle_path, const struct index_cfg *cfg, FILE *report,
                            struct err *e);
 /* The model directory of an opened version: realpath without its last step; malloc'd. */

@@ -312,7 +312,7 @@ static int set_up(struct trainer *t, const struct state *s, struct err *e)
     TRY(recipe_check(&t->r, &t->ds, e));
     t->model = model_new(&t->r.model, true);
     if (t->r.model.item_tower) {
-        TRY(fields_new(&t->fields, t->ds.items, NULL, e));
+        TRY(fields_new(&t->fields, t->ds.items, e));
         model_add_tower(t->model, fields_of(t->fields));
     }
     for (int i = 0; i < recipe_stages(&t->r); i++) {

@@ -2,8 +2,8 @@
  * (what is saved).  Private to them.  Thread: main. */
 #pragma once
 #include "core/ad/opt.h"
+#include "core/serve/fields.h"
 #include "models/evaluate.h"
-#include "models/fields.h"
 #include "models/train.h"
 #include <stdio.h>
 

@@ -4,35 +4,126 @@
 #include "core/serve/recommend.h"
 #include "core/serve/reply.h"
 #include "server/call.h"
-#include "server/req.h"
+#include "server/problem.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+/* ---- from the body to what is to be computed ------------------------------------------------- */
+
 typedef int parse_fn(struct req_recommend *out, const char *body, size_t n, bool strict,
                      struct arena *a, struct faults *f);
 
-/* The request and the generation that answers it; false: c->fail says why not. */
-static bool begin(struct call *c, struct req_recommend *r, struct gen **g, parse_fn *parse,
-                  enum gen_kind kind)
+static void fail_at_fault(struct call *c)
 {
-    if (parse(r, c->body.data, c->body.len, c->strict, c->arena, &c->faults) < 0) {
-        const struct fault *first = &c->faults.at[0];
-        call_fail(c, first->code, "%s", first->detail);
-        if (first->code == ERR_BAD_JSON) c->faults.n = 0; /* no place to point at */
-        return false;
-    }
-    struct err e = { 0 };
-    *g = catalog_take_kind(atomic_load(&c->app->catalog), kind, r->model.p,
-                           (size_t)r->model.len, &e);
-    if (!*g) {
-        call_fail(c, e.code, "%s", e.msg);
-        return false;
-    }
-    const struct gen_info *i = gen_info(*g);
-    snprintf(c->model_version, sizeof c->model_version, "%s@%" PRId64, i->name, i->version);
-    return true;
+    const struct fault *first = &c->faults.at[0];
+    call_fail(c, first->code, "%s", first->detail);
+    if (first->code == ERR_BAD_JSON) c->faults.n = 0; /* no place to point at */
 }
+
+/* The generation that answers; its reference goes with the call. */
+static void take_generation(struct call *c, const struct str *model, enum gen_kind kind)
+{
+    struct err e = { 0 };
+    c->gen = catalog_take_kind(atomic_load(&c->app->catalog), kind, model->p,
+                               (size_t)model->len, &e);
+    if (!c->gen) {
+        call_fail(c, e.code, "%s", e.msg);
+        return;
+    }
+    const struct gen_info *i = gen_info(c->gen);
+    struct live *l =
+        i->kind == GEN_RETRIEVAL ? lives_find(c->app->lives, i->name, strlen(i->name)) : NULL;
+    c->view = l ? live_take(l) : NULL;
+    c->corpus = (struct corpus){ c->gen, c->view };
+    snprintf(c->model_version, sizeof c->model_version, "%s@%" PRId64, i->name, i->version);
+}
+
+/* A job for each of the call's requests. */
+static void make_jobs(struct call *c, int32_t n)
+{
+    c->job = arena_try(c->arena, (size_t)n * sizeof *c->job);
+    if (!c->job) {
+        call_fail(c, ERR_LIMIT, "the request needs more memory than one may have");
+        return;
+    }
+    c->n_jobs = n;
+    for (int32_t i = 0; i < n; i++) {
+        c->req[i].rec.deadline_ns = c->deadline_ns;
+        c->job[i].request = &c->req[i].rec;
+    }
+}
+
+/* One request. */
+static void begin(struct call *c, parse_fn *parse, enum gen_kind kind)
+{
+    const uint64_t start = clock_ns();
+    c->req = arena_try(c->arena, sizeof *c->req);
+    if (!c->req) {
+        call_fail(c, ERR_LIMIT, "the request needs more memory than one may have");
+        return;
+    }
+    if (parse(c->req, c->body.data, c->body.len, c->strict, c->arena, &c->faults) < 0)
+        fail_at_fault(c);
+    else
+        take_generation(c, &c->req->model, kind);
+    if (!c->fail.code && kind == GEN_RETRIEVAL) make_jobs(c, 1);
+    c->parse_ms = clock_ms_since(start);
+}
+
+void api_recommend(struct call *c) { begin(c, req_parse_recommend, GEN_RETRIEVAL); }
+void api_encode(struct call *c) { begin(c, req_parse_encode, GEN_RETRIEVAL); }
+void api_similar(struct call *c) { begin(c, req_parse_similar, GEN_RETRIEVAL); }
+
+static void check_width(struct call *c)
+{
+    const struct rec_request *r = &c->req->rec;
+    const int32_t D = gen_info(c->gen)->D;
+    if (r->n_vectors * D == c->req->n_floats) return;
+    call_fail(c, ERR_INVALID, "vectors: model \"%s\" has vectors of %d numbers, not of %d",
+              gen_info(c->gen)->name, D, c->req->n_floats / r->n_vectors);
+    fault_add(&c->faults, ERR_INVALID, "/vectors", "%s", c->fail.msg);
+}
+
+void api_search(struct call *c)
+{
+    begin(c, req_parse_search, GEN_RETRIEVAL);
+    if (!c->fail.code && gen_info(c->gen)->kind == GEN_RETRIEVAL) check_width(c);
+}
+
+void api_recommend_batch(struct call *c)
+{
+    const uint64_t start = clock_ns();
+    int32_t n = 0;
+    struct str model;
+    if (req_parse_batch(&c->req, &n, &model, c->body.data, c->body.len, c->strict, c->arena,
+                        &c->faults) < 0)
+        fail_at_fault(c);
+    else
+        take_generation(c, &model, GEN_RETRIEVAL);
+    if (!c->fail.code) make_jobs(c, n);
+    c->parse_ms = clock_ms_since(start);
+}
+
+void api_rank(struct call *c)
+{
+    begin(c, req_parse_rank, GEN_RANK);
+    struct score_request *s = c->fail.code ? NULL : arena_try(c->arena, sizeof *s);
+    if (!s) {
+        call_fail(c, ERR_LIMIT, "the request needs more memory than one may have");
+        return;
+    }
+    *s = (struct score_request){ .value = c->req->rank.value,
+                                 .n_values = c->req->rank.n_values,
+                                 .history = c->req->rec.history,
+                                 .n_history = c->req->rec.n_history,
+                                 .candidate = c->req->rank.candidate,
+                                 .n_candidates = c->req->rank.n_candidates,
+                                 .strict = c->strict };
+    c->score = s;
+}
+
+/* ---- candidates ------------------------------------------------------------------------------ */
 
 /* 16 characters of Crockford's base 32: 10 of milliseconds since 1970, so that ids sort by time as ULIDs
  * do, and 6 of the call's own number. */
@@ -51,62 +142,109 @@ static void recommendation_id(struct app *app, char out[17])
     out[16] = '\0';
 }
 
-static void count_answer(struct server_metrics *m, const struct rec_answer *a, double parse_ms)
+static void count_answer(struct server_metrics *m, const struct rec_answer *a)
 {
-    metrics_stage(m, STAGE_HISTORY, parse_ms);
     metrics_history(m, a->used, a->unknown, a->truncated);
     metrics_candidates(m, CANDIDATES_RETURNED, a->n_items);
+    if (a->degraded.reason) metrics_degraded(m);
     if (a->fallback) {
         metrics_fallback(m, a->fallback);
         return;
     }
-    metrics_stage(m, STAGE_ENCODE, a->encode_ms);
-    metrics_stage(m, STAGE_SEARCH, a->search_ms);
-    metrics_stage(m, STAGE_MERGE, a->merge_ms);
-    metrics_candidates(m, CANDIDATES_FETCHED, a->fetched);
-    metrics_candidates(m, CANDIDATES_MERGED, a->after_dedup);
+    metrics_candidates(m, CANDIDATES_FETCHED, a->plan.fetched);
+    metrics_candidates(m, CANDIDATES_MERGED, a->plan.after_dedup);
 }
 
-/* The answer lives in the worker: it is written out before that goes back. */
-static void answer(struct call *c, const struct req_recommend *r, struct gen *g,
-                   struct rec_worker *w, double parse_ms)
+/* What went wrong with a job, with the place in the body: prefix is that of its request. */
+static void find_fault(struct faults *f, const struct rec_job *job, const char *prefix)
 {
-    struct rec_answer a;
-    struct err e = { 0 };
+    const struct filter_fault *w = &job->where;
+    char at[80];
+    if (!job->in_filter) return;
+    snprintf(at, sizeof at, "%s/filter/%s/%d%s", prefix, w->must_not ? "must_not" : "must",
+             w->clause, w->key ? "/key" : "");
+    fault_add(f, job->err.code, at, "%s", job->err.msg);
+}
+
+static void write_answer(struct call *c, int32_t i, bool vectors)
+{
+    const struct rec_job *job = &c->job[i];
     char id[17];
-    if (recommend(&a, w, g, &r->rec, &e) < 0) {
-        call_fail(c, e.code, "%s", e.msg);
+    recommendation_id(c->app, id);
+    reply_recommend(&c->out, &job->answer, &c->corpus,
+                    &(struct reply_opts){ .explain = job->request->explain,
+                                          .vectors = vectors,
+                                          .recommendation_id = vectors ? NULL : id,
+                                          .took_ms = clock_ms_since(c->start_ns) });
+    count_answer(&c->app->metrics, &job->answer);
+}
+
+static void write_timing(struct call *c, const struct rec_answer *a, uint64_t write_ns)
+{
+    struct server_metrics *m = &c->app->metrics;
+    const double write_ms = clock_ms_since(write_ns);
+    const double queue_ms =
+        clock_ms_since(c->queued_ns) - a->encode_ms - a->search_ms - a->merge_ms - write_ms;
+    metrics_stage(m, STAGE_HISTORY, c->parse_ms);
+    metrics_stage(m, STAGE_SERIALIZE, write_ms);
+    snprintf(c->timing, sizeof c->timing,
+             "history;dur=%.3f, queue;dur=%.3f, encode;dur=%.3f, search;dur=%.3f, "
+             "merge;dur=%.3f, serialize;dur=%.3f, total;dur=%.3f",
+             c->parse_ms, queue_ms > 0 ? queue_ms : 0, a->encode_ms, a->search_ms, a->merge_ms,
+             write_ms, clock_ms_since(c->start_ns));
+}
+
+static void reply_one(struct call *c, bool vectors)
+{
+    const uint64_t start = clock_ns();
+    const struct rec_job *job = &c->job[0];
+    if (job->err.code) {
+        call_fail(c, job->err.code, "%s", job->err.msg);
+        find_fault(&c->faults, job, "");
         return;
     }
-    recommendation_id(c->app, id);
-    uint64_t write_ns = clock_ns();
-    reply_recommend(&c->out, &a, g,
-                    &(struct reply_opts){ .explain = r->rec.explain,
-                                          .recommendation_id = id,
-                                          .took_ms = clock_ms_since(c->start_ns) });
+    write_answer(c, 0, vectors);
     buf_putc(&c->out, '\n');
-    double write_ms = clock_ms_since(write_ns);
-    metrics_stage(&c->app->metrics, STAGE_SERIALIZE, write_ms);
-    count_answer(&c->app->metrics, &a, parse_ms);
-    snprintf(c->timing, sizeof c->timing,
-             "history;dur=%.3f, encode;dur=%.3f, search;dur=%.3f, merge;dur=%.3f, "
-             "serialize;dur=%.3f, "
-             "total;dur=%.3f",
-             parse_ms, a.encode_ms, a.search_ms, a.merge_ms, write_ms,
-             clock_ms_since(c->start_ns));
+    write_timing(c, &job->answer, start);
 }
 
-void api_recommend(struct call *c)
+void api_recommend_reply(struct call *c) { reply_one(c, false); }
+void api_search_reply(struct call *c) { reply_one(c, true); }
+
+static void write_failed(struct call *c, int32_t i)
 {
-    struct req_recommend r;
-    struct gen *g;
-    uint64_t parse_ns = clock_ns();
-    if (!begin(c, &r, &g, req_parse_recommend, GEN_RETRIEVAL)) return;
-    double parse_ms = clock_ms_since(parse_ns);
-    struct rec_worker *w = app_worker_take(c->app);
-    answer(c, &r, g, w, parse_ms);
-    app_worker_give(c->app, w);
-    gen_unref(g);
+    const struct rec_job *job = &c->job[i];
+    struct faults f = { 0 };
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "/requests/%d", i);
+    find_fault(&f, job, prefix);
+    buf_printf(&c->out, "{\"status\":%d,\"error\":", err_http(job->err.code));
+    problem_write(&c->out, &(struct problem){ .code = job->err.code,
+                                              .detail = job->err.msg,
+                                              .instance = c->path,
+                                              .request_id = c->id,
+                                              .faults = &f });
+    buf_putc(&c->out, '}');
+}
+
+void api_batch_reply(struct call *c)
+{
+    const uint64_t start = clock_ns();
+    buf_puts(&c->out, "{\"results\":[");
+    for (int32_t i = 0; i < c->n_jobs; i++) {
+        if (i) buf_putc(&c->out, ',');
+        if (c->job[i].err.code) {
+            write_failed(c, i);
+            continue;
+        }
+        buf_puts(&c->out, "{\"status\":200,\"result\":");
+        write_answer(c, i, false);
+        buf_putc(&c->out, '}');
+    }
+    buf_puts(&c->out, "],\"took_ms\":");
+    reply_num(&c->out, clock_ms_since(c->start_ns), 4);
+    buf_puts(&c->out, "}\n");
+    write_timing(c, &c->job[0].answer, start);
 }
 
 /* ---- vectors --------------------------------------------------------------------------------- */
@@ -143,7 +281,7 @@ static void write_vector(struct buf *b, const float *v, int32_t n, enum req_form
     buf_putc(b, ']');
 }
 
-static void write_vectors(struct buf *b, const struct rec_vectors *v, const struct gen *g,
+static void write_vectors(struct buf *b, const struct rec_answer *a, const struct gen *g,
                           enum req_format format)
 {
     const struct gen_info *i = gen_info(g);
@@ -151,91 +289,48 @@ static void write_vectors(struct buf *b, const struct rec_vectors *v, const stru
     buf_puts(b, "{\"model\":{\"name\":");
     buf_json_str(b, i->name, strlen(i->name));
     buf_printf(b, ",\"version\":\"%" PRId64 "\"},\"dim\":%d,\"interests\":[", i->version, i->D);
-    for (int32_t k = 0; v->phi && k < v->K; k++) {
+    for (int32_t k = 0; k < a->n_interests; k++) {
+        const double share = (double)a->interest[k].share;
         buf_printf(b, "%s{\"index\":%d,\"active\":%s,\"share\":", k ? "," : "", k,
-                   v->share[k] >= active ? "true" : "false");
-        reply_num(b, (double)v->share[k], 9);
+                   share >= (double)active ? "true" : "false");
+        reply_num(b, share, 9);
         buf_puts(b, ",\"vector\":");
-        write_vector(b, v->phi + (size_t)k * (size_t)v->D, v->D, format);
+        write_vector(b, a->phi + (size_t)k * (size_t)i->D, i->D, format);
         buf_putc(b, '}');
     }
     buf_printf(b, "],\"history\":{\"received\":%d,\"used\":%d,\"unknown\":%d,\"truncated\":%d}",
-               v->received, v->used, v->unknown, v->truncated);
+               a->received, a->used, a->unknown, a->truncated);
 }
 
-static void encode(struct call *c, const struct req_recommend *r, struct gen *g,
-                   struct rec_worker *w, double parse_ms)
+void api_encode_reply(struct call *c)
 {
-    struct rec_vectors v;
-    struct err e = { 0 };
-    uint64_t encode_ns = clock_ns();
-    if (rec_encode(&v, w, g, &r->rec, &e) < 0) {
-        call_fail(c, e.code, "%s", e.msg);
+    const uint64_t start = clock_ns();
+    const struct rec_job *job = &c->job[0];
+    if (job->err.code) {
+        call_fail(c, job->err.code, "%s", job->err.msg);
         return;
     }
-    double encode_ms = clock_ms_since(encode_ns);
-    write_vectors(&c->out, &v, g, r->format);
+    write_vectors(&c->out, &job->answer, c->gen, c->req->format);
     buf_puts(&c->out, ",\"took_ms\":");
     reply_num(&c->out, clock_ms_since(c->start_ns), 4);
     buf_puts(&c->out, "}\n");
-    metrics_stage(&c->app->metrics, STAGE_HISTORY, parse_ms);
-    metrics_stage(&c->app->metrics, STAGE_ENCODE, encode_ms);
-    metrics_history(&c->app->metrics, v.used, v.unknown, v.truncated);
-    snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, encode;dur=%.3f, total;dur=%.3f",
-             parse_ms, encode_ms, clock_ms_since(c->start_ns));
-}
-
-void api_encode(struct call *c)
-{
-    struct req_recommend r;
-    struct gen *g;
-    uint64_t parse_ns = clock_ns();
-    if (!begin(c, &r, &g, req_parse_encode, GEN_RETRIEVAL)) return;
-    double parse_ms = clock_ms_since(parse_ns);
-    struct rec_worker *w = app_worker_take(c->app);
-    encode(c, &r, g, w, parse_ms);
-    app_worker_give(c->app, w);
-    gen_unref(g);
+    metrics_history(&c->app->metrics, job->answer.used, job->answer.unknown,
+                    job->answer.truncated);
+    write_timing(c, &job->answer, start);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
-static void rank(struct call *c, const struct score_request *r, struct gen *g,
-                 struct rec_worker *w, double parse_ms)
+void api_rank_reply(struct call *c)
 {
-    struct score_answer a;
-    struct err e = { 0 };
-    if (score_candidates(&a, rec_worker_tape(w), g, r, &e) < 0) {
-        call_fail(c, e.code, "%s", e.msg);
-        return;
-    }
-    score_reply(&c->out, &a, g, r, clock_ms_since(c->start_ns));
+    const struct score_answer *a = &c->scores;
+    score_reply(&c->out, a, c->gen, c->score, clock_ms_since(c->start_ns));
     buf_putc(&c->out, '\n');
-    metrics_stage(&c->app->metrics, STAGE_HISTORY, parse_ms);
-    metrics_stage(&c->app->metrics, STAGE_ENCODE, a.rank_ms);
-    metrics_history(&c->app->metrics, a.used, a.missing, a.truncated);
+    metrics_stage(&c->app->metrics, STAGE_HISTORY, c->parse_ms);
+    metrics_stage(&c->app->metrics, STAGE_ENCODE, a->rank_ms);
+    metrics_history(&c->app->metrics, a->used, a->missing, a->truncated);
     snprintf(c->timing, sizeof c->timing, "history;dur=%.3f, rank;dur=%.3f, total;dur=%.3f",
-             parse_ms, a.rank_ms, clock_ms_since(c->start_ns));
-}
-
-void api_rank(struct call *c)
-{
-    struct req_recommend r;
-    struct gen *g;
-    uint64_t parse_ns = clock_ns();
-    if (!begin(c, &r, &g, req_parse_rank, GEN_RANK)) return;
-    const struct score_request s = { .value = r.rank.value,
-                                     .n_values = r.rank.n_values,
-                                     .history = r.rec.history,
-                                     .n_history = r.rec.n_history,
-                                     .candidate = r.rank.candidate,
-                                     .n_candidates = r.rank.n_candidates,
-                                     .strict = c->strict };
-    double parse_ms = clock_ms_since(parse_ns);
-    struct rec_worker *w = app_worker_take(c->app);
-    rank(c, &s, g, w, parse_ms);
-    app_worker_give(c->app, w);
-    gen_unref(g);
+             c->parse_ms, a->rank_ms, clock_ms_since(c->start_ns));
 }
 
 /* ---- models ---------------------------------------------------------------------------------- */
@@ -249,7 +344,19 @@ static void text_member(struct buf *b, const char *name, const char *value)
         buf_puts(b, "null");
 }
 
-static void write_model(struct buf *b, const struct gen *g, const char *default_name)
+/* What changed beside the index. */
+static void delta_member(struct buf *b, const struct lives *lives, const char *name)
+{
+    struct live *l = lives_find(lives, name, strlen(name));
+    if (!l) return; /* a rank model */
+    struct live_view *v = live_take(l);
+    buf_printf(b, ",\"delta\":{\"items\":%d,\"tombstones\":%d,\"other_space\":%d}", v->n_alive,
+               v->n_deleted, v->n_other);
+    live_drop(v);
+}
+
+static void write_model(struct buf *b, const struct gen *g, const char *default_name,
+                        const struct lives *lives)
 {
     const struct gen_info *i = gen_info(g);
     buf_puts(b, "{\"name\":");
@@ -263,6 +370,7 @@ static void write_model(struct buf *b, const struct gen *g, const char *default_
     text_member(b, "recipe", i->recipe);
     text_member(b, "created", i->created);
     text_member(b, "sha256", i->sha256);
+    delta_member(b, lives, i->name);
     buf_puts(b, ",\"self_test_recall\":");
     reply_num(b, i->recall, 6);
     buf_puts(b, ",\"load_ms\":");
@@ -278,7 +386,7 @@ void api_models(struct call *c)
     buf_puts(b, "{\"models\":[");
     for (int i = 0; i < catalog_count(cat); i++) {
         if (i) buf_putc(b, ',');
-        write_model(b, catalog_at(cat, i), name);
+        write_model(b, catalog_at(cat, i), name, c->app->lives);
     }
     buf_puts(b, "]");
     text_member(b, "default", name);
@@ -302,7 +410,7 @@ void api_model(struct call *c)
         call_fail(c, e.code, "%s", e.msg);
         return;
     }
-    write_model(&c->out, g, catalog_default(cat));
+    write_model(&c->out, g, catalog_default(cat), c->app->lives);
     buf_putc(&c->out, '\n');
     gen_unref(g);
 }

@@ -3,7 +3,6 @@
 #include "core/base/mem.h"
 #include "core/base/par.h"
 #include "core/base/rng.h"
-#include "core/serve/recommend.h"
 #include "server/call.h"
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +17,6 @@ void app_init(struct app *app, const struct cfg *cfg)
     app->threads = cfg->threads ? cfg->threads : par_cores();
     if (getrandom(&app->id_key, sizeof app->id_key, GRND_NONBLOCK) < 0)
         app->id_key = clock_ns();
-    pthread_mutex_init(&app->worker_mu, NULL);
-    app->worker = xcalloc((size_t)app->threads, sizeof(struct rec_worker *));
-    while (app->n_workers < app->threads) app->worker[app->n_workers++] = rec_worker_new();
     app->calls = calls_new();
     app->conns = conns_new(&(struct conns_cfg){ .most = cfg->max_connections,
                                                 .idle_ns = seconds(cfg->idle_timeout),
@@ -30,39 +26,19 @@ void app_init(struct app *app, const struct cfg *cfg)
 
 void app_free(struct app *app)
 {
-    REQUIRE(app->n_workers == app->threads, "%d of %d workers came back", app->n_workers,
-            app->threads);
-    while (app->n_workers) rec_worker_free(app->worker[--app->n_workers]);
-    free(app->worker);
-    pthread_mutex_destroy(&app->worker_mu);
     conns_free(app->conns);
     calls_free(app->calls);
+    lives_close(app->lives);
     catalog_free(atomic_load(&app->catalog));
 }
 
-void app_set_catalog(struct app *app, struct catalog *c)
+void app_set_catalog(struct app *app, struct catalog *c, struct lives *lives)
 {
+    app->lives = lives;
     int starting = APP_STARTING;
     atomic_store(&app->loaded_s, (int_fast64_t)time(NULL));
     atomic_store(&app->catalog, c);
     atomic_compare_exchange_strong(&app->state, &starting, APP_SERVING);
-}
-
-struct rec_worker *app_worker_take(struct app *app)
-{
-    pthread_mutex_lock(&app->worker_mu);
-    REQUIRE(app->n_workers > 0, "more requests at once than the %d serving threads",
-            app->threads);
-    struct rec_worker *w = app->worker[--app->n_workers];
-    pthread_mutex_unlock(&app->worker_mu);
-    return w;
-}
-
-void app_worker_give(struct app *app, struct rec_worker *w)
-{
-    pthread_mutex_lock(&app->worker_mu);
-    app->worker[app->n_workers++] = w;
-    pthread_mutex_unlock(&app->worker_mu);
 }
 
 void app_new_id(struct app *app, char out[17])

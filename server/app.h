@@ -2,11 +2,12 @@
  *   struct app app;  app_init(&app, &cfg);  ...  app_set_catalog(&app, c);  ...  app_free(&app);
  * Thread: init-only, except the atomic members and what says otherwise. */
 #pragma once
+#include "core/serve/live.h"
 #include "server/catalog.h"
 #include "server/cfg.h"
 #include "server/conns.h"
 #include "server/metrics.h"
-#include <pthread.h>
+#include <stdatomic.h>
 
 enum app_state { APP_STARTING, APP_SERVING, APP_DRAINING };
 
@@ -16,6 +17,7 @@ struct app {
     int threads;                     /* immutable: that serve */
     atomic_int state;                /* enum app_state */
     struct catalog *_Atomic catalog; /* NULL while starting; set once */
+    struct lives *lives;             /* items that change; set before catalog, not after */
     atomic_int_fast64_t loaded_s;    /* when: seconds since 1970 */
     atomic_size_t body_bytes;        /* of the bodies that are held */
     struct server_metrics metrics;   /* atomic, relaxed: counters */
@@ -23,19 +25,12 @@ struct app {
     struct calls *calls;
     uint64_t id_key; /* immutable: of request ids */
     atomic_uint_fast64_t id_next;
-    pthread_mutex_t worker_mu;
-    struct rec_worker **worker; /* GUARDED_BY(worker_mu): idle ones */
-    int n_workers;              /* GUARDED_BY(worker_mu) */
 };
 
 void app_init(struct app *app, const struct cfg *cfg); /* borrows cfg's strings */
 void app_free(struct app *app);
-void app_set_catalog(struct app *app, struct catalog *c); /* takes it; ready from here on */
-
-/* A worker for the length of one encoding and search; the most recently used one, warm in the cache.
- * Thread: any. */
-struct rec_worker *app_worker_take(struct app *app);
-void app_worker_give(struct app *app, struct rec_worker *w);
+/* Takes both; ready from here on. */
+void app_set_catalog(struct app *app, struct catalog *c, struct lives *lives);
 
 /* 16 hexadecimal digits, not repeated within a process.  Thread: any. */
 void app_new_id(struct app *app, char out[17]);

@@ -81,6 +81,8 @@ static void clear(struct call *c)
 {
     struct arena *arena = c->arena;
     struct buf body = c->body, out = c->out;
+    live_drop(c->view);
+    gen_unref(c->gen);
     if (arena_peak(arena) > KEEP_BYTES) {
         arena_free(arena);
         arena = arena_new("request", ARENA_FIRST, ARENA_CAP);
@@ -125,17 +127,27 @@ void call_fail(struct call *c, int code, const char *fmt, ...)
 
 static enum metrics_method method_of(const char *s)
 {
-    if (strcmp(s, "POST") == 0) return METHOD_POST;
-    if (strcmp(s, "GET") == 0) return METHOD_GET;
-    return strcmp(s, "HEAD") == 0 ? METHOD_HEAD : METHOD_OTHER;
+    unsigned m = METHOD_GET;
+    while (m < METHOD_OTHER && strcmp(s, metrics_method_name(m)) != 0) m++;
+    return (enum metrics_method)m;
+}
+
+/* Text for as long as the request lives; "" when it is too long. */
+static const char *keep(struct call *c, const char *text)
+{
+    const size_t n = strlen(text) + 1;
+    char *copy = arena_try(c->arena, n);
+    return copy ? memcpy(copy, text, n) : "";
 }
 
 static void check_method(struct call *c, const struct call_head *h)
 {
-    bool get = c->method == METHOD_GET || c->method == METHOD_HEAD;
-    if (c->route->post ? c->method == METHOD_POST : get) return;
-    c->allow = c->route->post ? "POST" : "GET, HEAD";
-    call_fail(c, ERR_METHOD, "%s is not allowed here; use %s", h->method, c->allow);
+    if (c->route->methods >> c->method & 1) return;
+    struct buf allow = { .cap_max = 64 };
+    routes_allow(&allow, c->route);
+    c->allow = keep(c, allow.data);
+    call_fail(c, ERR_METHOD, "%.20s is not allowed here; use %s", h->method, allow.data);
+    buf_free(&allow);
 }
 
 static void check_body_headers(struct call *c, const struct call_head *h)
@@ -160,7 +172,7 @@ static void check_api(struct call *c, const struct call_head *h)
     if (!header_accepts_json(h->accept))
         call_fail(c, ERR_NOT_ACCEPTABLE,
                   "the reply is application/json, which Accept: %.80s excludes", h->accept);
-    if (c->route->post) check_body_headers(c, h);
+    if (c->method == METHOD_POST || c->method == METHOD_PUT) check_body_headers(c, h);
     if (!atomic_load(&c->app->catalog))
         call_fail(c, ERR_NOT_READY, "the models are being loaded");
 }
@@ -178,10 +190,9 @@ void call_begin(struct call *c, const struct call_head *h)
     else
         app_new_id(c->app, c->id);
     c->method = method_of(h->method);
-    size_t n = strlen(h->path);
-    char *path = arena_try(c->arena, n + 1);
-    c->path = path ? memcpy(path, h->path, n + 1) : "";
-    c->route = routes_find(c->path, &c->tail);
+    c->path = keep(c, h->path);
+    c->model = h->model ? keep(c, h->model) : NULL;
+    c->route = routes_find(c->path, c->method, &c->tail);
     c->strict = is_true(h->strict, true);
     c->verbose = is_true(h->verbose, false);
     c->has_body =
@@ -195,6 +206,11 @@ void call_begin(struct call *c, const struct call_head *h)
     /* A client that waits for "100 Continue", or has too much to send, hears of its failure at once. */
     bool large = h->content_length && strtoull(h->content_length, NULL, 10) > LIMIT_BODY_BYTES;
     c->early = c->fail.code && c->has_body && (h->expect || large);
+    int ms = header_timeout_ms(h->timeout_ms);
+    if (ms < 0)
+        call_fail(c, ERR_INVALID, "X-Request-Timeout-Ms is %.40s, not 1 to 3600000",
+                  h->timeout_ms);
+    if (ms > 0) c->deadline_ns = c->start_ns + (uint64_t)ms * 1000000;
 }
 
 bool call_body(struct call *c, const char *data, size_t n)
@@ -227,7 +243,8 @@ static int status_of(const struct call *c)
 static void write_problem(struct call *c)
 {
     c->status = status_of(c);
-    if (c->status == 429 || c->status == 503) c->retry_after_s = 1;
+    if (c->status == 429 || c->status == 503)
+        c->retry_after_s = 1 + (c->retry_after_ms > 0 ? (c->retry_after_ms - 1) / 1000 : 0);
     c->type = PROBLEM_TYPE;
     c->model_version[0] = c->timing[0] = '\0';
     buf_clear(&c->out);
@@ -237,21 +254,37 @@ static void write_problem(struct call *c)
                                               .instance = c->path,
                                               .request_id = c->id,
                                               .faults = &c->faults,
-                                              .retry_after_s = c->retry_after_s });
+                                              .retry_after_s = c->retry_after_s,
+                                              .retry_after_ms = c->retry_after_ms });
 }
 
-void call_run(struct call *c)
+/* What the reply is, now that the work is done or failed. */
+static void end(struct call *c)
 {
-    c->status = 200;
-    c->type = "application/json";
-    if (!c->fail.code) c->route->run(c);
     if (!c->fail.code && c->out.failed) call_fail(c, ERR_INTERNAL, "the reply is too large");
     if (!c->fail.code) return;
     char why[LOG_VALUE];
     write_problem(c);
-    if (c->status >= 500 && c->fail.code != ERR_OVERLOADED && c->fail.code != ERR_NOT_READY)
+    if (c->status >= 500 && c->fail.code != ERR_OVERLOADED && c->fail.code != ERR_NOT_READY &&
+        c->fail.code != ERR_DEADLINE)
         log_error("http.failed", "id=%s route=%s status=%d reason=%s", c->id, c->route->name,
                   c->status, log_value(why, sizeof why, c->fail.msg));
+}
+
+bool call_run(struct call *c)
+{
+    c->status = 200;
+    c->type = "application/json";
+    if (!c->fail.code) c->route->run(c);
+    if (!c->fail.code && c->route->finish) return true;
+    end(c);
+    return false;
+}
+
+void call_finish(struct call *c)
+{
+    if (!c->fail.code) c->route->finish(c);
+    end(c);
 }
 
 void call_write_late(struct buf *out, void *arg)

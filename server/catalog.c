@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/fmt/bundle.h"
+#include "core/serve/live.h"
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -238,6 +239,20 @@ struct gen *catalog_take_kind(const struct catalog *c, enum gen_kind kind, const
     const struct gen *g = other ? find(c, other, strlen(other)) : NULL;
     struct gen *only = name || (g && gen_info(g)->kind == kind) ? NULL : only_of(c, kind);
     return only ? gen_ref(only) : catalog_take(c, name, len, e);
+}
+
+int catalog_open_lives(struct lives **out, const struct catalog *c, const char *store_dir,
+                       struct err *e)
+{
+    TRY(lives_open(out, store_dir, e));
+    int rc = 0;
+    for (int i = 0; i < c->n && rc == 0; i++)
+        if (gen_info(c->gen[i])->kind == GEN_RETRIEVAL) rc = lives_add(*out, c->gen[i], e);
+    if (rc < 0) {
+        lives_close(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 int catalog_count(const struct catalog *c) { return c->n; }

@@ -23,6 +23,11 @@ struct gen *catalog_take(const struct catalog *c, const char *name, size_t len, 
 struct gen *catalog_take_kind(const struct catalog *c, enum gen_kind kind, const char *name,
                               size_t len, struct err *e);
 
+/* What changed of the items of every model that retrieves; store_dir NULL: nothing. */
+struct lives;
+NODISCARD int catalog_open_lives(struct lives **out, const struct catalog *c,
+                                 const char *store_dir, struct err *e);
+
 int catalog_count(const struct catalog *c);
 struct gen *catalog_at(const struct catalog *c, int i); /* borrowed; by name */
 const char *catalog_default(const struct catalog *c);   /* NULL: requests must name one */

@@ -11,12 +11,24 @@ const struct opt cfg_opts[] = {
     OPT_STR(
         struct cfg, model, NULL,
         "model that answers requests without a `model` (default: `default`, or the only one)"),
+    OPT_STR(
+        struct cfg, store, NULL,
+        "directory where changes of items and blocklists are kept; without it there are none"),
     OPT_INT(struct cfg, threads, "0", 0, 256, "threads that serve; 0: one per core"),
     OPT_STR(struct cfg, config, NULL, "INI file of these settings, `key = value`"),
     OPT_CHOICE(struct cfg, log_level, "info", "debug|info|warn|error",
                "least level that is logged"),
     OPT_INT(struct cfg, max_connections, "1024", 1, 100000,
             "connections whose requests are served; others are told to come back"),
+    OPT_INT(
+        struct cfg, queue_rows, "256", 1, 1000000,
+        "users whose requests may wait, all threads together; others are told to come back"),
+    OPT_INT(struct cfg, batch_rows, "32", 1, 4096,
+            "users whose requests are computed together when they wait; 1: no batching"),
+    OPT_INT(struct cfg, state_cache_mib, "256", 0, 1 << 20,
+            "MiB a model in which the encoder's states of recent histories are kept, so that "
+            "one that "
+            "grew is encoded by its new events alone; 0: none"),
     OPT_CHOICE(struct cfg, overload_status, "429", "429|503", "status of such an answer"),
     OPT_FLOAT(struct cfg, request_timeout, "10", 0.1, 3600,
               "seconds for a request's body to arrive"),

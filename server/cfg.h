@@ -7,8 +7,9 @@
 enum cfg_overload { CFG_429, CFG_503 };
 
 struct cfg {
-    char *models, *model, *listen, *config;
-    int32_t threads, max_connections, overload_status, log_level;
+    char *models, *model, *listen, *config, *store;
+    int32_t threads, max_connections, queue_rows, batch_rows, state_cache_mib, overload_status,
+        log_level;
     float drain_delay, drain_timeout, request_timeout, idle_timeout; /* s */
     bool health_check, version;                                      /* instead of serving */
 };

@@ -91,6 +91,12 @@ bool conns_set(struct conn *c, enum conn_state state, void *arg)
     return alive;
 }
 
+bool conn_gone(const struct conn *c)
+{
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 bool conn_over(const struct conn *c) { return c->over; }
 
 void conns_linger(struct conn *c)

@@ -39,6 +39,7 @@ void conns_close(struct conn *c); /* before fd is closed */
 /* False when the connection is dead. arg: what the late reply needs, valid until the next state. */
 bool conns_set(struct conn *c, enum conn_state state, void *arg);
 bool conn_over(const struct conn *c); /* opened beyond the limit */
+bool conn_gone(const struct conn *c); /* the client closed it */
 /* The reply is sent, the body is not read: goes on reading (and dropping) it for a while after the
  * library closed its descriptor, because closing with unread bytes makes the kernel reset the connection, reply
  * and all. */

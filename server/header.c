@@ -71,3 +71,12 @@ bool header_good_id(const char *id)
         if (n == LIMIT_REQUEST_ID || id[n] <= ' ' || id[n] > '~') return false;
     return n > 0;
 }
+
+int header_timeout_ms(const char *text)
+{
+    enum { MOST = 3600000 };
+    int ms = 0;
+    if (!text) return 0;
+    for (; *text >= '0' && *text <= '9' && ms <= MOST; text++) ms = 10 * ms + (*text - '0');
+    return *text == '\0' && ms >= 1 && ms <= MOST ? ms : -1;
+}

@@ -9,3 +9,5 @@ bool header_is_json(const char *content_type);
 bool header_accepts_json(const char *accept);
 /* X-Request-Id: 1 to LIMIT_REQUEST_ID visible ASCII characters. */
 bool header_good_id(const char *id);
+/* X-Request-Timeout-Ms: 1 to 3600000, or not sent: 0.  -1: something else. */
+int header_timeout_ms(const char *text);

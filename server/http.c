@@ -2,23 +2,41 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
-#include "server/call.h"
+#include "server/lane.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <microhttpd.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { ROUND_MS = 100 }; /* a thread looks at least so often whether it is to stop */
+
+struct loop { /* a thread, its connections and what waits on them */
+    struct http *http;
+    struct app *app;
+    struct MHD_Daemon *mhd;
+    struct lane *lane;
+    pthread_t thread;
+    int epoll_fd; /* the library's */
+    bool quiet;   /* owner: takes no more connections */
+};
 
 struct http {
     struct app *app;
-    struct MHD_Daemon *mhd;
     int listen_fd;
-    bool quiet; /* the library has let go of listen_fd */
+    struct loop *loop; /* [n_loops] */
+    int n_loops;
+    atomic_bool quiesce, stop;
+    atomic_int n_quiet; /* loops that have quiesced */
 };
 
 static const char *header(struct MHD_Connection *mc, const char *name)
@@ -65,37 +83,47 @@ static enum MHD_Result send_reply(struct call *c, struct MHD_Connection *mc)
     return queued;
 }
 
-static enum MHD_Result run(struct call *c, struct MHD_Connection *mc)
+/* Replies at once, or lets the request wait for its batch. */
+static enum MHD_Result run(struct loop *l, struct call *c, struct MHD_Connection *mc)
 {
-    atomic_fetch_add_explicit(&c->app->metrics.inflight, 1, memory_order_relaxed);
-    call_run(c);
-    atomic_fetch_sub_explicit(&c->app->metrics.inflight, 1, memory_order_relaxed);
-    return send_reply(c, mc);
+    /* Refused before the body is looked at: under load a refusal has to be cheap. */
+    if (!c->fail.code && c->route->finish) (void)lane_admit(l->lane, c, 0);
+    if (!call_run(c)) return send_reply(c, mc);
+    if (!lane_admit(l->lane, c, c->n_jobs)) {
+        call_finish(c);
+        return send_reply(c, mc);
+    }
+    c->connection = mc;
+    MHD_suspend_connection(mc);
+    lane_add(l->lane, c);
+    return MHD_YES;
 }
 
-static enum MHD_Result on_headers(struct app *app, struct MHD_Connection *mc, const char *url,
+static enum MHD_Result on_headers(struct loop *l, struct MHD_Connection *mc, const char *url,
                                   const char *method, void **con_cls)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     if (!info || !info->socket_context) return MHD_NO;
-    struct call *c = call_take(app, info->socket_context);
+    struct call *c = call_take(l->app, info->socket_context);
     *con_cls = c;
     call_begin(c, &(struct call_head){ .method = method,
                                        .path = url,
                                        .strict = argument(mc, "strict"),
                                        .verbose = argument(mc, "verbose"),
+                                       .model = argument(mc, "model"),
                                        .request_id = header(mc, "X-Request-Id"),
                                        .accept = header(mc, "Accept"),
                                        .content_type = header(mc, "Content-Type"),
                                        .content_encoding = header(mc, "Content-Encoding"),
                                        .content_length = header(mc, "Content-Length"),
                                        .transfer_encoding = header(mc, "Transfer-Encoding"),
-                                       .expect = header(mc, "Expect") });
+                                       .expect = header(mc, "Expect"),
+                                       .timeout_ms = header(mc, "X-Request-Timeout-Ms") });
     if (!conns_set(c->conn, c->early ? CONN_BUSY : CONN_BODY, c)) return MHD_NO;
     /* Even without a body the answer waits for the next call: the library takes a reply from here for a
      * refusal to read on, and closes the connection after it. */
-    return c->early ? run(c, mc) : MHD_YES;
+    return c->early ? run(l, c, mc) : MHD_YES;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const char *url,
@@ -103,15 +131,16 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
                                   size_t *nb_data, void **con_cls)
 {
     (void)version;
+    struct loop *l = cls;
     struct call *c = *con_cls;
-    if (!c) return on_headers(cls, mc, url, method, con_cls);
+    if (!c) return on_headers(l, mc, url, method, con_cls);
     if (*nb_data) {
         bool more = call_body(c, data, *nb_data);
         *nb_data = 0;
         return more ? MHD_YES : MHD_NO;
     }
     if (!conns_set(c->conn, CONN_BUSY, c)) return MHD_NO;
-    return run(c, mc);
+    return run(l, c, mc);
 }
 
 /* The reply is sent, or never will be. */
@@ -119,7 +148,7 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
                          enum MHD_RequestTerminationCode why)
 {
     (void)mc;
-    struct app *app = cls;
+    struct app *app = ((struct loop *)cls)->app;
     struct call *c = *con_cls;
     if (!c) return; /* refused by the library: no valid request */
     bool sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
@@ -140,7 +169,7 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
 static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
                           enum MHD_ConnectionNotificationCode what)
 {
-    struct app *app = cls;
+    struct app *app = ((struct loop *)cls)->app;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (*context) conns_close(*context);
         *context = NULL;
@@ -177,32 +206,127 @@ static unsigned connection_room(const struct cfg *cfg)
     return want;
 }
 
+/* ---- the threads ---- */
+
+/* Those whose answers are there go on, in the next round of the library. */
+static void serve(struct loop *l)
+{
+    struct call *next, *c = lane_serve(l->lane);
+    for (; c; c = next) {
+        struct MHD_Connection *mc = c->connection;
+        next = c->next;
+        if (send_reply(c, mc) != MHD_YES)
+            log_error("http.no_reply", "id=%s status=%d", c->id, c->status);
+        MHD_resume_connection(mc);
+    }
+}
+
+/* Lets go of the listening socket, after taking in what the kernel had accepted: those are still served. */
+static void quiesce(struct loop *l)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    int fd, own = MHD_quiesce_daemon(l->mhd);
+    while ((fd = accept4(l->http->listen_fd, (struct sockaddr *)&ss, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        if (MHD_add_connection(l->mhd, fd, (struct sockaddr *)&ss, len) != MHD_YES)
+            log_warn("http.refused", "reason=\"%s\"", strerror(errno));
+        len = sizeof ss;
+    }
+    if (own != MHD_INVALID_SOCKET) close(own);
+    l->quiet = true;
+    atomic_fetch_add(&l->http->n_quiet, 1);
+}
+
+/* Until something has come, or ROUND_MS. Not by MHD_run_wait: given a time, the library's epoll loop sleeps again when it was
+ * woken by exactly as many events as it takes at once. */
+static void wait_for_clients(struct loop *l)
+{
+    MHD_UNSIGNED_LONG_LONG ms = ROUND_MS;
+    struct pollfd p = { .fd = l->epoll_fd, .events = POLLIN };
+    if (MHD_get_timeout(l->mhd, &ms) == MHD_YES && ms == 0) return;
+    (void)poll(&p, 1, ms < ROUND_MS ? (int)ms : ROUND_MS);
+}
+
+static void *go_round(void *arg)
+{
+    struct loop *l = arg;
+    bool busy = false;
+    while (!atomic_load_explicit(&l->http->stop, memory_order_relaxed)) {
+        if (!busy) wait_for_clients(l);
+        (void)MHD_run(l->mhd);
+        if (!l->quiet && atomic_load_explicit(&l->http->quiesce, memory_order_relaxed))
+            quiesce(l);
+        busy = lane_waits(l->lane);
+        if (busy)
+            serve(l); /* their replies are sent by the next round, so don't wait before it */
+    }
+    while (lane_waits(l->lane)) serve(l);
+    (void)MHD_run(l->mhd);
+    MHD_stop_daemon(l->mhd); /* closes its own listening socket unless it was quiesced */
+    return NULL;
+}
+
+static int loop_open(struct loop *l, struct http *h, struct err *e)
+{
+    struct app *app = h->app;
+    const int n = h->n_loops;
+    const unsigned room = connection_room(&app->cfg);
+    l->http = h;
+    l->app = app;
+    int fd = fcntl(h->listen_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) return err_sys(e, ERR_IO, "the listening socket");
+    struct MHD_OptionItem options[] = {
+        { MHD_OPTION_LISTEN_SOCKET, fd, NULL },
+        { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, l },
+        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, l },
+        { MHD_OPTION_CONNECTION_LIMIT, room, NULL },
+        { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
+        { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
+        { MHD_OPTION_END, 0, NULL },
+    };
+    l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
+                                  MHD_USE_ERROR_LOG,
+                              0, NULL, NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                              NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    if (!l->mhd) {
+        close(fd);
+        return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads", n);
+    }
+    l->epoll_fd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    l->lane = lane_new(app, (app->cfg.queue_rows + n - 1) / n, app->cfg.batch_rows);
+    return 0;
+}
+
+static void loops_free(struct http *h)
+{
+    for (int i = 0; i < h->n_loops; i++) lane_free(h->loop[i].lane);
+    close(h->listen_fd);
+    free(h->loop);
+    free(h);
+}
+
 int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
 {
     struct http *h = xcalloc(1, sizeof *h);
-    h->app = app;
-    h->listen_fd = listen_fd;
-    struct MHD_OptionItem options[] = {
-        { MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL },
-        { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, app },
-        { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, app },
-        { MHD_OPTION_CONNECTION_LIMIT, connection_room(&app->cfg), NULL },
-        { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
-        { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
-        { app->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, app->threads, NULL },
-        { MHD_OPTION_END, 0, NULL },
-    };
-    /* poll, not epoll: with 128 connections ready at once the library's epoll loop sleeps on them. */
-    h->mhd = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0,
-                              NULL, NULL, on_request, app, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-                              NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
-    if (!h->mhd) {
-        free(h);
-        return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads",
-                       app->threads);
+    *h = (struct http){ .app = app, .listen_fd = listen_fd, .n_loops = app->threads };
+    h->loop = xcalloc((size_t)h->n_loops, sizeof *h->loop);
+    int rc = 0, n = 0;
+    for (; n < h->n_loops && rc == 0; n++) {
+        rc = loop_open(&h->loop[n], h, e);
+        if (rc == 0 && pthread_create(&h->loop[n].thread, NULL, go_round, &h->loop[n]) != 0) {
+            MHD_stop_daemon(h->loop[n].mhd);
+            rc = err_sys(e, ERR_IO, "starting serving thread %d of %d", n + 1, h->n_loops);
+        }
     }
-    *out = h;
-    return 0;
+    if (rc == 0) {
+        *out = h;
+        return 0;
+    }
+    atomic_store(&h->stop, true);
+    for (int i = 0; i < n - 1; i++) pthread_join(h->loop[i].thread, NULL);
+    loops_free(h);
+    return rc;
 }
 
 void http_refuse(struct http *h)
@@ -224,17 +348,9 @@ void http_refuse(struct http *h)
 
 void http_quiesce(struct http *h)
 {
-    if (MHD_quiesce_daemon(h->mhd) == MHD_INVALID_SOCKET) return;
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
-    int fd;
-    while ((fd = accept4(h->listen_fd, (struct sockaddr *)&ss, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        if (MHD_add_connection(h->mhd, fd, (struct sockaddr *)&ss, len) != MHD_YES)
-            log_warn("http.refused", "reason=\"%s\"", strerror(errno));
-        len = sizeof ss;
-    }
-    h->quiet = true;
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    atomic_store(&h->quiesce, true);
+    while (atomic_load(&h->n_quiet) < h->n_loops) nanosleep(&pause, NULL);
     /* Not close: a thread of the library may still hold the number. */
     shutdown(h->listen_fd, SHUT_RDWR);
 }
@@ -242,7 +358,7 @@ void http_quiesce(struct http *h)
 void http_stop(struct http *h)
 {
     if (!h) return;
-    MHD_stop_daemon(h->mhd); /* closes the listening socket unless it was quiesced */
-    if (h->quiet) close(h->listen_fd);
-    free(h);
+    atomic_store(&h->stop, true);
+    for (int i = 0; i < h->n_loops; i++) pthread_join(h->loop[i].thread, NULL);
+    loops_free(h);
 }

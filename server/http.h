@@ -1,6 +1,7 @@
-/* http.h — the daemon's listener on libmicrohttpd: a pool of threads that read, infer and write.
- * Inference runs in the thread that read the request: measured, nothing is faster for lone requests, and no
- * more threads can be runnable than there are cores.
+/* http.h — the daemon's listener on libmicrohttpd: threads that read, compute and write.  Each has connections of its own and
+ * goes round: read what has come on all of them, compute what waits as one batch (lane.h), write.  So a lone request goes
+ * straight through, requests that came during a batch are the next one, nothing is handed from thread to thread, and no more
+ * threads can be runnable than there are cores.
  *   struct http *h;  TRY(http_start(&h, app, listen_fd, &e));  http_refuse(h);  http_quiesce(h);  http_stop(h);
  * Thread: owner (main). */
 #pragma once

@@ -92,6 +92,7 @@ static int serve(struct app *app, struct err *e)
     struct addr a;
     struct http *h = NULL;
     struct catalog *c = NULL;
+    struct lives *lives = NULL;
     char where[ADDR_TEXT];
     TRY(addr_parse(&a, app->cfg.listen, e));
     int fd = addr_listen(&a, e);
@@ -106,9 +107,12 @@ static int serve(struct app *app, struct err *e)
     log_info("listening", "addr=%s threads=%d version=" INTENT_VERSION " isa=%s", where,
              app->threads, num->isa);
     rc = catalog_load(&c, app->cfg.models, app->cfg.model, e);
+    if (rc == 0 && (rc = catalog_open_lives(&lives, c, app->cfg.store, e)) < 0) catalog_free(c);
     if (rc == 0) {
         int sig = 0;
-        app_set_catalog(app, c);
+        for (int i = 0; i < catalog_count(c); i++)
+            gen_keep_states(catalog_at(c, i), (size_t)app->cfg.state_cache_mib << 20);
+        app_set_catalog(app, c, lives);
         log_info("ready", "addr=%s models=%d", where, catalog_count(c));
         while (!sig) sig = tick(app);
         drain(app, h, sig);

@@ -6,16 +6,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const int codes[METRICS_CODES] = { 200, 400, 404, 405, 406, 408, 409, 413, 415,
-                                          422, 429, 431, 499, 500, 501, 503, 504, 0 };
-static const char *const method_names[N_METHODS] = { "GET", "HEAD", "POST", "other" };
-static const char *const stage_names[N_STAGES] = { "history", "encode", "search", "merge",
-                                                   "serialize" };
+static const int codes[METRICS_CODES] = { 200, 400, 404, 405, 406, 408, 409, 413, 415, 422,
+                                          429, 431, 499, 500, 501, 503, 504, 507, 0 };
+static const char *const method_names[N_METHODS] = { "GET", "HEAD",   "POST",
+                                                     "PUT", "DELETE", "other" };
+static const char *const stage_names[N_STAGES] = { "history", "queue", "encode",
+                                                   "search",  "merge", "serialize" };
 static const char *const history_names[N_HISTORY] = { "used", "unknown", "truncated" };
 static const char *const candidate_names[N_CANDIDATES] = { "fetched", "merged", "returned" };
-static const char *const fallback_names[N_FALLBACK] = { "empty_history", "all_items_unknown",
-                                                        "no_active_interest", "other" };
-static const char *const shed_names[N_SHED] = { "connections", "bodies" };
+static const char *const fallback_names[N_FALLBACK] = {
+    "empty_history", "all_items_unknown", "no_active_interest",
+    "filtered_out",  "deadline",          "other"
+};
+static const char *const shed_names[N_SHED] = { "connections", "bodies", "queue",
+                                                "client_gone" };
 
 /* Seconds.  Dense where a recommendation falls: 50 us to a few ms. */
 static const double time_bounds[HIST_BUCKETS] = {
@@ -25,6 +29,8 @@ static const double time_bounds[HIST_BUCKETS] = {
 static const double count_bounds[HIST_BUCKETS] = {
     0, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000, 8000, 16000,
 };
+
+const char *metrics_method_name(unsigned method) { return method_names[method]; }
 
 static inline void add(atomic_uint_fast64_t *x, uint64_t n)
 {
@@ -82,6 +88,18 @@ void metrics_shed(struct server_metrics *m, enum metrics_shed reason)
     add(&m->shed[reason], 1);
 }
 
+void metrics_degraded(struct server_metrics *m) { add(&m->degraded, 1); }
+
+void metrics_batch(struct server_metrics *m, int32_t rows)
+{
+    observe(&m->batch, count_bounds, (double)rows, (uint64_t)rows);
+}
+
+void metrics_queue(struct server_metrics *m, int32_t rows)
+{
+    atomic_fetch_add_explicit(&m->queued_rows, rows, memory_order_relaxed);
+}
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 void metrics_head(struct buf *b, const char *name, const char *type, const char *help)
@@ -103,20 +121,26 @@ void metrics_label(struct buf *b, const char *value)
     buf_putc(b, '"');
 }
 
+/* label NULL: none */
 static void write_hist(struct buf *b, struct hist *h, const double *bounds, double unit,
                        const char *name, const char *label, const char *value)
 {
     uint64_t n = 0;
+    char one[80] = "", comma[80] = ""; /* the label, alone and before another */
+    if (label) {
+        snprintf(one, sizeof one, "{%s=\"%s\"}", label, value);
+        snprintf(comma, sizeof comma, "%s=\"%s\",", label, value);
+    }
     for (int i = 0; i <= HIST_BUCKETS; i++) {
         n += get(&h->bucket[i]);
-        buf_printf(b, "%s_bucket{%s=\"%s\",le=\"", name, label, value);
+        buf_printf(b, "%s_bucket{%sle=\"", name, comma);
         if (i < HIST_BUCKETS)
             buf_printf(b, "%g\"} %lu\n", bounds[i], (unsigned long)n);
         else
             buf_printf(b, "+Inf\"} %lu\n", (unsigned long)n);
     }
-    buf_printf(b, "%s_sum{%s=\"%s\"} %.9g\n", name, label, value, (double)get(&h->sum) * unit);
-    buf_printf(b, "%s_count{%s=\"%s\"} %lu\n", name, label, value, (unsigned long)n);
+    buf_printf(b, "%s_sum%s %.9g\n", name, one, (double)get(&h->sum) * unit);
+    buf_printf(b, "%s_count%s %lu\n", name, one, (unsigned long)n);
 }
 
 static void write_requests(struct buf *b, struct server_metrics *m,
@@ -172,6 +196,15 @@ void metrics_write(struct buf *b, struct server_metrics *m, const char *const *r
                    fallback_names, "Answers that no interest gave.");
     write_counters(b, m->shed, N_SHED, "intentd_shed_total", "reason", shed_names,
                    "Requests refused because of load.");
+    metrics_head(b, "intentd_degraded_total", "counter",
+                 "Answers cut short by their deadline.");
+    buf_printf(b, "intentd_degraded_total{reason=\"deadline\"} %lu\n",
+               (unsigned long)get(&m->degraded));
+    metrics_head(b, "intentd_batch_rows", "histogram", "Users computed together.");
+    write_hist(b, &m->batch, count_bounds, 1, "intentd_batch_rows", NULL, NULL);
+    metrics_head(b, "intentd_queue_rows", "gauge", "Users that wait for a thread.");
+    buf_printf(b, "intentd_queue_rows %d\n",
+               atomic_load_explicit(&m->queued_rows, memory_order_relaxed));
     metrics_head(b, "intentd_inflight_rows", "gauge", "Users whose request is being answered.");
     buf_printf(b, "intentd_inflight_rows %d\n",
                atomic_load_explicit(&m->inflight, memory_order_relaxed));

@@ -9,10 +9,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum metrics_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OTHER, N_METHODS };
+enum metrics_method {
+    METHOD_GET,
+    METHOD_HEAD,
+    METHOD_POST,
+    METHOD_PUT,
+    METHOD_DELETE,
+    METHOD_OTHER,
+    N_METHODS
+};
 enum metrics_stage {
     STAGE_HISTORY, /* parsing the request */
-    STAGE_ENCODE,
+    STAGE_QUEUE,   /* waiting for a thread */
+    STAGE_ENCODE,  /* this and the next two once a batch */
     STAGE_SEARCH,
     STAGE_MERGE,
     STAGE_SERIALIZE,
@@ -29,6 +38,8 @@ enum metrics_fallback {
     FALLBACK_EMPTY,
     FALLBACK_UNKNOWN,
     FALLBACK_INACTIVE,
+    FALLBACK_FILTERED,
+    FALLBACK_DEADLINE,
     FALLBACK_OTHER,
     N_FALLBACK
 };
@@ -36,10 +47,12 @@ enum metrics_fallback {
 enum metrics_shed {
     SHED_CONNECTIONS, /* over max_connections */
     SHED_BODIES,      /* bodies held together are too large */
+    SHED_QUEUE,       /* too many rows wait */
+    SHED_GONE,        /* the client closed before its turn */
     N_SHED
 };
 
-enum { METRICS_ROUTES = 16, METRICS_CODES = 18, HIST_BUCKETS = 20 };
+enum { METRICS_ROUTES = 24, METRICS_CODES = 19, HIST_BUCKETS = 20 };
 
 struct hist {
     atomic_uint_fast64_t bucket[HIST_BUCKETS + 1]; /* not cumulative; the last is +Inf */
@@ -54,7 +67,10 @@ struct server_metrics {
     atomic_uint_fast64_t history[N_HISTORY];
     atomic_uint_fast64_t fallback[N_FALLBACK];
     atomic_uint_fast64_t shed[N_SHED];
-    atomic_int inflight; /* requests being answered */
+    atomic_uint_fast64_t degraded;
+    struct hist batch;      /* rows computed together */
+    atomic_int inflight;    /* requests being answered */
+    atomic_int queued_rows; /* rows that wait */
 };
 
 /* status 499: the client went away first.  timed: counts in the latency histogram too. */
@@ -66,7 +82,11 @@ void metrics_history(struct server_metrics *m, int32_t used, int32_t unknown,
                      int32_t truncated);
 void metrics_fallback(struct server_metrics *m, const char *reason); /* rec_answer's word */
 void metrics_shed(struct server_metrics *m, enum metrics_shed reason);
+void metrics_degraded(struct server_metrics *m);
+void metrics_batch(struct server_metrics *m, int32_t rows);
+void metrics_queue(struct server_metrics *m, int32_t rows); /* more, or fewer, that wait */
 
+const char *metrics_method_name(unsigned method); /* "GET" ... "other" */
 /* What the counters hold; route_names ends with NULL. */
 void metrics_write(struct buf *b, struct server_metrics *m, const char *const *route_names);
 /* process_*: from /proc/self. */

@@ -90,6 +90,27 @@ static double recall_of(const struct gen_info *g) { return g->recall; }
 static double version_of(const struct gen_info *g) { return (double)g->version; }
 static double load_s_of(const struct gen_info *g) { return g->load_ms * 1e-3; }
 
+/* Items beside the index, and deleted ones. */
+static void write_deltas(struct buf *b, const struct lives *lives, const struct catalog *cat)
+{
+    static const char *const name[] = { "intentd_delta_items", "intentd_tombstones" };
+    static const char *const help[] = { "Changed items, searched beside the index.",
+                                        "Deleted items." };
+    for (int k = 0; k < 2; k++) {
+        metrics_head(b, name[k], "gauge", help[k]);
+        for (int i = 0; i < catalog_count(cat); i++) {
+            const char *model = gen_info(catalog_at(cat, i))->name;
+            struct live *l = lives_find(lives, model, strlen(model));
+            if (!l) continue;
+            struct live_view *v = live_take(l);
+            buf_printf(b, "%s{model=", name[k]);
+            metrics_label(b, model);
+            buf_printf(b, "} %d\n", k ? v->n_deleted : v->n_alive);
+            live_drop(v);
+        }
+    }
+}
+
 static void write_catalog(struct buf *b, struct app *app, const struct catalog *cat)
 {
     metrics_head(b, "intentd_model_info", "gauge", "Served models; always 1.");
@@ -107,6 +128,7 @@ static void write_catalog(struct buf *b, struct app *app, const struct catalog *
     write_models(b, cat, "intentd_recall_selftest",
                  "Recall of the index against an exact scan, measured at load.", true,
                  recall_of);
+    write_deltas(b, app->lives, cat);
     metrics_head(b, "intentd_model_loads_total", "counter", "Bundles that were opened.");
     buf_printf(b, "intentd_model_loads_total{result=\"ok\"} %d\n", catalog_count(cat));
     buf_printf(b, "intentd_model_loads_total{result=\"refused\"} %d\n", catalog_failed(cat));

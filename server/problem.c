@@ -70,7 +70,9 @@ void problem_write(struct buf *b, const struct problem *p)
     member(b, "error", p->detail);
     member(b, "instance", p->instance);
     member(b, "request_id", p->request_id);
-    if (p->retry_after_s) buf_printf(b, ",\"retry_after_ms\":%d", p->retry_after_s * 1000);
+    if (p->retry_after_s)
+        buf_printf(b, ",\"retry_after_ms\":%d",
+                   p->retry_after_ms ? p->retry_after_ms : p->retry_after_s * 1000);
     if (p->faults && p->faults->n) write_faults(b, p->faults);
     buf_puts(b, "}\n");
 }

@@ -12,6 +12,7 @@ struct problem {
     const char *detail, *instance, *request_id;
     const struct faults *faults; /* or NULL */
     int retry_after_s;           /* 0: the member is left out */
+    int retry_after_ms;          /* 0: as the seconds */
 };
 #define PROBLEM_TYPE "application/problem+json"
 

@@ -1,6 +1,8 @@
 #include "server/req.h"
 #include "core/base/conf.h"
 #include "core/base/limits.h"
+#include "server/req_filter.h"
+#include "server/req_options.h"
 #include "server/when.h"
 #include <inttypes.h>
 #include <jansson.h>
@@ -12,131 +14,7 @@
 /* Epoch milliseconds below this are more likely seconds: as milliseconds it is March 1973. */
 static const int64_t TS_LEAST_MS = 100000000000;
 
-struct parse {
-    struct req_recommend *out;
-    struct arena *a;
-    struct faults *f;
-    bool strict;
-    /* Where the next id goes.  Room for as many bytes as the body has, which is enough: neither an
-     * unescaped string nor a number printed again is longer than its source. */
-    char *text;
-};
-typedef void field_fn(struct parse *p, const char *ptr, const json_t *v);
-
-static const char *type_name(const json_t *v)
-{
-    switch (json_typeof(v)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a fractional number";
-    case JSON_NULL: return "null";
-    default: return "a boolean";
-    }
-}
-
-static void bad_type(struct parse *p, const char *ptr, const char *want, const json_t *v)
-{
-    fault_add(p->f, ERR_BAD_TYPE, ptr, "%s: expected %s, got %s", ptr + 1, want, type_name(v));
-}
-
-static void *take(struct parse *p, size_t nb)
-{
-    void *m = arena_try(p->a, nb ? nb : 1);
-    if (!m) fault_add(p->f, ERR_LIMIT, "", "the request needs more memory than one may have");
-    return m;
-}
-
-static bool read_int(struct parse *p, const char *ptr, const json_t *v, int32_t lo, int32_t hi,
-                     int32_t *out)
-{
-    if (!json_is_integer(v)) return bad_type(p, ptr, "an integer", v), false;
-    json_int_t x = json_integer_value(v);
-    if (x < lo || x > hi) {
-        fault_add(p->f, ERR_INVALID, ptr,
-                  "%s: must be from %d to %d, not %" JSON_INTEGER_FORMAT, ptr + 1, lo, hi, x);
-        return false;
-    }
-    *out = (int32_t)x;
-    return true;
-}
-
-static void read_bool(struct parse *p, const char *ptr, const json_t *v, bool *out)
-{
-    if (json_is_boolean(v))
-        *out = json_is_true(v);
-    else
-        bad_type(p, ptr, "true or false", v);
-}
-
-/* Index of the word among words "a|b", or -1 and a fault. */
-static int read_word(struct parse *p, const char *ptr, const json_t *v, const char *words)
-{
-    if (!json_is_string(v)) return bad_type(p, ptr, "a string", v), -1;
-    const char *s = json_string_value(v);
-    size_t n = json_string_length(v);
-    int i = 0;
-    for (const char *w = words; *w; i++) {
-        size_t len = strcspn(w, "|");
-        if (len == n && memcmp(w, s, n) == 0) return i;
-        w += len + (w[len] == '|');
-    }
-    fault_add(p->f, ERR_INVALID, ptr, "%s: \"%.40s\" is not one of %s", ptr + 1, s, words);
-    return -1;
-}
-
-/* An id or name: a string of 1 to LIMIT_ID_BYTES without NUL, or an integer written in decimal. */
-static bool read_id(struct parse *p, const char *ptr, const json_t *v, struct str *out)
-{
-    char number[24];
-    const char *s = number;
-    size_t n;
-    if (json_is_integer(v)) {
-        n = (size_t)snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT,
-                             json_integer_value(v));
-    } else if (json_is_string(v)) {
-        s = json_string_value(v);
-        n = json_string_length(v);
-    } else {
-        return bad_type(p, ptr, "a string or an integer", v), false;
-    }
-    const char *why = NULL;
-    if (n == 0) why = "is empty";
-    if (n > LIMIT_ID_BYTES) why = "is longer than 1024 bytes";
-    if (n && memchr(s, '\0', n)) why = "contains a NUL character";
-    if (why) {
-        fault_add(p->f, ERR_INVALID, ptr, "%s: the id %s", ptr + 1, why);
-        return false;
-    }
-    memcpy(p->text, s, n);
-    *out = (struct str){ p->text, (int32_t)n };
-    p->text += n;
-    return true;
-}
-
-/* Every id of an array; false after a fault. */
-static bool read_ids(struct parse *p, const char *ptr, const json_t *v, size_t most,
-                     const struct str **out, int32_t *n_out)
-{
-    if (!json_is_array(v)) return bad_type(p, ptr, "an array", v), false;
-    size_t n = json_array_size(v);
-    if (n > most) {
-        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu elements, the limit is %zu", ptr + 1, n,
-                  most);
-        return false;
-    }
-    struct str *ids = take(p, n * sizeof *ids);
-    if (!ids) return false;
-    for (size_t i = 0; i < n; i++) {
-        char at[64];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
-        if (!read_id(p, at, json_array_get(v, i), &ids[i])) return false;
-    }
-    *out = ids;
-    *n_out = (int32_t)n;
-    return true;
-}
+typedef void field_fn(struct req_json *p, const char *ptr, const json_t *v);
 
 /* ---- history ------------------------------------------------------------------------------- */
 
@@ -147,7 +25,7 @@ struct event {
     bool has_ts;
 };
 
-static bool read_ts(struct parse *p, const char *ptr, const json_t *v, int64_t *ms)
+static bool read_ts(struct req_json *p, const char *ptr, const json_t *v, int64_t *ms)
 {
     if (json_is_integer(v)) {
         *ms = json_integer_value(v);
@@ -157,24 +35,14 @@ static bool read_ts(struct parse *p, const char *ptr, const json_t *v, int64_t *
         return false;
     }
     if (!json_is_string(v))
-        return bad_type(p, ptr, "an RFC 3339 string or integer milliseconds", v), false;
+        return req_bad_type(p, ptr, "an RFC 3339 string or integer milliseconds", v), false;
     if (when_rfc3339(ms, json_string_value(v), json_string_length(v))) return true;
     fault_add(p->f, ERR_INVALID, ptr, "%s: expected RFC 3339, e.g. 2026-11-22T18:04:11Z",
               ptr + 1);
     return false;
 }
 
-static bool unknown_member(struct parse *p, const char *ptr, const char *key, const char *known)
-{
-    char at[128];
-    if (!p->strict) return true;
-    snprintf(at, sizeof at, "%s/%.40s", ptr, key);
-    fault_add(p->f, ERR_UNKNOWN_FIELD, at, "%s has no member \"%.40s\"; it may have %s",
-              ptr + 1, key, known);
-    return false;
-}
-
-static bool read_event_object(struct parse *p, const char *ptr, const json_t *v,
+static bool read_event_object(struct req_json *p, const char *ptr, const json_t *v,
                               struct event *ev)
 {
     const char *key;
@@ -185,13 +53,13 @@ static bool read_event_object(struct parse *p, const char *ptr, const json_t *v,
         snprintf(at, sizeof at, "%s/%.12s", ptr, key);
         bool ok = true;
         if (strcmp(key, "item_id") == 0)
-            ok = has_id = read_id(p, at, x, &ev->id);
+            ok = has_id = req_read_id(p, at, x, &ev->id);
         else if (strcmp(key, "ts") == 0)
             ok = ev->has_ts = read_ts(p, at, x, &ev->ts);
         else if (strcmp(key, "event") != 0)
-            ok = unknown_member(p, ptr, key, "item_id, ts, event");
+            ok = req_unknown_member(p, ptr, key, "item_id, ts, event");
         else if (!json_is_string(x))
-            ok = false, bad_type(p, at, "a string", x);
+            ok = false, req_bad_type(p, at, "a string", x);
         if (!ok) return false;
     }
     if (!has_id) fault_add(p->f, ERR_INVALID, ptr, "%s: item_id is missing", ptr + 1);
@@ -219,10 +87,10 @@ static void sort_events(struct event *ev, size_t n)
     if (any && !sorted) qsort(ev, n, sizeof *ev, by_time);
 }
 
-static void set_history(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_history(struct req_json *p, const char *ptr, const json_t *v)
 {
     if (!json_is_array(v)) {
-        bad_type(p, ptr, "an array", v);
+        req_bad_type(p, ptr, "an array", v);
         return;
     }
     size_t n = json_array_size(v);
@@ -231,8 +99,8 @@ static void set_history(struct parse *p, const char *ptr, const json_t *v)
                   LIMIT_HISTORY_PARSED);
         return;
     }
-    struct event *ev = take(p, n * sizeof *ev);
-    struct str *ids = take(p, n * sizeof *ids);
+    struct event *ev = req_take(p, n * sizeof *ev);
+    struct str *ids = req_take(p, n * sizeof *ids);
     if (!ev || !ids) return;
     for (size_t i = 0; i < n; i++) {
         char at[48];
@@ -240,7 +108,7 @@ static void set_history(struct parse *p, const char *ptr, const json_t *v)
         const json_t *x = json_array_get(v, i);
         ev[i] = (struct event){ .at = (int32_t)i };
         if (!(json_is_object(x) ? read_event_object(p, at, x, &ev[i])
-                                : read_id(p, at, x, &ev[i].id)))
+                                : req_read_id(p, at, x, &ev[i].id)))
             return;
     }
     sort_events(ev, n);
@@ -251,114 +119,91 @@ static void set_history(struct parse *p, const char *ptr, const json_t *v)
 
 /* ---- the other fields ------------------------------------------------------------------------ */
 
-static void set_user_id(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_user_id(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_id(p, ptr, v, &p->out->user_id);
+    req_read_id(p, ptr, v, &p->out->user_id);
 }
 
-static void set_model(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_model(struct req_json *p, const char *ptr, const json_t *v)
 {
     if (json_is_string(v))
-        read_id(p, ptr, v, &p->out->model);
+        req_read_id(p, ptr, v, &p->out->model);
     else
-        bad_type(p, ptr, "a string", v);
+        req_bad_type(p, ptr, "a string", v);
 }
 
-static void set_limit(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_limit(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_int(p, ptr, v, 1, LIMIT_RESULTS, &p->out->rec.limit);
+    req_read_int(p, ptr, v, 1, LIMIT_RESULTS, &p->out->rec.limit);
 }
 
-static void set_interests(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_interests(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_int(p, ptr, v, 1, LIMIT_INTERESTS, &p->out->rec.interests);
+    req_read_int(p, ptr, v, 1, LIMIT_INTERESTS, &p->out->rec.interests);
 }
 
-static void set_candidates_per_interest(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_candidates_per_interest(struct req_json *p, const char *ptr,
+                                            const json_t *v)
 {
-    read_int(p, ptr, v, 1, LIMIT_CANDIDATES, &p->out->rec.candidates);
+    req_read_int(p, ptr, v, 1, LIMIT_CANDIDATES, &p->out->rec.candidates);
 }
 
-static void set_exclude_seen(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_exclude_seen(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_bool(p, ptr, v, &p->out->rec.exclude_seen);
+    req_read_bool(p, ptr, v, &p->out->rec.exclude_seen);
 }
 
-static void set_explain(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_explain(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_bool(p, ptr, v, &p->out->rec.explain);
+    req_read_bool(p, ptr, v, &p->out->rec.explain);
 }
 
-static void set_exclude_items(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_exclude_items(struct req_json *p, const char *ptr, const json_t *v)
 {
-    read_ids(p, ptr, v, LIMIT_EXCLUDE, &p->out->rec.exclude, &p->out->rec.n_exclude);
+    req_read_ids(p, ptr, v, LIMIT_EXCLUDE, &p->out->rec.exclude, &p->out->rec.n_exclude);
 }
 
-static void set_unknown_items(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_unknown_items(struct req_json *p, const char *ptr, const json_t *v)
 {
-    int i = read_word(p, ptr, v, "ignore|error");
+    int i = req_read_word(p, ptr, v, "ignore|error");
     if (i >= 0) p->out->rec.unknown = i ? REC_UNKNOWN_ERROR : REC_UNKNOWN_IGNORE;
 }
 
-static void set_fallback(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_fallback(struct req_json *p, const char *ptr, const json_t *v)
 {
-    int i = read_word(p, ptr, v, "popular|none");
-    if (i >= 0) p->out->rec.fallback = i ? REC_FALLBACK_NONE : REC_FALLBACK_POPULAR;
+    static const enum rec_fallback is[] = { REC_FALLBACK_POPULAR, REC_FALLBACK_WITHIN,
+                                            REC_FALLBACK_NONE };
+    int i = req_read_word(p, ptr, v, "popular|popular_within_filter|none");
+    if (i >= 0) p->out->rec.fallback = is[i];
 }
 
-static void set_format(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_format(struct req_json *p, const char *ptr, const json_t *v)
 {
-    int i = read_word(p, ptr, v, "float|base64");
+    int i = req_read_word(p, ptr, v, "float|base64");
     if (i >= 0) p->out->format = i ? REQ_BASE64 : REQ_FLOAT;
 }
 
-static void set_merge(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_filter(struct req_json *p, const char *ptr, const json_t *v)
 {
-    const char *key;
-    json_t *x;
-    if (!json_is_object(v)) {
-        bad_type(p, ptr, "an object", v);
-        return;
-    }
-    json_object_foreach ((json_t *)v, key, x) {
-        if (strcmp(key, "strategy") != 0) {
-            unknown_member(p, ptr, key, "strategy");
-            continue;
-        }
-        int i = read_word(p, "/merge/strategy", x, "max|sum|rrf|round_robin|quota");
-        if (i > 0)
-            fault_add(p->f, ERR_INVALID, "/merge/strategy",
-                      "merge/strategy: only \"max\" is served yet");
-    }
+    struct filter *filter = req_take(p, sizeof *filter);
+    if (filter && req_filter_read(p, ptr, v, filter)) p->out->rec.filter = filter;
 }
 
 /* ---- what only /v1/rank has ------------------------------------------------------------------ */
 
-static void set_candidates(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_candidates(struct req_json *p, const char *ptr, const json_t *v)
 {
     int32_t n = 0;
-    if (!read_ids(p, ptr, v, LIMIT_RANK, &p->out->rank.candidate, &n)) return;
+    if (!req_read_ids(p, ptr, v, LIMIT_RANK, &p->out->rank.candidate, &n)) return;
     p->out->rank.n_candidates = n;
     if (n == 0) fault_add(p->f, ERR_INVALID, ptr, "candidates: is empty");
 }
 
-/* A fractional number as the shortest text that reads back as it; may be longer than its source. */
-static bool real_text(struct parse *p, double x, struct str *out)
-{
-    enum { ROOM = 32 };
-    char *text = take(p, ROOM);
-    if (!text) return false;
-    int n = snprintf(text, ROOM, "%.15g", x);
-    if (strtod(text, NULL) != x) n = snprintf(text, ROOM, "%.17g", x);
-    *out = (struct str){ text, n };
-    return true;
-}
-
 /* A feature's value: text, a number, or null. */
-static bool read_value(struct parse *p, const char *ptr, const json_t *v,
+static bool read_value(struct req_json *p, const char *ptr, const json_t *v,
                        struct score_value *out)
 {
-    if (json_is_real(v)) return real_text(p, json_real_value(v), &out->text);
+    if (json_is_real(v)) return req_real_text(p, json_real_value(v), &out->text);
     if (json_is_string(v) && json_string_length(v) > LIMIT_ID_BYTES) { /* a sequence, perhaps */
         size_t n = json_string_length(v);
         memcpy(p->text, json_string_value(v), n);
@@ -371,16 +216,16 @@ static bool read_value(struct parse *p, const char *ptr, const json_t *v,
         return true;
     }
     if (!json_is_string(v) && !json_is_integer(v))
-        return bad_type(p, ptr, "a string or a number", v), false;
-    return read_id(p, ptr, v, &out->text);
+        return req_bad_type(p, ptr, "a string or a number", v), false;
+    return req_read_id(p, ptr, v, &out->text);
 }
 
-static void set_user(struct parse *p, const char *ptr, const json_t *v)
+static void req_set_user(struct req_json *p, const char *ptr, const json_t *v)
 {
     const char *key;
     json_t *x;
     if (!json_is_object(v)) {
-        bad_type(p, ptr, "an object", v);
+        req_bad_type(p, ptr, "an object", v);
         return;
     }
     if (json_object_size(v) > LIMIT_FEATURES) {
@@ -388,7 +233,7 @@ static void set_user(struct parse *p, const char *ptr, const json_t *v)
                   json_object_size(v), LIMIT_FEATURES);
         return;
     }
-    struct score_value *value = take(p, json_object_size(v) * sizeof *value);
+    struct score_value *value = req_take(p, json_object_size(v) * sizeof *value);
     int32_t n = 0;
     if (!value) return;
     json_object_foreach ((json_t *)v, key, x) {
@@ -406,47 +251,49 @@ static void set_user(struct parse *p, const char *ptr, const json_t *v)
 }
 
 #define RANK_FIELDS(X) X(user) X(history) X(candidates) X(model)
-#define RECOMMEND_FIELDS(X)                                                                    \
+/* What shapes an answer, whatever the queries are. */
+#define ANSWER_FIELDS(X)                                                                       \
+    X(limit)                                                                                   \
+    X(candidates_per_interest)                                                                 \
+    X(merge)                                                                                   \
+    X(diversity)                                                                               \
+    X(filter)                                                                                  \
+    X(exclude_items) X(exclude_lists) X(search) X(allow_degraded) X(explain)
+#define USER_FIELDS(X)                                                                         \
     X(user_id)                                                                                 \
     X(history)                                                                                 \
-    X(limit)                                                                                   \
-    X(interests)                                                                               \
-    X(candidates_per_interest)                                                                 \
-    X(merge) X(exclude_seen) X(exclude_items) X(unknown_items) X(fallback) X(model) X(explain)
-#define ENCODE_FIELDS(X) X(user_id) X(history) X(unknown_items) X(model) X(format)
+    X(interests) X(exclude_seen) X(unknown_items) X(fallback) X(seed) ANSWER_FIELDS(X)
+#define RECOMMEND_FIELDS(X) USER_FIELDS(X) X(model)
+#define SEARCH_FIELDS(X)    X(vectors) ANSWER_FIELDS(X) X(model)
+#define SIMILAR_FIELDS(X)   X(items) X(unknown_items) ANSWER_FIELDS(X) X(model)
+#define ENCODE_FIELDS(X)    X(user_id) X(history) X(unknown_items) X(model) X(format)
 
 struct field {
     const char *name;
     field_fn *set;
 };
-#define FIELD(name)      { #name, set_##name },
+#define FIELD(name)      { #name, req_set_##name },
 #define FIELD_NAME(name) { .key = #name },
 static const struct field recommend_fields[] = { RECOMMEND_FIELDS(FIELD){ NULL, NULL } };
+static const struct field user_fields[] = { USER_FIELDS(FIELD){ NULL, NULL } };
+static const struct field search_fields[] = { SEARCH_FIELDS(FIELD){ NULL, NULL } };
+static const struct field similar_fields[] = { SIMILAR_FIELDS(FIELD){ NULL, NULL } };
 static const struct field encode_fields[] = { ENCODE_FIELDS(FIELD){ NULL, NULL } };
 static const struct field rank_fields[] = { RANK_FIELDS(FIELD){ NULL, NULL } };
 /* The same names in the shape that conf_nearest searches. */
 static const struct opt recommend_names[] = { RECOMMEND_FIELDS(FIELD_NAME) OPT_END };
+static const struct opt user_names[] = { USER_FIELDS(FIELD_NAME) OPT_END };
+static const struct opt search_names[] = { SEARCH_FIELDS(FIELD_NAME) OPT_END };
+static const struct opt similar_names[] = { SIMILAR_FIELDS(FIELD_NAME) OPT_END };
 static const struct opt encode_names[] = { ENCODE_FIELDS(FIELD_NAME) OPT_END };
 static const struct opt rank_names[] = { RANK_FIELDS(FIELD_NAME) OPT_END };
 
-/* A key as one step of an RFC 6901 pointer. */
-static void pointer_step(char *out, size_t n, const char *key)
+static void read_field(struct req_json *p, const struct field *fields, const struct opt *names,
+                       const char *prefix, const char *key, const json_t *v)
 {
-    size_t at = 0;
-    if (n) out[at++] = '/';
-    for (; *key && at + 3 < n && at < 60; key++) {
-        bool special = *key == '~' || *key == '/';
-        out[at++] = special ? '~' : *key;
-        if (special) out[at++] = *key == '~' ? '0' : '1';
-    }
-    out[at] = '\0';
-}
-
-static void read_field(struct parse *p, const struct field *fields, const struct opt *names,
-                       const char *key, const json_t *v)
-{
-    char ptr[80];
-    pointer_step(ptr, sizeof ptr, key);
+    char ptr[112], step[80];
+    req_pointer_step(step, sizeof step, key);
+    snprintf(ptr, sizeof ptr, "%s%s", prefix, step);
     while (fields->name && strcmp(fields->name, key) != 0) fields++;
     if (fields->name) fields->set(p, ptr, v);
     if (fields->name || !p->strict) return;
@@ -457,33 +304,51 @@ static void read_field(struct parse *p, const struct field *fields, const struct
               key, near);
 }
 
+/* Every member of an object of the body, whose place is prefix. */
+static void read_object(struct req_json *p, const struct field *fields, const struct opt *names,
+                        const char *prefix, const json_t *o)
+{
+    const char *key;
+    json_t *v;
+    if (!json_is_object(o)) {
+        fault_add(p->f, ERR_BAD_TYPE, prefix, "%s must be an object, not %s",
+                  *prefix ? prefix + 1 : "the body", req_type_name(o));
+        return;
+    }
+    json_object_foreach ((json_t *)(uintptr_t)o, key, v) {
+        read_field(p, fields, names, prefix, key, v);
+    }
+}
+
+/* The body as JSON, and room for its texts; NULL after a fault. */
+static json_t *open_body(struct req_json *p, const char *body, size_t n)
+{
+    struct faults *f = p->f;
+    json_error_t je;
+    p->text = req_take(p, n);
+    if (!p->text) return NULL;
+    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
+    const char *nul = n ? memchr(body, '\0', n) : NULL;
+    if (nul) {
+        fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
+        return NULL;
+    }
+    json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
+    if (!root && n == 0) fault_add(f, ERR_BAD_JSON, "", "the body is empty");
+    if (!root && n > 0)
+        fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column, je.text);
+    return root;
+}
+
 static int parse_body(struct req_recommend *out, const char *body, size_t n, bool strict,
                       struct arena *a, struct faults *f, const struct field *fields,
                       const struct opt *names)
 {
-    struct parse p = { out, a, f, strict, NULL };
+    struct req_json p = { out, a, f, strict, NULL };
     *out = (struct req_recommend){ .format = REQ_FLOAT };
     rec_request_defaults(&out->rec);
-    p.text = take(&p, n);
-    if (!p.text) return f->at[0].code;
-    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
-    const char *nul = n ? memchr(body, '\0', n) : NULL;
-    if (nul) return fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
-    json_error_t je;
-    json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
-    if (!root && n == 0) return fault_add(f, ERR_BAD_JSON, "", "the body is empty");
-    if (!root)
-        return fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column,
-                         je.text);
-    if (!json_is_object(root)) {
-        fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s", type_name(root));
-    } else {
-        const char *key;
-        json_t *v;
-        json_object_foreach (root, key, v) {
-            read_field(&p, fields, names, key, v);
-        }
-    }
+    json_t *root = open_body(&p, body, n);
+    if (root) read_object(&p, fields, names, "", root);
     json_decref(root);
     return f->n ? f->at[0].code : 0;
 }
@@ -497,7 +362,99 @@ int req_parse_recommend(struct req_recommend *out, const char *body, size_t n, b
 int req_parse_encode(struct req_recommend *out, const char *body, size_t n, bool strict,
                      struct arena *a, struct faults *f)
 {
-    return parse_body(out, body, n, strict, a, f, encode_fields, encode_names);
+    int rc = parse_body(out, body, n, strict, a, f, encode_fields, encode_names);
+    out->rec.encode_only = true;
+    return rc;
+}
+
+int req_parse_search(struct req_recommend *out, const char *body, size_t n, bool strict,
+                     struct arena *a, struct faults *f)
+{
+    int rc = parse_body(out, body, n, strict, a, f, search_fields, search_names);
+    out->rec.source = REC_VECTORS;
+    out->rec.fallback = REC_FALLBACK_NONE;
+    if (rc == 0 && !out->rec.vectors)
+        rc = fault_add(f, ERR_INVALID, "", "vectors is missing: what to search for");
+    return rc;
+}
+
+int req_parse_similar(struct req_recommend *out, const char *body, size_t n, bool strict,
+                      struct arena *a, struct faults *f)
+{
+    int rc = parse_body(out, body, n, strict, a, f, similar_fields, similar_names);
+    out->rec.source = REC_ITEMS;
+    out->rec.fallback = REC_FALLBACK_NONE;
+    if (rc == 0 && !out->rec.history)
+        rc = fault_add(f, ERR_INVALID, "", "items is missing: ids to find neighbours of");
+    return rc;
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+static void read_requests(struct req_json *p, struct req_recommend **out, int32_t *n_out,
+                          const json_t *list)
+{
+    const struct req_recommend defaults = *p->out;
+    if (!json_is_array(list)) {
+        req_bad_type(p, "/requests", "an array", list);
+        return;
+    }
+    const size_t n = json_array_size(list);
+    if (n == 0) fault_add(p->f, ERR_INVALID, "/requests", "requests: is empty");
+    if (n > LIMIT_BATCH_ROWS)
+        fault_add(p->f, ERR_BATCH_TOO_LARGE, "/requests", "requests: %zu, the limit is %d", n,
+                  LIMIT_BATCH_ROWS);
+    if (n == 0 || n > LIMIT_BATCH_ROWS) return;
+    *out = req_take(p, n * sizeof **out);
+    *n_out = (int32_t)n;
+    for (size_t i = 0; *out && i < n; i++) {
+        char at[32];
+        snprintf(at, sizeof at, "/requests/%zu", i);
+        (*out)[i] = defaults;
+        p->out = &(*out)[i];
+        read_object(p, user_fields, user_names, at, json_array_get(list, i));
+    }
+}
+
+static void read_batch(struct req_json *p, struct req_recommend **out, int32_t *n_out,
+                       const json_t *root)
+{
+    const char *key;
+    json_t *v, *list = json_object_get(root, "requests"),
+               *defaults = json_object_get(root, "defaults");
+    json_object_foreach ((json_t *)(uintptr_t)root, key, v) {
+        char ptr[80];
+        req_pointer_step(ptr, sizeof ptr, key);
+        if (strcmp(key, "model") == 0)
+            req_set_model(p, ptr, v);
+        else if (p->strict && v != list && v != defaults)
+            fault_add(p->f, ERR_UNKNOWN_FIELD, ptr,
+                      "unknown field \"%.60s\"; a batch has model, defaults, requests", key);
+    }
+    if (defaults) read_object(p, user_fields, user_names, "/defaults", defaults);
+    if (list)
+        read_requests(p, out, n_out, list);
+    else
+        fault_add(p->f, ERR_INVALID, "", "requests is missing: what to answer");
+}
+
+int req_parse_batch(struct req_recommend **out, int32_t *n_out, struct str *model,
+                    const char *body, size_t n, bool strict, struct arena *a, struct faults *f)
+{
+    struct req_recommend defaults = { .format = REQ_FLOAT };
+    struct req_json p = { &defaults, a, f, strict, NULL };
+    rec_request_defaults(&defaults.rec);
+    *out = NULL;
+    *n_out = 0;
+    json_t *root = open_body(&p, body, n);
+    if (root && !json_is_object(root))
+        fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s",
+                  req_type_name(root));
+    else if (root)
+        read_batch(&p, out, n_out, root);
+    *model = defaults.model;
+    json_decref(root);
+    return f->n ? f->at[0].code : 0;
 }
 
 int req_parse_rank(struct req_recommend *out, const char *body, size_t n, bool strict,

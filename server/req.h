@@ -1,4 +1,4 @@
-/* req.h — the bodies of POST /v1/recommend, /v1/encode and /v1/rank, from bytes to a checked request.
+/* req.h — the bodies of POST /v1/recommend, /v1/encode, /v1/search, /v1/similar and /v1/rank, from bytes to a checked request.
  *   struct req_recommend r;  struct faults f = { 0 };
  *   if (req_parse_recommend(&r, body, n, true, arena, &f) < 0) ... f says what and where
  * The result lives in the arena; nothing points into the body.  Thread: any (pure).
@@ -19,6 +19,7 @@ struct req_recommend {
     struct str user_id;     /* p NULL: not given */
     struct str model;       /* p NULL: not given */
     enum req_format format; /* encode only */
+    int32_t n_floats;       /* search only: of rec.vectors */
     struct {                /* rank only */
         const struct score_value
             *value; /* members of "user", numbers as text; null ones are left out */
@@ -38,3 +39,14 @@ NODISCARD int req_parse_encode(struct req_recommend *out, const char *body, size
 /* user, history, candidates (needed), model. */
 NODISCARD int req_parse_rank(struct req_recommend *out, const char *body, size_t n, bool strict,
                              struct arena *a, struct faults *f);
+/* vectors (needed: arrays of numbers of one length, or base64 of little-endian float32) and what shapes an answer. */
+NODISCARD int req_parse_search(struct req_recommend *out, const char *body, size_t n,
+                               bool strict, struct arena *a, struct faults *f);
+/* items (needed: ids) and what shapes an answer. */
+NODISCARD int req_parse_similar(struct req_recommend *out, const char *body, size_t n,
+                                bool strict, struct arena *a, struct faults *f);
+/* {"model", "defaults": {...}, "requests": [{...}, ...]}: 1 to LIMIT_BATCH_ROWS requests as of /v1/recommend less `model`; what one
+ * does not say is said by the defaults.  ERR_LIMIT: more of them. */
+NODISCARD int req_parse_batch(struct req_recommend **out, int32_t *n_out, struct str *model,
+                              const char *body, size_t n, bool strict, struct arena *a,
+                              struct faults *f);

@@ -55,6 +55,20 @@ struct model *fixture_model(const struct fixture *fx)
     return m;
 }
 
+/* Of row r: category "c<r % 7>"; colours "red" where 2 divides r, "blue" where 3 does; price r % 20, none where 11 divides r. */
+static void add_attributes(struct items_builder *b, int32_t row)
+{
+    char text[16];
+    int32_t category = items_field_add(b, "category", 8, FIELD_VALUES),
+            colour = items_field_add(b, "colour", 6, FIELD_VALUES),
+            price = items_field_add(b, "price", 5, FIELD_NUMBER);
+    items_add_value(b, category, row, text,
+                    (size_t)snprintf(text, sizeof text, "c%d", row % 7));
+    if (row % 2 == 0) items_add_value(b, colour, row, "red", 3);
+    if (row % 3 == 0) items_add_value(b, colour, row, "blue", 4);
+    if (row % 11 != 0) items_set_number(b, price, row, row % 20);
+}
+
 static void write_items(const struct fixture *fx, const char *path)
 {
     struct items_builder *b = items_builder_new();
@@ -63,6 +77,7 @@ static void write_items(const struct fixture *fx, const char *path)
     for (int32_t row = 0; row < fx->V; row++) {
         items_add(b, text, (size_t)snprintf(text, sizeof text, "i%d", row));
         items_set_popularity(b, row, row * 7 % 50);
+        if (fx->attributes) add_attributes(b, row);
         if (fx->titles)
             items_set_title(b, row, text, (size_t)snprintf(text, sizeof text, "Film %d", row));
     }
@@ -81,7 +96,7 @@ static void write_index(const struct fixture *fx, const struct model *m, const c
     REQUIRE(rc == 0 && ann_save(a, path, &e) == 0, "%s", e.msg);
     json_object_set_new(manifest, "index",
                         json_pack("{s:s, s:i, s:f}", "type", ann_type(a), "ef_search",
-                                  ann_ef(a), "recall", 1.0));
+                                  ann_width(a), "recall", 1.0));
     ann_free(a);
 }
 

@@ -16,6 +16,8 @@ struct fixture {
     float scale; /* factor on every weight matrix: 1 gives the initialisation's tiny scores */
     float active_share;
     bool titles;
+    bool
+        attributes; /* category (values), colour (values, several or none), price (a number or none) */
     bool hnsw;  /* else a flat index */
     bool index; /* false: no index.faiss */
 };

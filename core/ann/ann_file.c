@@ -1,5 +1,7 @@
 #include "core/ann/ann_file.h"
+#include "core/base/mem.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -78,6 +80,19 @@ static int check_header(struct cursor *c, int32_t V, int32_t D, struct err *e)
     return 0;
 }
 
+/* n rows that lie one behind the other. */
+static int check_values(const uint8_t *p, size_t n, int32_t D, struct err *e)
+{
+    for (size_t i = 0; i < n * (size_t)D; i++) {
+        float x;
+        memcpy(&x, p + i * sizeof x, sizeof x);
+        if (!isfinite(x))
+            return err_set(e, ERR_BAD_BUNDLE, "index file: row %zu is not finite",
+                           i / (size_t)D);
+    }
+    return 0;
+}
+
 static int check_flat(struct cursor *c, int32_t V, int32_t D, struct err *e)
 {
     struct array rows;
@@ -85,14 +100,7 @@ static int check_flat(struct cursor *c, int32_t V, int32_t D, struct err *e)
     TRY(take_array(&rows, c, sizeof(float), e));
     if (rows.n != (size_t)V * (size_t)D)
         return bad(e, "number of values is not rows times dimension");
-    for (size_t i = 0; i < rows.n; i++) {
-        float x;
-        memcpy(&x, rows.p + i * sizeof x, sizeof x);
-        if (!isfinite(x))
-            return err_set(e, ERR_BAD_BUNDLE, "index file: row %zu is not finite",
-                           i / (size_t)D);
-    }
-    return 0;
+    return check_values(rows.p, (size_t)V, D, e);
 }
 
 /* FAISS's struct HNSW: row i owns links[offset[i] .. offset[i+1]), level l of them from cum[l] to cum[l+1]. */
@@ -168,8 +176,110 @@ static int check_graph(struct ann_file *f, struct cursor *c, int32_t V, struct e
         ef_search > MAX_EF || beam != 1)
         return bad(e, "search parameters are out of range");
     f->M = i32_at(&g.cum, 1) / 2; /* level 0 has twice as many links as the others */
-    f->ef_search = ef_search;
+    f->width = ef_search;
     return 0;
+}
+
+/* ---- IVF ---- */
+
+struct
+    lists { /* of an IVF index: how many rows each has, then rows and their numbers list by list */
+    int32_t n, V, D;
+    uint64_t *size; /* [n] */
+    uint8_t *seen;  /* [V]: 1 where a list has the row */
+};
+
+/* Sizes are stored for every list, or as (list, size) for those that have rows. */
+static int take_sizes(struct lists *l, struct cursor *c, struct err *e)
+{
+    char form[4];
+    struct array a;
+    TRY(take(form, c, sizeof form, e));
+    TRY(take_array(&a, c, sizeof(uint64_t), e));
+    if (memcmp(form, "full", 4) == 0) {
+        if (a.n != (size_t)l->n) return bad(e, "number of lists differs");
+        for (size_t i = 0; i < a.n; i++) l->size[i] = u64_at(&a, i);
+    } else if (memcmp(form, "sprs", 4) == 0 && a.n % 2 == 0) {
+        for (size_t i = 0; i < a.n; i += 2) {
+            const uint64_t list = u64_at(&a, i);
+            if (list >= (uint64_t)l->n || (i > 0 && list <= u64_at(&a, i - 2)))
+                return bad(e, "lists are out of order");
+            l->size[list] = u64_at(&a, i + 1);
+        }
+    } else {
+        return bad(e, "sizes of its lists can't be read");
+    }
+    uint64_t left = (uint64_t)l->V;
+    for (int32_t i = 0; i < l->n; i++) {
+        if (l->size[i] > left) return bad(e, "lists hold more rows than there are");
+        left -= l->size[i];
+    }
+    return left > 0 ? bad(e, "lists hold fewer rows than there are") : 0;
+}
+
+static int check_list(struct lists *l, struct cursor *c, size_t n, struct err *e)
+{
+    const size_t nb_row = (size_t)l->D * sizeof(float), left = (size_t)(c->end - c->p);
+    if (left / (nb_row + sizeof(int64_t)) < n) return bad(e, "truncated list");
+    TRY(check_values(c->p, n, l->D, e));
+    c->p += n * nb_row;
+    for (size_t i = 0; i < n; i++) {
+        int64_t row;
+        TRY(take(&row, c, sizeof row, e));
+        if (row < 0 || row >= l->V) return bad(e, "a list's row is out of range");
+        if (l->seen[row]++) return bad(e, "a row is in two lists");
+    }
+    return 0;
+}
+
+static int check_lists(struct lists *l, struct cursor *c, struct err *e)
+{
+    char type[4];
+    uint64_t n, nb_row;
+    TRY(take(type, c, sizeof type, e));
+    TRY(take(&n, c, sizeof n, e));
+    TRY(take(&nb_row, c, sizeof nb_row, e));
+    if (memcmp(type, "ilar", 4) != 0) return bad(e, "its lists are of another kind");
+    if (n != (uint64_t)l->n) return bad(e, "number of lists differs");
+    if (nb_row != (uint64_t)l->D * sizeof(float))
+        return bad(e, "its rows are not as they were");
+    TRY(take_sizes(l, c, e));
+    for (int32_t i = 0; i < l->n; i++) TRY(check_list(l, c, (size_t)l->size[i], e));
+    return 0;
+}
+
+/* The map from rows to lists, which FAISS may keep: none. */
+static int check_no_map(struct cursor *c, struct err *e)
+{
+    uint8_t type;
+    struct array map;
+    TRY(take(&type, c, sizeof type, e));
+    TRY(take_array(&map, c, sizeof(int64_t), e));
+    return type != 0 || map.n != 0 ? bad(e, "it has a map of its rows") : 0;
+}
+
+static int check_ivf(struct ann_file *f, struct cursor *c, int32_t V, int32_t D, struct err *e)
+{
+    uint64_t n, n_probe;
+    char type[4];
+    TRY(check_header(c, V, D, e));
+    TRY(take(&n, c, sizeof n, e));
+    TRY(take(&n_probe, c, sizeof n_probe, e));
+    if (n < 1 || n > (uint64_t)V) return bad(e, "number of lists is out of range");
+    if (n_probe < 1 || n_probe > n) return bad(e, "search parameters are out of range");
+    TRY(take(type, c, sizeof type, e));
+    if (memcmp(type, "IxFI", 4) != 0) return bad(e, "its centroids are no flat index");
+    TRY(check_flat(c, (int32_t)n, D, e));
+    TRY(check_no_map(c, e));
+    struct lists l = { .n = (int32_t)n, .V = V, .D = D };
+    l.size = xcalloc((size_t)n, sizeof *l.size);
+    l.seen = xcalloc((size_t)V, 1);
+    int rc = check_lists(&l, c, e);
+    free(l.seen);
+    free(l.size);
+    f->n_lists = (int32_t)n;
+    f->width = (int32_t)n_probe;
+    return rc;
 }
 
 int ann_file_check(struct ann_file *f, const void *data, size_t nb, int32_t V, int32_t D,
@@ -180,14 +290,18 @@ int ann_file_check(struct ann_file *f, const void *data, size_t nb, int32_t V, i
     *f = (struct ann_file){ 0 };
     if (V < 1 || D < 1) return bad(e, "no rows expected");
     TRY(take(type, &c, sizeof type, e));
-    if (memcmp(type, "IHNf", 4) == 0) {
-        TRY(check_header(&c, V, D, e));
-        TRY(check_graph(f, &c, V, e));
-        TRY(take(type, &c, sizeof type, e));
+    if (memcmp(type, "IwFl", 4) == 0) {
+        TRY(check_ivf(f, &c, V, D, e));
+    } else {
+        if (memcmp(type, "IHNf", 4) == 0) {
+            TRY(check_header(&c, V, D, e));
+            TRY(check_graph(f, &c, V, e));
+            TRY(take(type, &c, sizeof type, e));
+        }
+        if (memcmp(type, "IxFI", 4) != 0)
+            return bad(e, "no flat, HNSW or IVF index by inner product");
+        TRY(check_flat(&c, V, D, e));
     }
-    if (memcmp(type, "IxFI", 4) != 0)
-        return bad(e, "neither a flat nor an HNSW index by inner product");
-    TRY(check_flat(&c, V, D, e));
     if (c.p != c.end) return bad(e, "bytes left over at its end");
     return 0;
 }

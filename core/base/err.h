@@ -29,12 +29,18 @@
     X(ERR_METHOD, 405, "method_not_allowed", "Method not allowed")                             \
     X(ERR_NOT_ACCEPTABLE, 406, "not_acceptable", "Not acceptable")                             \
     X(ERR_BODY_TIMEOUT, 408, "body_timeout", "Body timed out")                                 \
+    X(ERR_NO_STORE, 409, "no_store", "No item store")                                          \
     X(ERR_LIMIT, 413, "body_too_large", "Too large")                                           \
+    X(ERR_BATCH_TOO_LARGE, 413, "batch_too_large", "Too many requests in a batch")             \
     X(ERR_MEDIA_TYPE, 415, "unsupported_media_type", "Unsupported media type")                 \
     X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                      \
+    X(ERR_UNKNOWN_ATTRIBUTE, 422, "unknown_attribute", "Unknown attribute")                    \
     X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                \
     X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                         \
-    X(ERR_NOT_READY, 503, "not_ready", "Not ready")
+    X(ERR_CLIENT_GONE, 499, "client_closed", "Client closed")                                  \
+    X(ERR_NOT_READY, 503, "not_ready", "Not ready")                                            \
+    X(ERR_DEADLINE, 504, "deadline_exceeded", "Deadline exceeded")                             \
+    X(ERR_DELTA_FULL, 507, "delta_full", "Too many changed items")
 
 enum err_code {
     ERR_NONE = 0,

@@ -34,7 +34,19 @@ enum {
     LIMIT_EXCLUDE = 10000,         /* exclude_items of one request */
     LIMIT_RESULTS = 1000,          /* `limit` */
     LIMIT_CANDIDATES = 4000,       /* candidates_per_interest */
+    LIMIT_BATCH_ROWS = 128,        /* requests of one POST /v1/recommend/batch */
+    LIMIT_EF = 4096,               /* width of one search, lists or nodes */
+    LIMIT_EXCLUDE_LISTS = 64,      /* exclude_lists of one request */
     LIMIT_RANK = 1000,             /* candidates of one POST /v1/rank */
+    LIMIT_FILTER_CLAUSES = 64,     /* of must, and of must_not */
+    LIMIT_FILTER_VALUES = 10000,   /* values of one clause */
+    LIMIT_MODEL_NAME = 255,        /* bytes of a model's name: a directory's */
+    LIMIT_SPACE = 64,      /* bytes that name the space of a vector: a sha256 in hexadecimal */
+    LIMIT_DELTA = 200000,  /* items of a model beside its index: they are searched one by one */
+    LIMIT_BATCH = 10000,   /* changes of one POST /v1/items/batch; ids of one lookup */
+    LIMIT_LISTS = 1000,    /* blocklists */
+    LIMIT_LIST_NAME = 128, /* bytes of a blocklist's name */
+    LIMIT_LIST_IDS = 200000, /* ids of a blocklist */
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };

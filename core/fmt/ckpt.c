@@ -77,20 +77,36 @@ static int load_param(struct param *p, const struct safet *s, struct err *e)
     return 0;
 }
 
-int ckpt_load(struct params *ps, uint32_t groups, const char *path, struct err *e)
+static int check_known(const struct params *ps, uint32_t groups, const struct safet *s,
+                       struct err *e)
+{
+    for (int32_t i = 0; i < safet_count(s); i++) {
+        const struct param *p = params_find(ps, safet_at(s, i)->name);
+        if (!p || !(p->group & groups))
+            return err_set(e, ERR_FORMAT, "tensor %s is not one of the model's",
+                           safet_at(s, i)->name);
+    }
+    return 0;
+}
+
+static int load(struct params *ps, uint32_t groups, bool part, const char *path, struct err *e)
 {
     struct safet *s;
     TRY(safet_open(&s, path, e));
-    int rc = 0;
-    for (int32_t i = 0; i < safet_count(s) && rc == 0; i++) {
-        const struct param *p = params_find(ps, safet_at(s, i)->name);
-        if (!p || !(p->group & groups))
-            rc = err_set(e, ERR_FORMAT, "tensor %s is not one of the model's",
-                         safet_at(s, i)->name);
-    }
+    int rc = part ? 0 : check_known(ps, groups, s, e);
     for (int32_t i = 0; i < params_count(ps) && rc == 0; i++)
         if (params_at(ps, i)->group & groups) rc = load_param(params_at(ps, i), s, e);
     safet_close(s);
     if (rc < 0) err_ctx(e, "%s", path);
     return rc;
+}
+
+int ckpt_load(struct params *ps, uint32_t groups, const char *path, struct err *e)
+{
+    return load(ps, groups, false, path, e);
+}
+
+int ckpt_load_part(struct params *ps, uint32_t groups, const char *path, struct err *e)
+{
+    return load(ps, groups, true, path, e);
 }

@@ -11,6 +11,9 @@ NODISCARD int ckpt_save(const char *path, const struct params *ps, uint32_t grou
 NODISCARD int ckpt_save_with(const char *path, const struct params *ps, uint32_t groups,
                              const char *const *meta, struct err *e);
 NODISCARD int ckpt_load(struct params *ps, uint32_t groups, const char *path, struct err *e);
+/* The same from a file that may hold more: other tensors are not looked at. */
+NODISCARD int ckpt_load_part(struct params *ps, uint32_t groups, const char *path,
+                             struct err *e);
 /* ERR_FORMAT names the first place of x [n / cols, cols] that is NaN or infinite. */
 NODISCARD int ckpt_check_finite(const char *name, const float *x, int64_t n, int32_t cols,
                                 struct err *e);

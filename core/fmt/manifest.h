@@ -10,6 +10,8 @@
  *   kind        "retrieval" (also when absent) or "rank"; a rank model has no encoder, metric, interests, width, max_len
  *               and index, but: ranker (options of ranker_opts), schema { features, groups }, columns { label, user,
  *               item }
+ *   space       names what item vectors can be compared with; absent: the sha256 of model.safetensors (core/serve/load.h)
+ *   folded      { store id: sequence number }: changes of item stores that items and vectors hold already
  * Other members are ignored.  Thread: any (pure). */
 #pragma once
 #include "core/base/err.h"

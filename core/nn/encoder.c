@@ -73,9 +73,8 @@ void encoder_declare(struct encoder *enc, struct params *ps, const struct model_
 
 void encoder_free(struct encoder *enc) { free(enc->block); }
 
-/* X = LN(X + Dropout(O)), O = Linear(attention a);  X = LN(X + Dropout(F)), F = Linear(act(Linear X)) */
-static struct ten *after_attention(const struct block_params *b, const struct model_cfg *c,
-                                   struct tape *tp, struct ten *x, struct ten *a)
+struct ten *block_finish(const struct block_params *b, const struct model_cfg *c,
+                         struct tape *tp, struct ten *x, struct ten *a)
 {
     struct ten *o = linear_apply(tp, a, b->out, ACT_NONE);
     x = ad_add_norm(tp, x, o, c->dropout, ad_param(tp, b->attn_norm.gain),
@@ -92,7 +91,7 @@ struct ten *block_forward(const struct block_params *b, const struct model_cfg *
 {
     struct ten *qkv = linear_apply(tp, x, b->qkv, ACT_NONE);
     struct ten *a = ad_attn(tp, qkv, sp, c->heads, c->causal, c->attn_dropout);
-    return after_attention(b, c, tp, x, a);
+    return block_finish(b, c, tp, x, a);
 }
 
 static struct ten *block_last(const struct block_params *b, const struct model_cfg *c,
@@ -102,17 +101,23 @@ static struct ten *block_last(const struct block_params *b, const struct model_c
         ad_seg_last(tp, x, sp); /* before attention, whose gradient then is the first of x */
     struct ten *a = ad_attn_last(tp, x, ad_param(tp, b->qkv.w), ad_param(tp, b->qkv.b), sp,
                                  c->heads, c->attn_dropout);
-    return after_attention(b, c, tp, last, a);
+    return block_finish(b, c, tp, last, a);
+}
+
+struct ten *encoder_embed(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
+                          const struct seqpack *sp, const int32_t *ids)
+{
+    struct ten *x =
+        ad_embed(tp, ad_param(tp, enc->item), ids, enc->mask ? ad_param(tp, enc->mask) : NULL,
+                 ad_param(tp, enc->pos), sp->pos, sp->N);
+    return ad_dropout(tp, norm_apply(tp, x, enc->emb_norm), c->dropout);
 }
 
 /* States [N,D] after the embedding and the first blocks. */
 static struct ten *first_blocks(const struct encoder *enc, const struct model_cfg *c, int32_t n,
                                 struct tape *tp, const struct seqpack *sp, const int32_t *ids)
 {
-    struct ten *x =
-        ad_embed(tp, ad_param(tp, enc->item), ids, enc->mask ? ad_param(tp, enc->mask) : NULL,
-                 ad_param(tp, enc->pos), sp->pos, sp->N);
-    x = ad_dropout(tp, norm_apply(tp, x, enc->emb_norm), c->dropout);
+    struct ten *x = encoder_embed(enc, c, tp, sp, ids);
     for (int32_t i = 0; i < n; i++) x = block_forward(&enc->block[i], c, tp, sp, x);
     return x;
 }
@@ -123,10 +128,16 @@ struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c
     return first_blocks(enc, c, c->layers, tp, sp, ids);
 }
 
+struct ten *encoder_finish(const struct encoder *enc, const struct model_cfg *c,
+                           struct tape *tp, const struct seqpack *sp, struct ten *x)
+{
+    return c->layers == 0 ? ad_seg_last(tp, x, sp)
+                          : block_last(&enc->block[c->layers - 1], c, tp, sp, x);
+}
+
 struct ten *encoder_last(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
                          const struct seqpack *sp, const int32_t *ids)
 {
-    if (c->layers == 0) return ad_seg_last(tp, first_blocks(enc, c, 0, tp, sp, ids), sp);
-    struct ten *x = first_blocks(enc, c, c->layers - 1, tp, sp, ids);
-    return block_last(&enc->block[c->layers - 1], c, tp, sp, x);
+    const int32_t first = c->layers > 0 ? c->layers - 1 : 0;
+    return encoder_finish(enc, c, tp, sp, first_blocks(enc, c, first, tp, sp, ids));
 }

@@ -31,12 +31,24 @@ void block_declare(struct block_params *b, struct params *ps, const struct model
                    int32_t i);
 struct ten *block_forward(const struct block_params *b, const struct model_cfg *c,
                           struct tape *tp, const struct seqpack *sp, struct ten *x); /* [N,D] */
+/* What follows attention a [N,D] of states x [N,D]: X = LN(X + Dropout(O)), O = Linear(a);
+ * X = LN(X + Dropout(F)), F = Linear(act(Linear X)). */
+struct ten *block_finish(const struct block_params *b, const struct model_cfg *c,
+                         struct tape *tp, struct ten *x, struct ten *a);
 
 void encoder_declare(struct encoder *enc, struct params *ps, const struct model_cfg *c);
 void encoder_free(struct encoder *enc);
 /* The last states [B,D]: the last block works for them alone. */
 struct ten *encoder_last(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
                          const struct seqpack *sp, const int32_t *ids);
+/* Its two ends: what the first block reads [N,D]; and from the states x [N,D] that the last block
+ * reads (without blocks the embedding) the last states [B,D]. */
+struct ten *encoder_embed(const struct encoder *enc, const struct model_cfg *c, struct tape *tp,
+                          const struct seqpack *sp, const int32_t *ids);
+struct ten *encoder_finish(const struct encoder *enc, const struct model_cfg *c,
+                           struct tape *tp, const struct seqpack *sp, struct ten *x);
 /* states [N,D] */
 struct ten *encoder_forward(const struct encoder *enc, const struct model_cfg *c,
                             struct tape *tp, const struct seqpack *sp, const int32_t *ids);
+
+const struct encoder *model_encoder(const struct model *m);

@@ -34,25 +34,38 @@ static struct ten *query(const struct interest_head *h, struct tape *tp,
     return norm_apply(tp, q, h->norm[3]);
 }
 
-void interest_forward(const struct interest_head *h, const struct model_cfg *c, struct tape *tp,
-                      const struct seqpack *sp, enum beta beta, struct encoded *e)
+struct ten *interest_tokens(struct ten **assign, const struct interest_head *h,
+                            const struct model_cfg *c, struct tape *tp,
+                            const struct seqpack *sp, struct ten *z)
 {
-    struct ten *z = e->states;
-    int32_t K = c->interests;
-    float scale = 1.0f / sqrtf((float)c->width);
-
     struct ten *proto = norm_apply(tp, ad_param(tp, h->prototypes), h->norm[1]);
     struct ten *item = norm_apply(tp, z, h->norm[0]);
-    e->assign = ad_softmax(tp, ad_matmul_nt(tp, item, proto, scale));
+    *assign = ad_softmax(tp, ad_matmul_nt(tp, item, proto, 1.0f / sqrtf((float)c->width)));
 
     struct ten *kt =
         norm_apply(tp, ad_add_rows(tp, z, ad_param(tp, h->pos), sp->pos), h->norm[2]);
-    struct ten *key = ad_add(tp, kt, linear_apply(tp, kt, h->ffn, ACT_RELU));
-    e->weight = ad_seg_softmax(tp, ad_seg_dot(tp, key, query(h, tp, sp, z), sp, scale), sp);
+    return ad_add(tp, kt, linear_apply(tp, kt, h->ffn, ACT_RELU));
+}
+
+void interest_mix(struct encoded *e, const struct interest_head *h, const struct model_cfg *c,
+                  struct tape *tp, const struct seqpack *sp, enum beta beta, struct ten *key)
+{
+    struct ten *z = e->states;
+    const int32_t K = c->interests;
+    struct ten *score =
+        ad_seg_dot(tp, key, query(h, tp, sp, z), sp, 1.0f / sqrtf((float)c->width));
+    e->weight = ad_seg_softmax(tp, score, sp);
 
     int32_t *which = ARENA_NEW(tape_arena(tp), int32_t, (size_t)sp->B * (size_t)K);
     for (int32_t r = 0; r < sp->B * K; r++) which[r] = r % K;
     struct ten *mix = ad_seg_mix(tp, e->assign, e->weight, z, sp);
     mix = ad_add_rows(tp, mix, ad_param(tp, h->beta[beta]), which);
     e->phi = norm_apply(tp, mix, h->norm[4]);
+}
+
+void interest_forward(const struct interest_head *h, const struct model_cfg *c, struct tape *tp,
+                      const struct seqpack *sp, enum beta beta, struct encoded *e)
+{
+    struct ten *key = interest_tokens(&e->assign, h, c, tp, sp, e->states);
+    interest_mix(e, h, c, tp, sp, beta, key);
 }

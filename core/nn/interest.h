@@ -18,6 +18,15 @@ struct interest_head {
 };
 
 void interest_declare(struct interest_head *h, struct params *ps, const struct model_cfg *c);
-/* Fills phi, assign and weight of e from e->states. */
+/* Its two halves.  What it makes of each token alone: k_i [N,D], and p(k|i) [N,K] to *assign; and
+ * what reads whole sequences: weight and phi of e, from k_i and e's states and assign. */
+struct ten *interest_tokens(struct ten **assign, const struct interest_head *h,
+                            const struct model_cfg *c, struct tape *tp,
+                            const struct seqpack *sp, struct ten *z);
+void interest_mix(struct encoded *e, const struct interest_head *h, const struct model_cfg *c,
+                  struct tape *tp, const struct seqpack *sp, enum beta beta, struct ten *key);
+/* Both: fills phi, assign and weight of e from e->states. */
 void interest_forward(const struct interest_head *h, const struct model_cfg *c, struct tape *tp,
                       const struct seqpack *sp, enum beta beta, struct encoded *e);
+
+const struct interest_head *model_head(const struct model *m); /* NULL: the single vector */

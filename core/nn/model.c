@@ -96,6 +96,11 @@ int32_t model_interests(const struct model *m)
     return m->cfg.interests ? m->cfg.interests : 1;
 }
 struct param *model_items(const struct model *m) { return m->enc.item; }
+const struct encoder *model_encoder(const struct model *m) { return &m->enc; }
+const struct interest_head *model_head(const struct model *m)
+{
+    return m->cfg.interests > 0 ? &m->head : NULL;
+}
 
 void model_add_mask(struct model *m, bool learned)
 {

@@ -2,6 +2,7 @@
 #include "core/num/isa.h"
 #include "core/num/mm_tile.h"
 #include <math.h>
+#include <string.h>
 
 /* Queries and keys of one block: up to 64 tokens (nearly every sequence) it is one block.  Consecutive
  * sequences of together up to PACK tokens are put into one: most are short, and
@@ -242,13 +243,18 @@ static struct span span_make(const struct head *a, int32_t i0, int32_t j0)
                           .diagonal = a->cfg->causal && i0 == j0 };
 }
 
-static void fwd_head(struct head *a, float *y, float *lse)
+static void clear_rows(struct head *a)
 {
-    const int32_t D = a->cfg->D;
     for (int32_t i = 0; i < a->n; i++) {
         a->top[i] = -INFINITY;
         a->sum[i] = 0.0f;
     }
+}
+
+static void fwd_head(struct head *a, float *y, float *lse)
+{
+    const int32_t D = a->cfg->D;
+    clear_rows(a);
     for (int32_t j0 = 0; j0 < a->n; j0 += BLK) {
         struct span p = span_make(a, 0, j0);
         transpose_block(a->kt, a->k, a, &p);
@@ -301,6 +307,88 @@ static void fwd(float *y, float *lse, const float *qkv, const uint8_t *key, cons
             fwd_head(&a, y + tok * cfg->D + (ptrdiff_t)h * a.dh, lse ? lse + tok * cfg->H + h : NULL);
         }
     }
+}
+
+/* ---- forward over what was kept ---- */
+
+static void keep(const struct k_attn_kept *kept, const float *qkv, int32_t from, int32_t n,
+                 const struct k_attn_cfg *cfg)
+{
+    const int32_t D = cfg->D;
+    const ptrdiff_t ld = 3 * (ptrdiff_t)D;
+    for (int32_t t = from, end = from + n, m; t < end; t += m, qkv += m * ld) {
+        const int32_t at = t % ATTN_PAGE;
+        float *keys = kept->page[t / ATTN_PAGE] + kept->keys + at;
+        float *values = kept->page[t / ATTN_PAGE] + kept->values + (ptrdiff_t)at * D;
+        m = ATTN_PAGE - at < end - t ? ATTN_PAGE - at : end - t;
+        if (at == 0 && m > 1) /* whole vectors: columns of tokens to come hold anything */
+            for (int32_t j = 0; j < m; j += VW)
+                for (int32_t c = 0; c < D; c += VW)
+                    simd_transpose(keys + (ptrdiff_t)c * ATTN_PAGE + j, ATTN_PAGE,
+                                   qkv + D + j * ld + c, ld, m - j, D - c < VW ? D - c : VW);
+        else
+            for (int32_t j = 0; j < m; j++)
+                for (int32_t c = 0; c < D; c++)
+                    keys[(ptrdiff_t)c * ATTN_PAGE + j] = qkv[D + j * ld + c];
+        for (int32_t j = 0; j < m; j++)
+            memcpy(values + (ptrdiff_t)j * D, qkv + 2 * D + j * ld, (size_t)D * sizeof *values);
+    }
+}
+
+/* The scores of the span's queries with the keys of one head, and what is mixed of their values: block_scores
+ * and block_mix, page by page. */
+static void kept_scores(const struct head *a, const struct span *p, const struct k_attn_kept *kept)
+{
+    for (int32_t i = 0, rows; i < p->ni; i += rows) {
+        rows = mm_next_rows(p->ni - i);
+        for (int32_t j = 0; j < keys_of(a, p, i + rows - 1); j += ATTN_PAGE) {
+            const float *keys = kept->page[(p->j0 + j) / ATTN_PAGE] + kept->keys;
+            tile_nn(a->s + i * BLK + j, BLK, a->q + (p->i0 + i) * a->ld, a->ld,
+                    keys + a->h * a->dh * ATTN_PAGE, ATTN_PAGE, rows, ATTN_PAGE, a->dh, false);
+        }
+    }
+}
+
+static void kept_mix(float *y, const struct head *a, const struct span *p,
+                     const struct k_attn_kept *kept)
+{
+    const int32_t D = a->cfg->D;
+    for (int32_t i = 0, rows; i < p->ni; i += rows) {
+        rows = mm_next_rows(p->ni - i);
+        const int32_t n = keys_of(a, p, i + rows - 1);
+        for (int32_t j = 0; j < n; j += ATTN_PAGE) {
+            const float *values = kept->page[(p->j0 + j) / ATTN_PAGE] + kept->values;
+            tile_nn(y + (p->i0 + i) * (ptrdiff_t)D, D, a->s + i * BLK + j, BLK,
+                    values + a->h * a->dh, D, rows, a->dh, n - j < ATTN_PAGE ? n - j : ATTN_PAGE,
+                    p->j0 + j > 0);
+        }
+    }
+}
+
+static void more(float *y, const float *qkv, const struct k_attn_kept *kept, int32_t from, int32_t n,
+                 const struct k_attn_cfg *cfg, float *mem)
+{
+    const int32_t D = cfg->D;
+    int32_t hi[BLK]; /* ends of the keys that the span's queries see */
+    for (int32_t h = 0; h < cfg->H; h++)
+        for (int32_t i0 = 0; i0 < n; i0 += BLK) {
+            const int32_t ni = n - i0 < BLK ? n - i0 : BLK, end = from + i0 + ni;
+            struct head a = head_make(qkv + i0 * 3 * (ptrdiff_t)D, NULL, ni, 0, h, cfg, mem);
+            float *yh = y + i0 * (ptrdiff_t)D + h * a.dh;
+            a.hi = hi;
+            clear_rows(&a);
+            for (int32_t j0 = 0; j0 < end; j0 += BLK) {
+                const struct span p = { .ni = ni, .j0 = j0, .nj = end - j0 < BLK ? end - j0 : BLK };
+                for (int32_t i = 0; i < ni; i++) {
+                    const int32_t keys = from + i0 + i + 1 - j0;
+                    hi[i] = keys < 0 ? 0 : keys < p.nj ? keys : p.nj;
+                }
+                kept_scores(&a, &p, kept);
+                softmax_block(&a, &p, yh, D);
+                kept_mix(yh, &a, &p, kept);
+            }
+            finish_rows(&a, yh, NULL);
+        }
 }
 
 /* ---- backward ---- */
@@ -395,4 +483,6 @@ static void bwd(float *dqkv, const float *dy, const float *y, const float *lse, 
 }
 
 extern const struct k_attn_ops NUM_TABLE(k_attn);
-const struct k_attn_ops NUM_TABLE(k_attn) = { .scratch = scratch, .fwd = fwd, .bwd = bwd };
+const struct k_attn_ops NUM_TABLE(k_attn) = {
+    .scratch = scratch, .fwd = fwd, .keep = keep, .more = more, .bwd = bwd
+};

@@ -15,6 +15,14 @@ struct k_attn_cfg {
     struct drop drop; /* mask row = token*H + head, column = index of the key in its sequence */
 };
 
+/* Keys and values of a sequence's tokens, kept for queries to come (causal): pages of ATTN_PAGE tokens,
+ * token t in page t / ATTN_PAGE.  Of a page: keys [D,ATTN_PAGE], a token a column, and values [ATTN_PAGE,D]. */
+enum { ATTN_PAGE = 16 };
+struct k_attn_kept {
+    float *const *page;     /* the pages themselves */
+    ptrdiff_t keys, values; /* where the two start in each, in floats */
+};
+
 struct k_attn_ops {
     /* floats of scratch for fwd and bwd of sequences up to n tokens; 64-byte aligned, owned by the
      * caller, one for each thread */
@@ -27,6 +35,14 @@ struct k_attn_ops {
      * The bits of a sequence do not depend on which others are there. */
     void (*fwd)(float *y, float *lse, const float *qkv, const uint8_t *key, const int32_t *cu,
                 int32_t n_seqs, const struct k_attn_cfg *cfg, float *scratch);
+    /* Keeps keys and values of tokens from .. from+n-1 of a sequence, whose rows are qkv [n,3D].  A page
+     * need not be cleared before its first token. */
+    void (*keep)(const struct k_attn_kept *kept, const float *qkv, int32_t from, int32_t n,
+                 const struct k_attn_cfg *cfg);
+    /* y [n,D] of the same tokens once they are kept, each over all that are kept up to itself: the bits that
+     * fwd gives these rows of the whole sequence.  Without dropout.  scratch: for n tokens. */
+    void (*more)(float *y, const float *qkv, const struct k_attn_kept *kept, int32_t from, int32_t n,
+                 const struct k_attn_cfg *cfg, float *scratch);
     /* dqkv [N,3D] +=; dy, y [N,D], lse as fwd left them. */
     void (*bwd)(float *dqkv, const float *dy, const float *y, const float *lse, const float *qkv,
                 const uint8_t *key, const int32_t *cu, int32_t n_seqs, const struct k_attn_cfg *cfg,

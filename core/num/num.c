@@ -15,10 +15,11 @@
     extern const struct k_seg_ops k_seg_##isa;                                                 \
     extern const struct k_loss_ops k_loss_##isa;                                               \
     extern const struct k_adam_ops k_adam_##isa;                                               \
+    extern const struct k_scan_ops k_scan_##isa;                                               \
     static const struct num_ops ops_##isa = { #isa,          &k_vec_##isa,  &k_mm_##isa,       \
                                               &k_act_##isa,  &k_norm_##isa, &k_attn_##isa,     \
                                               &k_last_##isa, &k_seg_##isa,  &k_loss_##isa,     \
-                                              &k_adam_##isa }
+                                              &k_adam_##isa, &k_scan_##isa }
 
 TABLES(base);
 #ifdef __x86_64__

@@ -13,6 +13,7 @@
 #include "core/num/k_loss.h"
 #include "core/num/k_mm.h"
 #include "core/num/k_norm.h"
+#include "core/num/k_scan.h"
 #include "core/num/k_seg.h"
 #include "core/num/k_vec.h"
 
@@ -27,6 +28,7 @@ struct num_ops {
     const struct k_seg_ops *seg;
     const struct k_loss_ops *loss;
     const struct k_adam_ops *adam;
+    const struct k_scan_ops *scan;
 };
 extern const struct num_ops *num; /* set once by num_init */
 

@@ -3,9 +3,12 @@
 #include "core/base/mem.h"
 #include "core/fmt/bundle.h"
 #include "core/fmt/manifest.h"
+#include "core/serve/embed.h"
+#include "core/serve/filter_cache.h"
 #include "core/serve/load.h"
 #include "core/serve/rank_model.h"
 #include "core/serve/score.h"
+#include "core/serve/states.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,6 +20,10 @@ struct gen {
     struct model *model;
     struct items *items;
     struct ann *index;
+    struct attrs_index *attrs;
+    struct filter_cache *filters;
+    struct states *states;   /* NULL: none are kept */
+    struct embed *embed;     /* NULL: no tower */
     struct rank_model *rank; /* owns the items then; NULL: it retrieves */
     char *recipe;
     struct gen_info info;
@@ -24,7 +31,11 @@ struct gen {
 
 static void gen_free(struct gen *g)
 {
+    states_free(g->states);
+    filter_cache_free(g->filters);
+    attrs_close(g->attrs);
     ann_free(g->index);
+    embed_free(g->embed);
     model_free(g->model);
     if (g->rank)
         rank_model_free(g->rank);
@@ -56,15 +67,12 @@ static int check_rows(const struct gen *g, struct err *e)
 static int open_index(struct gen *g, struct err *e)
 {
     const struct ten *item = &model_items(g->model)->t;
-    char *path = bundle_path(&g->bundle, BUNDLE_INDEX);
-    int rc = ann_open(&g->index, path, item->rows, item->cols, e);
-    free(path);
-    TRY(rc);
     const json_t *index = json_object_get(g->bundle.manifest, "index");
     const char *said = json_string_value(json_object_get(index, "type"));
-    if (strcmp(said, ann_type(g->index)) != 0)
-        return err_set(e, ERR_BAD_BUNDLE, "\"index.type\" is \"%.32s\", %s holds a %s index",
-                       said, BUNDLE_INDEX, ann_type(g->index));
+    char *path = bundle_path(&g->bundle, BUNDLE_INDEX);
+    int rc = ann_open(&g->index, path, said, item->rows, item->cols, e);
+    free(path);
+    TRY(rc);
     return check_rows(g, e);
 }
 
@@ -159,6 +167,7 @@ static void fill_info(struct gen *g)
         .name = g->bundle.name,
         .version = g->bundle.version,
         .sha256 = g->bundle.sha256,
+        .space = load_space(&g->bundle),
         .index_type = ann_type(g->index),
         .dir = g->bundle.dir,
         .created = json_string_value(json_object_get(m, "created")),
@@ -219,7 +228,10 @@ static int open_rank(struct gen *g, struct err *e)
 static int open_retrieval(struct gen *g, struct err *e)
 {
     TRY(load_model(&g->model, &g->items, &g->bundle, false, e));
+    TRY(attrs_open(&g->attrs, g->items, e));
+    g->filters = filter_cache_new(g->attrs);
     TRY(open_index(g, e));
+    TRY(embed_open(&g->embed, &g->bundle, g->model, g->items, e));
     fill_info(g);
     return self_test(g, e);
 }
@@ -278,3 +290,21 @@ const struct model *gen_model(const struct gen *g) { return g->model; }
 const struct items *gen_items(const struct gen *g) { return g->items; }
 const struct ann *gen_index(const struct gen *g) { return g->index; }
 const struct rank_model *gen_rank(const struct gen *g) { return g->rank; }
+const struct attrs_index *gen_attrs(const struct gen *g) { return g->attrs; }
+struct filter_cache *gen_filters(const struct gen *g) { return g->filters; }
+const struct embed *gen_embed(const struct gen *g) { return g->embed; }
+
+uint64_t gen_folded(const struct gen *g, const char *store_id)
+{
+    const json_t *folded = json_object_get(g->bundle.manifest, "folded");
+    json_int_t seq = json_integer_value(json_object_get(folded, store_id));
+    return seq > 0 ? (uint64_t)seq : 0;
+}
+
+void gen_keep_states(struct gen *g, size_t nb)
+{
+    REQUIRE(!g->states, "states of %s are kept already", g->info.dir);
+    if (g->model) g->states = states_new(g->model, nb);
+}
+
+struct states *gen_states(const struct gen *g) { return g->states; }

@@ -4,6 +4,7 @@
 #include "core/fmt/manifest.h"
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int expect(const struct bundle *b, const char *key, int64_t have, const char *what,
                   struct err *e)
@@ -107,4 +108,13 @@ int load_model(struct model **m, struct items **it, const struct bundle *b, bool
         e->code =
             ERR_BAD_BUNDLE; /* whatever part is at fault, it is the bundle that is refused */
     return ERR_BAD_BUNDLE;
+}
+
+const char *load_space(const struct bundle *b)
+{
+    const char *said = json_string_value(json_object_get(b->manifest, "space"));
+    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
+    return said && *said && strlen(said) <= LIMIT_SPACE
+               ? said
+               : json_string_value(json_object_get(file, "sha256"));
 }

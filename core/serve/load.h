@@ -13,3 +13,6 @@
  * L, shapes, NaN. trainable: parameters get gradients. */
 NODISCARD int load_model(struct model **m, struct items **it, const struct bundle *b,
                          bool trainable, struct err *e);
+/* Names what an item vector can be compared with: the manifest's "space", which versions with other items take over from
+ * the one they were made of, or else the sha256 of the weights.  Into the manifest. */
+const char *load_space(const struct bundle *b);

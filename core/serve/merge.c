@@ -1,42 +1,114 @@
 #include "core/serve/merge.h"
 #include "core/num/num.h"
 #include "core/serve/rowset.h"
+#include <stdlib.h>
 
-int32_t merge_union(struct cand **out, int32_t *fetched, struct arena *a, const int32_t *ids,
-                    int32_t n_lists, int32_t depth)
+/* The different rows of all lists, in order of first appearance. */
+static int32_t unite(struct cand **out, struct arena *a, const struct list *l, int32_t n_lists)
 {
-    struct rowset seen = rowset_new(a, n_lists * depth);
-    struct cand *c = ARENA_NEW(a, struct cand, n_lists * depth + 1);
-    int32_t n = 0;
-    for (int32_t k = 0; k < n_lists; k++) {
-        const int32_t *list = ids + (size_t)k * (size_t)depth;
-        fetched[k] = 0;
-        for (int32_t i = 0; i < depth && list[i] >= 0; i++) {
-            fetched[k]++;
-            if (rowset_add(&seen, list[i])) c[n++] = (struct cand){ .row = list[i] };
+    int32_t most = 0, n = 0;
+    for (int32_t k = 0; k < n_lists; k++) most += l[k].n;
+    struct rowset seen = rowset_new(a, most);
+    struct cand *c = ARENA_NEW(a, struct cand, most + 1);
+    for (int32_t k = 0; k < n_lists; k++)
+        for (int32_t i = 0; i < l[k].n; i++)
+            if (rowset_add(&seen, l[k].row[i]))
+                c[n++] = (struct cand){ .row = l[k].row[i], .best = k };
+    *out = c;
+    return n;
+}
+
+static void score_products(struct cand *c, int32_t n, bool sum, const float *query,
+                           int32_t n_query, const struct corpus *corpus)
+{
+    enum { AHEAD = 4 }; /* rows lie anywhere in a table larger than the caches */
+    const int32_t D = gen_info(corpus->gen)->D;
+    for (int32_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) __builtin_prefetch(corpus_vector(corpus, c[i + AHEAD].row));
+        const float *v = corpus_vector(corpus, c[i].row);
+        float most = num->vec->dot(query, v, D), total = most;
+        c[i].best = 0;
+        for (int32_t k = 1; k < n_query; k++) {
+            float s = num->vec->dot(query + (size_t)k * (size_t)D, v, D);
+            total += s;
+            if (s > most) {
+                most = s;
+                c[i].best = k;
+            }
+        }
+        c[i].score = sum ? total : most;
+    }
+}
+
+/* ---- reciprocal ranks ---- */
+
+static int by_row(const void *a, const void *b)
+{
+    const struct cand *x = a, *y = b;
+    return x->row != y->row ? (x->row > y->row) - (x->row < y->row) : x->best - y->best;
+}
+
+/* Every place of every list is an entry; those of one row are added up in the lists' order. */
+static int32_t add_ranks(struct cand **out, struct arena *a, const struct list *l,
+                         int32_t n_lists, const struct merge_cfg *cfg)
+{
+    int32_t most = 0, n = 0, all = 0;
+    for (int32_t k = 0; k < n_lists; k++) most += l[k].n;
+    struct cand *c = ARENA_NEW(a, struct cand, most + 1);
+    for (int32_t k = 0; k < n_lists; k++)
+        for (int32_t i = 0; i < l[k].n; i++)
+            c[all++] = (struct cand){ (cfg->weight ? cfg->weight[k] : 1) /
+                                          (cfg->rrf_k + (float)(i + 1)),
+                                      l[k].row[i], k };
+    qsort(c, (size_t)all, sizeof *c, by_row);
+    for (int32_t i = 0; i < all;) {
+        struct cand sum = c[i];
+        float most_term = c[i].score;
+        for (i++; i < all && c[i].row == sum.row; i++) {
+            sum.score += c[i].score;
+            if (c[i].score > most_term) {
+                most_term = c[i].score;
+                sum.best = c[i].best;
+            }
+        }
+        c[n++] = sum;
+    }
+    *out = c;
+    return n;
+}
+
+/* ---- turns ---- */
+
+static int32_t take_turns(struct cand **out, struct arena *a, const struct list *l,
+                          int32_t n_lists, const int32_t *order)
+{
+    int32_t most = 0, n = 0, *at = ARENA_NEW0(a, int32_t, n_lists);
+    for (int32_t k = 0; k < n_lists; k++) most += l[k].n;
+    struct rowset taken = rowset_new(a, most);
+    struct cand *c = ARENA_NEW(a, struct cand, most + 1);
+    for (bool any = true; any;) {
+        any = false;
+        for (int32_t t = 0; t < n_lists; t++) {
+            const int32_t k = order[t];
+            while (at[k] < l[k].n && !rowset_add(&taken, l[k].row[at[k]])) at[k]++;
+            if (at[k] == l[k].n) continue;
+            c[n++] = (struct cand){ l[k].score[at[k]], l[k].row[at[k]], k };
+            at[k]++;
+            any = true;
         }
     }
     *out = c;
     return n;
 }
 
-void merge_score(struct cand *c, int32_t n, const float *query, int32_t n_query, int32_t D,
-                 const float *item)
+int32_t merge_lists(struct cand **out, struct arena *a, const struct list *l, int32_t n_lists,
+                    const struct merge_cfg *cfg, const float *query, const struct corpus *c)
 {
-    enum { AHEAD = 4 }; /* rows lie anywhere in a table larger than the caches */
-    for (int32_t i = 0; i < n; i++) {
-        if (i + AHEAD < n) __builtin_prefetch(item + (size_t)c[i + AHEAD].row * (size_t)D);
-        const float *v = item + (size_t)c[i].row * (size_t)D;
-        c[i].score = num->vec->dot(query, v, D);
-        c[i].best = 0;
-        for (int32_t k = 1; k < n_query; k++) {
-            float s = num->vec->dot(query + (size_t)k * (size_t)D, v, D);
-            if (s > c[i].score) {
-                c[i].score = s;
-                c[i].best = k;
-            }
-        }
-    }
+    if (cfg->how == MERGE_RRF) return add_ranks(out, a, l, n_lists, cfg);
+    if (cfg->how == MERGE_ROUND_ROBIN) return take_turns(out, a, l, n_lists, cfg->order);
+    int32_t n = unite(out, a, l, n_lists);
+    score_products(*out, n, cfg->how == MERGE_SUM, query, n_lists, c);
+    return n;
 }
 
 static bool before(const struct cand *x, const struct cand *y)

@@ -1,27 +1,40 @@
-/* merge.h — candidates of several interests to one list: union, exact scores, order.
- *   struct cand *c;  int32_t n = merge_union(&c, fetched, arena, ids, n_lists, depth);
- *   merge_score(c, n, query, n_lists, D, items);  n = merge_top(c, n, limit);
- * The score of an item is max_k query_k . item (ComiRec's and Qdrant's "best score"), computed
- * one dot product at a time: the same bits whatever the index and whatever else was found.
+/* merge.h — the lists of several interests to one: union, scores, order.
+ *   struct cand *c;  int32_t n = merge_lists(&c, arena, list, n_lists, &cfg, query, corpus);
+ * What a candidate's score is, by strategy; e_v is its vector, phi_k the query of list k:
+ *   max, quota    max_k phi_k . e_v                            ComiRec's and Qdrant's "best score"
+ *   sum           sum_k phi_k . e_v
+ *   rrf           sum over the lists it is in of w_k / (rrf_k + its place, from 1)     Cormack et al. 2009
+ *   round_robin   phi_k . e_v of the list that had its turn: lists give their best that is not taken, in turns
+ * It counts for one list, `best`: that of the largest term, the first on ties; of round_robin the one whose
+ * turn it was.  Dot products are computed one at a time: the same bits whatever the index and the batch.
  * Thread: any (pure but for the arena). */
 #pragma once
 #include "core/base/arena.h"
-#include <stdbool.h>
-#include <stdint.h>
+#include "core/serve/corpus.h"
+
+struct list { /* of one query: score descending, then row ascending */
+    const int32_t *row;
+    const float *score;
+    int32_t n;
+};
 
 struct cand {
     float score;
     int32_t row;
-    int32_t best; /* list (query) with the largest product, the first on ties */
+    int32_t best;
 };
 
-/* The different rows of ids [n_lists, depth], -1 skipped, in order of first appearance;
- * fetched [n_lists]: rows each list brought.  Returns their number. */
-int32_t merge_union(struct cand **out, int32_t *fetched, struct arena *a, const int32_t *ids,
-                    int32_t n_lists, int32_t depth);
-/* query [n_query,D], item [V,D]. */
-void merge_score(struct cand *c, int32_t n, const float *query, int32_t n_query, int32_t D,
-                 const float *item);
+enum merge_how { MERGE_MAX, MERGE_SUM, MERGE_RRF, MERGE_ROUND_ROBIN, MERGE_QUOTA };
+struct merge_cfg {
+    enum merge_how how;
+    float rrf_k;
+    const float *weight;  /* rrf: [n_lists], NULL: ones */
+    const int32_t *order; /* round_robin: lists by turn, [n_lists] */
+};
+
+/* query [n_lists,D].  Every candidate once; round_robin's come in their final order, the others in none. */
+int32_t merge_lists(struct cand **out, struct arena *a, const struct list *l, int32_t n_lists,
+                    const struct merge_cfg *cfg, const float *query, const struct corpus *c);
 /* Brings the best `limit` to the front, score descending, then row ascending; returns how
  * many.  The rest stay behind them in no order. */
 int32_t merge_top(struct cand *c, int32_t n, int32_t limit);

@@ -3,19 +3,29 @@
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
-#include "core/serve/merge.h"
-#include "core/serve/rowset.h"
+#include "core/serve/popular.h"
+#include "core/serve/run.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { DEFAULT_LIMIT = 20, DEFAULT_CANDIDATES = 100, MOST_EVENTS = 10 };
+enum { DEFAULT_LIMIT = 20 };
+static const float DEFAULT_RRF_K = 60;
 
-/* Two lifetimes, both end with the worker's next request: what the encoder makes lives in the
- * tape's arena, the rest in the request's.  Both keep their memory, so that after warm-up
+/* What a step has cost of late: by it a request with a deadline knows what it still has time for. */
+struct pace {
+    double encode_us; /* an event */
+    double search_us; /* a query */
+    double merge_us;  /* a request */
+};
+
+/* Two lifetimes, both end with the worker's next use: what the encoder makes lives in the
+ * tape's arena, the rest in the requests'.  Both keep their memory, so that after warm-up
  * nothing is allocated. */
 struct rec_worker {
     struct arena *step, *req;
     struct tape *tape;
+    struct pace pace;
 };
 
 struct rec_worker *rec_worker_new(void)
@@ -38,324 +48,14 @@ void rec_worker_free(struct rec_worker *w)
 
 struct tape *rec_worker_tape(struct rec_worker *w) { return w->tape; }
 
-static int check_kind(const struct gen *g, struct err *e)
-{
-    if (gen_info(g)->kind == GEN_RETRIEVAL) return 0;
-    return err_set(e, ERR_INVALID, "model \"%s\" ranks candidates: use /v1/rank",
-                   gen_info(g)->name);
-}
-
 void rec_request_defaults(struct rec_request *r)
 {
     *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
 }
 
-/* ---- history ---- */
+/* ---- what may be asked ---- */
 
-struct history {
-    const int32_t *row; /* known events, oldest first */
-    int32_t n, used;    /* the newest `used` of n are encoded */
-    int32_t received, unknown, truncated;
-    const char *why_empty; /* reason when used = 0 */
-};
-
-static int unknown_error(const struct str *id, struct err *e)
-{
-    return err_set(e, ERR_UNKNOWN_ITEMS, "history: no item \"%.*s\"",
-                   id->len < 64 ? id->len : 64, id->p);
-}
-
-static int read_history(struct history *h, struct arena *a, const struct gen *g,
-                        const struct rec_request *r, struct err *e)
-{
-    const struct items *items = gen_items(g);
-    int32_t skip = r->n_history > LIMIT_HISTORY ? r->n_history - LIMIT_HISTORY : 0;
-    int32_t *row = ARENA_NEW(a, int32_t, r->n_history - skip + 1), L = gen_info(g)->L;
-    *h = (struct history){ .row = row, .received = r->n_history };
-    for (int32_t i = skip; i < r->n_history; i++) {
-        const struct str *id = &r->history[i];
-        row[h->n] = items_find(items, id->p, (size_t)id->len);
-        if (row[h->n] >= 0)
-            h->n++;
-        else if (r->unknown == REC_UNKNOWN_ERROR)
-            return unknown_error(id, e);
-        else
-            h->unknown++;
-    }
-    h->used = h->n < L ? h->n : L;
-    h->truncated = skip + h->n - h->used;
-    if (h->used == 0) h->why_empty = h->received ? "all_items_unknown" : "empty_history";
-    return 0;
-}
-
-/* ---- encoder ---- */
-
-struct vectors {
-    struct encoded enc;
-    const float *phi;     /* [K,D] */
-    float *share;         /* [K] */
-    const int32_t *event; /* rows that were encoded */
-    int32_t n, K, D;
-};
-
-static int encode(struct vectors *v, struct rec_worker *w, const struct gen *g,
-                  const struct history *h, struct err *e)
-{
-    const struct model *m = gen_model(g);
-    const struct model_cfg *cfg = model_config(m);
-    int32_t N = h->used, *cu = ARENA_NEW(w->req, int32_t, 2),
-            *pos = ARENA_NEW(w->req, int32_t, N);
-    cu[0] = 0;
-    cu[1] = N;
-    seqpack_positions(pos, cu, 1, cfg->max_len, cfg->positions);
-    struct seqpack sp = { .B = 1, .N = N, .cu = cu, .pos = pos };
-    tape_begin(w->tape, 0, 0, false);
-    *v = (struct vectors){
-        .event = h->row + (h->n - N), .n = N, .K = model_interests(m), .D = cfg->width
-    };
-    v->enc = model_encode(m, w->tape, &sp, v->event, BETA_IN);
-    v->phi = v->enc.phi->x;
-    v->share = ARENA_NEW(w->req, float, v->K);
-    model_shares(v->share, m, &v->enc, &sp);
-    for (int32_t i = 0; i < v->K * v->D; i++)
-        if (!isfinite(v->phi[i]))
-            return err_set(e, ERR_INTERNAL, "the encoder computed a vector that is not finite");
-    return 0;
-}
-
-int rec_encode(struct rec_vectors *v, struct rec_worker *w, const struct gen *g,
-               const struct rec_request *r, struct err *e)
-{
-    struct history h;
-    struct vectors x = { 0 };
-    REQUIRE(r->n_history >= 0, "n_history = %d", r->n_history);
-    TRY(check_kind(g, e));
-    arena_reset(w->req);
-    TRY(read_history(&h, w->req, g, r, e));
-    if (h.used > 0) TRY(encode(&x, w, g, &h, e));
-    *v = (struct rec_vectors){ .phi = x.phi,
-                               .share = x.share,
-                               .K = gen_info(g)->K,
-                               .D = gen_info(g)->D,
-                               .received = h.received,
-                               .used = h.used,
-                               .unknown = h.unknown,
-                               .truncated = h.truncated };
-    return 0;
-}
-
-/* ---- interests ---- */
-
-/* Which interests are searched: share at the threshold or above, the most important `most` of
- * them (0: all), listed by index.  Returns their number. */
-static int32_t choose_active(int32_t *active, const float *share, int32_t K, float threshold,
-                             int32_t most)
-{
-    int32_t n = 0;
-    for (int32_t k = 0; k < K; k++) {
-        if (share[k] < threshold) continue;
-        int32_t larger = 0; /* interests that come before k */
-        for (int32_t j = 0; j < K; j++)
-            larger += share[j] > share[k] || (j < k && share[j] == share[k]);
-        if (most == 0 || larger < most) active[n++] = k;
-    }
-    return n;
-}
-
-static struct rec_interest *describe_interests(struct arena *a, const struct vectors *v,
-                                               const int32_t *active, int32_t n_active)
-{
-    struct rec_interest *out = ARENA_NEW0(a, struct rec_interest, v->K);
-    for (int32_t k = 0; k < v->K; k++) {
-        const float *phi = v->phi + (size_t)k * (size_t)v->D;
-        out[k].index = k;
-        out[k].share = v->share[k];
-        out[k].norm = sqrtf(num->vec->dot(phi, phi, v->D));
-    }
-    for (int32_t i = 0; i < n_active; i++) out[active[i]].active = true;
-    return out;
-}
-
-/* The events an interest listened to most, by p(k|i) p_i over the interest's share; the newer
- * first where equal. */
-static void top_events(struct rec_interest *out, struct arena *a, const struct vectors *v,
-                       int32_t k)
-{
-    int32_t most = v->n < MOST_EVENTS ? v->n : MOST_EVENTS, n = 0;
-    struct rec_event *top = ARENA_NEW(a, struct rec_event, most + 1);
-    for (int32_t i = v->n - 1; i >= 0; i--) {
-        float x = v->enc.assign->x[(size_t)i * (size_t)v->K + (size_t)k] * v->enc.weight->x[i];
-        int32_t at = n < most ? n++ : most;
-        for (; at > 0 && top[at - 1].weight < x; at--) top[at] = top[at - 1];
-        if (at < most) top[at] = (struct rec_event){ v->event[i], x };
-    }
-    for (int32_t i = 0; i < n; i++)
-        top[i].weight = v->share[k] > 0 ? top[i].weight / v->share[k] : 0;
-    out->event = top;
-    out->n_events = n;
-}
-
-/* ---- candidates ---- */
-
-struct run { /* one request under way */
-    struct rec_worker *w;
-    const struct gen *g;
-    const struct rec_request *r;
-    struct vectors v;
-    int32_t *active, n_active;
-    const float *query; /* [n_active,D] */
-    int32_t *excluded, n_excluded;
-    struct rec_interest *interest;
-    struct rec_answer *a;
-};
-
-/* The rows never to return, each once: history when it is to be left out, and the request's
- * list. */
-static struct rowset collect_excluded(struct run *x, const struct history *h)
-{
-    const struct rec_request *r = x->r;
-    struct arena *a = x->w->req;
-    int32_t n_seen = r->exclude_seen ? h->n : 0;
-    struct rowset set = rowset_new(a, n_seen + r->n_exclude);
-    x->excluded = ARENA_NEW(a, int32_t, n_seen + r->n_exclude + 1);
-    for (int32_t i = 0; i < n_seen; i++)
-        if (rowset_add(&set, h->row[i])) x->excluded[x->n_excluded++] = h->row[i];
-    for (int32_t i = 0; i < r->n_exclude; i++) {
-        int32_t row = items_find(gen_items(x->g), r->exclude[i].p, (size_t)r->exclude[i].len);
-        if (row >= 0 && rowset_add(&set, row)) x->excluded[x->n_excluded++] = row;
-    }
-    return set;
-}
-
-static void answer_popular(struct run *x, const struct rowset *excluded, const char *why)
-{
-    const struct items *items = gen_items(x->g);
-    const int32_t *row = items_by_popularity(items);
-    int32_t V = items_count(items), n = 0;
-    double most = (double)items_popularity(items, row[0]);
-    struct rec_item *out = ARENA_NEW0(x->w->req, struct rec_item, x->r->limit);
-    for (int32_t i = 0; i < V && n < x->r->limit && x->r->fallback == REC_FALLBACK_POPULAR;
-         i++) {
-        if (rowset_has(excluded, row[i])) continue;
-        double count = (double)items_popularity(items, row[i]);
-        out[n++] = (struct rec_item){ .row = row[i],
-                                      .score = most > 0 ? (float)(count / most) : 0,
-                                      .interest = -1 };
-    }
-    x->a->item = out;
-    x->a->n_items = n;
-    x->a->fallback = why;
-    x->a->fallback_used = x->r->fallback;
-}
-
-static void gather_queries(struct run *x)
-{
-    size_t D = (size_t)x->v.D;
-    x->query = x->v.phi;
-    if (x->n_active == x->v.K) return;
-    float *q = ARENA_NEW(x->w->req, float, D *(size_t)x->n_active);
-    for (int32_t i = 0; i < x->n_active; i++)
-        num->vec->scale(q + (size_t)i * D, 1, x->v.phi + (size_t)x->active[i] * D, (int64_t)D);
-    x->query = q;
-}
-
-/* Places of the returned items of active interest a among all candidates.  out is in order (score
- * descending, then row), so a candidate that comes before one of them comes before all that follow. */
-static void rank_items(struct run *x, struct rec_item *out, int32_t n, int32_t a,
-                       const struct cand *c, int32_t n_cand)
-{
-    const float *item = model_items(gen_model(x->g))->t.x;
-    int32_t D = x->v.D, n_own = 0;
-    int32_t *own = ARENA_NEW(x->w->req, int32_t, n + 1); /* places in out */
-    int32_t *first = ARENA_NEW0(x->w->req, int32_t, n + 1);
-    for (int32_t i = 0; i < n; i++)
-        if (out[i].interest == x->active[a]) own[n_own++] = i;
-    for (int32_t j = 0; j < n_cand && n_own > 0; j++) {
-        float s = num->vec->dot(x->query + (size_t)a * (size_t)D,
-                                item + (size_t)c[j].row * (size_t)D, D);
-        int32_t lo = 0, hi = n_own; /* the first of own that c[j] comes before */
-        while (lo < hi) {
-            int32_t mid = lo + (hi - lo) / 2;
-            const struct rec_item *o = &out[own[mid]];
-            if (s > o->score || (s == o->score && c[j].row < o->row))
-                hi = mid;
-            else
-                lo = mid + 1;
-        }
-        first[lo]++;
-    }
-    for (int32_t i = 0, before = 0; i < n_own; i++) {
-        before += first[i];
-        out[own[i]].rank_in_interest = before + 1;
-    }
-}
-
-/* Exact scores of the returned items against every interest, and their place in their own. */
-static void explain_items(struct run *x, struct rec_item *out, int32_t n, const struct cand *c,
-                          int32_t n_cand)
-{
-    const float *item = model_items(gen_model(x->g))->t.x;
-    int32_t K = x->v.K, D = x->v.D;
-    for (int32_t i = 0; i < n; i++) {
-        float *by = ARENA_NEW(x->w->req, float, K);
-        for (int32_t k = 0; k < K; k++)
-            by[k] = num->vec->dot(x->v.phi + (size_t)k * (size_t)D,
-                                  item + (size_t)out[i].row * (size_t)D, D);
-        out[i].by_interest = by;
-    }
-    for (int32_t a = 0; a < x->n_active; a++) rank_items(x, out, n, a, c, n_cand);
-    for (int32_t k = 0; k < K && x->v.enc.assign; k++)
-        top_events(&x->interest[k], x->w->req, &x->v, k);
-}
-
-/* Every active interest in one call; *ids is [n_active, depth]. */
-static int search(int32_t **ids, struct run *x, int32_t depth, struct err *e)
-{
-    uint64_t start = clock_ns();
-    size_t n = (size_t)x->n_active * (size_t)depth;
-    float *scores = ARENA_NEW(x->w->req, float, n); /* not kept: merge computes exact ones */
-    struct ann_params p = { .exclude = x->excluded, .n_exclude = x->n_excluded };
-    *ids = ARENA_NEW(x->w->req, int32_t, n);
-    gather_queries(x);
-    TRY(ann_search(*ids, scores, gen_index(x->g), x->query, x->n_active, depth, &p, e));
-    x->a->search_ms = clock_ms_since(start);
-    return 0;
-}
-
-static void merge(struct run *x, const int32_t *ids, int32_t depth)
-{
-    uint64_t start = clock_ns();
-    struct rec_answer *ans = x->a;
-    struct cand *c;
-    int32_t *fetched = ARENA_NEW(x->w->req, int32_t, x->n_active);
-    int32_t n = merge_union(&c, fetched, x->w->req, ids, x->n_active, depth);
-    merge_score(c, n, x->query, x->n_active, x->v.D, model_items(gen_model(x->g))->t.x);
-    ans->n_items = merge_top(c, n, x->r->limit);
-    ans->after_dedup = n;
-    for (int32_t i = 0; i < x->n_active; i++) {
-        x->interest[x->active[i]].fetched = fetched[i];
-        ans->fetched += fetched[i];
-    }
-    struct rec_item *out = ARENA_NEW0(x->w->req, struct rec_item, ans->n_items + 1);
-    for (int32_t i = 0; i < ans->n_items; i++)
-        out[i] = (struct rec_item){ .row = c[i].row,
-                                    .score = c[i].score,
-                                    .interest = x->active[c[i].best] };
-    if (x->r->explain) explain_items(x, out, ans->n_items, c, n);
-    ans->item = out;
-    ans->merge_ms = clock_ms_since(start);
-}
-
-static int answer_search(struct run *x, struct err *e)
-{
-    int32_t depth = x->r->candidates ? x->r->candidates : DEFAULT_CANDIDATES, *ids;
-    if (depth < x->r->limit) depth = x->r->limit;
-    TRY(search(&ids, x, depth, e));
-    merge(x, ids, depth);
-    return 0;
-}
-
-static int check_request(const struct rec_request *r, struct err *e)
+static int check_numbers(const struct rec_request *r, struct err *e)
 {
     if (r->limit < 1 || r->limit > LIMIT_RESULTS)
         return err_set(e, ERR_INVALID, "limit is %d, not in 1..%d", r->limit, LIMIT_RESULTS);
@@ -366,40 +66,337 @@ static int check_request(const struct rec_request *r, struct err *e)
     if (r->n_exclude > LIMIT_EXCLUDE)
         return err_set(e, ERR_INVALID, "%d items to exclude, at most %d", r->n_exclude,
                        LIMIT_EXCLUDE);
+    if (!(r->strength >= 0 && r->strength <= 1))
+        return err_set(e, ERR_INVALID, "diversity: strength is %g, not in 0..1",
+                       (double)r->strength);
+    if (r->n_vectors < 0 || r->n_vectors > LIMIT_INTERESTS)
+        return err_set(e, ERR_INVALID, "%d vectors, at most %d", r->n_vectors, LIMIT_INTERESTS);
     return 0;
 }
 
-static int encode_interests(struct run *x, const struct history *h, struct err *e)
+static int check_request(const struct run *x, struct err *e)
 {
-    uint64_t start = clock_ns();
-    TRY(encode(&x->v, x->w, x->g, h, e));
-    float threshold = x->v.enc.assign ? model_config(gen_model(x->g))->active_share : 0;
-    x->active = ARENA_NEW(x->w->req, int32_t, x->v.K);
-    x->n_active = choose_active(x->active, x->v.share, x->v.K, threshold, x->r->interests);
-    x->interest = describe_interests(x->w->req, &x->v, x->active, x->n_active);
-    x->a->interest = x->interest;
-    x->a->n_interests = x->v.K;
-    x->a->encode_ms = clock_ms_since(start);
+    const struct gen_info *i = gen_info(x->c->gen);
+    const struct rec_request *r = x->r;
+    TRY(check_numbers(r, e));
+    if (r->n_weights > 0 && r->source == REC_HISTORY && r->n_weights != i->K)
+        return err_set(e, ERR_INVALID, "merge: %d weights, the model has %d interests",
+                       r->n_weights, i->K);
     return 0;
 }
 
-int recommend(struct rec_answer *a, struct rec_worker *w, const struct gen *g,
+/* The field that diversity goes by. */
+static int find_field(int32_t *field, const struct run *x, struct err *e)
+{
+    const struct items *items = gen_items(x->c->gen);
+    const struct str *name = &x->r->diversity_field;
+    char key[LIMIT_FIELD_NAME + 1] = "category";
+    if (name->len > LIMIT_FIELD_NAME)
+        return err_set(e, ERR_INVALID, "diversity: no attribute has so long a name");
+    if (name->len > 0) {
+        memcpy(key, name->p, (size_t)name->len);
+        key[name->len] = '\0';
+    }
+    *field = items_field_find(items, key);
+    if (*field >= 0 && items_field_kind(items, *field) == FIELD_VALUES) return 0;
+    for (int32_t f = 0; f < items_fields(items); f++) {
+        struct str other = items_field_name(items, f);
+        if (items_field_kind(items, f) == FIELD_VALUES)
+            return err_set(e, ERR_INVALID,
+                           "diversity: no attribute \"%s\" with values; name one as \"field\", "
+                           "e.g. \"%.*s\"",
+                           key, other.len, other.p);
+    }
+    return err_set(e, ERR_INVALID, "diversity: the items of model \"%s\" have no attributes",
+                   gen_info(x->c->gen)->name);
+}
+
+/* ---- deadlines ---- */
+
+/* Whether us more microseconds would end after the deadline. */
+static bool is_late(const struct run *x, double us)
+{
+    return x->r->deadline_ns && (double)clock_ns() + 1e3 * us > (double)x->r->deadline_ns;
+}
+
+static int too_late(struct run *x, const char *before, struct err *e)
+{
+    if (x->r->whole)
+        return err_set(e, ERR_DEADLINE, "the deadline does not leave time to %s", before);
+    x->a->degraded.reason = "deadline";
+    return 0;
+}
+
+/* As many interests as there is time for, the most important ones. */
+static int fit_interests(struct run *x, const struct pace *p, struct err *e)
+{
+    int32_t n = x->n_active;
+    while (n > 0 && is_late(x, n * p->search_us + p->merge_us)) n--;
+    if (n == x->n_active) return 0;
+    TRY(too_late(x, "search every interest", e));
+    run_use_fewer(x, n);
+    if (n == 0) x->a->fallback = "deadline";
+    return 0;
+}
+
+/* ---- the answer ---- */
+
+static void answer_popular(struct run *x)
+{
+    const struct rec_request *r = x->r;
+    const bool leave = r->fallback == REC_FALLBACK_POPULAR && r->filter && x->n_allow == 0;
+    const struct live_view *live = x->c->live;
+    const struct popular_cfg cfg = { .limit = r->limit,
+                                     .drop = &x->drop,
+                                     .allow = !leave ? x->allow
+                                              : live ? live->base_alive
+                                                     : NULL,
+                                     .seed = r->has_seed ? &r->seed : NULL };
+    struct rec_answer *a = x->a;
+    a->fallback_used = "none";
+    if (r->fallback == REC_FALLBACK_NONE) return;
+    a->fallback_used = r->filter && !leave ? "popular_within_filter" : "popular";
+    int32_t *row = ARENA_NEW(x->mem, int32_t, r->limit);
+    float *score = ARENA_NEW(x->mem, float, r->limit);
+    a->n_items = popular_items(row, score, x->c, &cfg, x->mem);
+    struct rec_item *out = ARENA_NEW0(x->mem, struct rec_item, a->n_items + 1);
+    for (int32_t i = 0; i < a->n_items; i++)
+        out[i] = (struct rec_item){ .row = row[i], .score = score[i], .interest = -1 };
+    a->item = out;
+}
+
+/* Places of the returned items of active interest a among all candidates: how many have a larger product with it. */
+static void rank_items(struct run *x, struct rec_item *out, int32_t n, int32_t a,
+                       const struct cand *c, int32_t n_cand)
+{
+    const float *query = x->query + (size_t)a * (size_t)x->D;
+    float *own = ARENA_NEW(x->mem, float, n_cand);
+    for (int32_t j = 0; j < n_cand; j++)
+        own[j] = num->vec->dot(query, corpus_vector(x->c, c[j].row), x->D);
+    for (int32_t i = 0; i < n; i++) {
+        if (out[i].interest != x->active[a]) continue;
+        const float mine = out[i].by_interest[x->active[a]];
+        out[i].rank_in_interest = 1;
+        for (int32_t j = 0; j < n_cand; j++)
+            out[i].rank_in_interest +=
+                own[j] > mine || (own[j] == mine && c[j].row < out[i].row);
+    }
+}
+
+/* Exact scores of the returned items against every interest, and their place in their own. */
+static void explain_items(struct run *x, struct rec_item *out, int32_t n, const struct cand *c,
+                          int32_t n_cand)
+{
+    for (int32_t i = 0; i < n; i++) {
+        float *by = ARENA_NEW(x->mem, float, x->K);
+        for (int32_t k = 0; k < x->K; k++)
+            by[k] = num->vec->dot(x->phi + (size_t)k * (size_t)x->D,
+                                  corpus_vector(x->c, out[i].row), x->D);
+        out[i].by_interest = by;
+    }
+    for (int32_t a = 0; a < x->n_active; a++) rank_items(x, out, n, a, c, n_cand);
+    run_explain_events(x);
+}
+
+/* Active interests by share, the larger first. */
+static int32_t *by_share(const struct run *x)
+{
+    int32_t *order = ARENA_NEW(x->mem, int32_t, x->n_active + 1);
+    for (int32_t i = 0; i < x->n_active; i++) {
+        int32_t at = i;
+        for (; at > 0 && x->share[x->active[order[at - 1]]] < x->share[x->active[i]]; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
+    return order;
+}
+
+static float *of_active(const struct run *x, const float *by_interest)
+{
+    float *out = ARENA_NEW(x->mem, float, x->n_active + 1);
+    for (int32_t i = 0; i < x->n_active; i++) out[i] = by_interest[x->active[i]];
+    return out;
+}
+
+static int32_t merge_candidates(struct cand **c, const struct run *x)
+{
+    const struct rec_request *r = x->r;
+    const struct merge_cfg cfg = { .how = r->merge,
+                                   .rrf_k = r->rrf_k > 0 ? r->rrf_k : DEFAULT_RRF_K,
+                                   .weight = r->n_weights ? of_active(x, r->weights) : NULL,
+                                   .order = by_share(x) };
+    return merge_lists(c, x->mem, x->list, x->n_active, &cfg, x->query, x->c);
+}
+
+static const int32_t *owed_places(const struct run *x)
+{
+    const struct rec_request *r = x->r;
+    const bool quota = r->merge == MERGE_QUOTA;
+    const int32_t most = r->limit / x->n_active;
+    if (!quota && r->min_per_interest == 0) return NULL;
+    int32_t *owed = ARENA_NEW(x->mem, int32_t, x->n_active);
+    if (quota)
+        pick_quota(owed, x->n_active, of_active(x, x->share), r->min_per_interest, r->limit);
+    for (int32_t i = 0; !quota && i < x->n_active; i++)
+        owed[i] = r->min_per_interest < most ? r->min_per_interest : most;
+    return owed;
+}
+
+static int answer_merged(struct run *x, const struct pace *p, struct err *e)
+{
+    const struct rec_request *r = x->r;
+    struct rec_answer *a = x->a;
+    struct pick_cfg cfg = { .limit = r->limit,
+                            .owed = owed_places(x),
+                            .n_lists = x->n_active,
+                            .method = r->strength > 0 ? r->diversity : DIVERSITY_NONE,
+                            .strength = r->strength };
+    if (cfg.method == DIVERSITY_CATEGORY) TRY(find_field(&cfg.field, x, e));
+    if (cfg.method != DIVERSITY_NONE && is_late(x, p->merge_us)) {
+        TRY(too_late(x, "diversify", e));
+        a->degraded.diversity = true;
+        cfg.method = DIVERSITY_NONE;
+    }
+    struct cand *c;
+    const int32_t n = merge_candidates(&c, x);
+    const bool all_in_order = cfg.owed || cfg.method != DIVERSITY_NONE;
+    int32_t ordered = n;
+    if (r->merge != MERGE_ROUND_ROBIN)
+        ordered = merge_top(c, n, all_in_order || n < r->limit ? n : r->limit);
+    float *penalty = ARENA_NEW(x->mem, float, r->limit);
+    a->plan.after_dedup = n;
+    a->n_items = pick(c, ordered, &cfg, x->c, x->mem, penalty);
+    struct rec_item *out = ARENA_NEW0(x->mem, struct rec_item, a->n_items + 1);
+    for (int32_t i = 0; i < a->n_items; i++)
+        out[i] = (struct rec_item){ .row = c[i].row,
+                                    .score = c[i].score,
+                                    .interest = x->active[c[i].best],
+                                    .penalty = penalty[i] };
+    if (r->explain) explain_items(x, out, a->n_items, c, n);
+    a->item = out;
+    if (a->n_items == 0) a->fallback = "filtered_out";
+    return 0;
+}
+
+/* ---- a batch ---- */
+
+static int prepare(struct run *x, struct rec_job *job)
+{
+    const struct gen_info *i = gen_info(x->c->gen);
+    struct err *e = &job->err;
+    if (i->kind != GEN_RETRIEVAL)
+        return err_set(e, ERR_INVALID, "model \"%s\" ranks candidates: use /v1/rank", i->name);
+    x->K = i->K;
+    x->D = i->D;
+    TRY(check_request(x, e));
+    TRY(run_read_history(x, e));
+    TRY(run_allow(x, &job->where, &job->in_filter, e));
+    run_collect_dropped(x);
+    if (x->n_allow + x->n_delta_allow == 0 && !x->a->fallback) x->a->fallback = "filtered_out";
+    return 0;
+}
+
+struct batch {
+    struct rec_worker *w;
+    struct run *run;
+    struct rec_job *const *job;
+    int32_t n;
+};
+
+static void fail(struct batch *b, int32_t i) { b->run[i].done = true; }
+
+/* Whoever has no time left for the encoder, or nothing to encode or find, is out of the steps that follow. */
+static void encode(struct batch *b)
+{
+    const uint64_t start = clock_ns();
+    int32_t events = 0;
+    for (int32_t i = 0; i < b->n; i++)
+        events += b->run[i].done || b->run[i].r->source != REC_HISTORY ? 0 : b->run[i].used;
+    for (int32_t i = 0; i < b->n; i++) {
+        struct run *x = &b->run[i];
+        if (x->done || x->a->fallback) continue;
+        if (!is_late(x, events * b->w->pace.encode_us + b->w->pace.search_us)) continue;
+        x->a->degraded.encode = true;
+        x->a->fallback = "deadline";
+        if (too_late(x, "encode the history", &b->job[i]->err) < 0) fail(b, i);
+    }
+    run_encode(b->run, b->n, b->w->tape);
+    for (int32_t i = 0; i < b->n; i++) {
+        struct run *x = &b->run[i];
+        if (x->done || (x->a->fallback && !x->phi)) continue;
+        if (run_choose_interests(x, &b->job[i]->err) < 0) fail(b, i);
+    }
+    const double ms = clock_ms_since(start);
+    for (int32_t i = 0; i < b->n; i++) b->job[i]->answer.encode_ms = ms;
+    if (events > 0) b->w->pace.encode_us += .1 * (1e3 * ms / events - b->w->pace.encode_us);
+}
+
+static void search(struct batch *b)
+{
+    const uint64_t start = clock_ns();
+    struct err e = { 0 };
+    int32_t queries = 0;
+    for (int32_t i = 0; i < b->n; i++) {
+        struct run *x = &b->run[i];
+        if (x->done || x->n_active == 0) continue;
+        if (x->a->fallback || x->r->encode_only)
+            x->n_active = 0;
+        else if (fit_interests(x, &b->w->pace, &b->job[i]->err) < 0)
+            fail(b, i);
+        queries += x->done ? 0 : x->n_active;
+    }
+    const int rc = run_retrieve(b->run, b->n, &e);
+    for (int32_t i = 0; i < b->n && rc < 0; i++) {
+        if (b->run[i].done || b->run[i].n_active == 0) continue;
+        b->job[i]->err = e;
+        fail(b, i);
+    }
+    const double ms = clock_ms_since(start);
+    for (int32_t i = 0; i < b->n; i++) b->job[i]->answer.search_ms = ms;
+    if (queries > 0) b->w->pace.search_us += .1 * (1e3 * ms / queries - b->w->pace.search_us);
+}
+
+static void answer(struct batch *b)
+{
+    const uint64_t start = clock_ns();
+    for (int32_t i = 0; i < b->n; i++) {
+        struct run *x = &b->run[i];
+        if (x->done) continue;
+        if (x->n_active > 0 && answer_merged(x, &b->w->pace, &b->job[i]->err) < 0) fail(b, i);
+        if (!x->done && x->a->fallback && !x->r->encode_only) answer_popular(x);
+        if (x->n_active > 0 && x->a->degraded.n_interests == 0) x->a->degraded.coverage = 1;
+    }
+    const double ms = clock_ms_since(start);
+    for (int32_t i = 0; i < b->n; i++) b->job[i]->answer.merge_ms = ms;
+    b->w->pace.merge_us += .1 * (1e3 * ms / b->n - b->w->pace.merge_us);
+}
+
+void rec_run(struct rec_worker *w, const struct corpus *c, struct rec_job *const *job,
+             int32_t n)
+{
+    REQUIRE(n > 0, "%d jobs", n);
+    arena_reset(w->req);
+    struct batch b = { w, ARENA_NEW0(w->req, struct run, n), job, n };
+    for (int32_t i = 0; i < n; i++) {
+        job[i]->answer = (struct rec_answer){ .batch = n };
+        job[i]->err.code = 0;
+        job[i]->in_filter = false;
+        b.run[i] =
+            (struct run){ .c = c, .r = job[i]->request, .a = &job[i]->answer, .mem = w->req };
+        if (prepare(&b.run[i], job[i]) < 0) fail(&b, i);
+    }
+    encode(&b);
+    search(&b);
+    answer(&b);
+    for (int32_t i = 0; i < n; i++) run_release(&b.run[i]);
+}
+
+int recommend(struct rec_answer *a, struct rec_worker *w, const struct corpus *c,
               const struct rec_request *r, struct err *e)
 {
-    struct history h;
-    struct run x = { .w = w, .g = g, .r = r, .a = a };
-    *a = (struct rec_answer){ 0 };
-    TRY(check_kind(g, e));
-    TRY(check_request(r, e));
-    arena_reset(w->req);
-    TRY(read_history(&h, w->req, g, r, e));
-    a->received = h.received;
-    a->used = h.used;
-    a->unknown = h.unknown;
-    a->truncated = h.truncated;
-    struct rowset excluded = collect_excluded(&x, &h);
-    if (h.used > 0) TRY(encode_interests(&x, &h, e));
-    if (x.n_active > 0) return answer_search(&x, e);
-    answer_popular(&x, &excluded, h.why_empty ? h.why_empty : "no_active_interest");
-    return 0;
+    struct rec_job job = { .request = r }, *jobs[] = { &job };
+    rec_run(w, c, jobs, 1);
+    *a = job.answer;
+    if (job.err.code && e && !e->code) *e = job.err;
+    return job.err.code;
 }

@@ -98,15 +98,15 @@ static void put_next(struct buf *b, const char *key) /* ,"key": */
 
 static void put_str(struct buf *b, struct str s) { buf_json_str(b, s.p, (size_t)s.len); }
 
-static void put_id(struct buf *b, const struct items *items, int32_t row)
+static void put_id(struct buf *b, const struct corpus *c, int32_t row)
 {
     put_key(b, "item_id");
-    put_str(b, items_id(items, row));
+    put_str(b, corpus_id(c, row));
 }
 
-static void put_title(struct buf *b, const struct items *items, int32_t row)
+static void put_title(struct buf *b, const struct corpus *c, int32_t row)
 {
-    struct str title = items_title(items, row);
+    struct str title = corpus_title(c, row);
     if (title.len == 0) return;
     put_next(b, "title");
     put_str(b, title);
@@ -129,14 +129,14 @@ static void put_model(struct buf *b, const struct gen_info *info)
 }
 
 /* [{"item_id","weight"}]: what an interest listened to. */
-static void put_events(struct buf *b, const struct rec_interest *in, const struct items *items,
+static void put_events(struct buf *b, const struct rec_interest *in, const struct corpus *c,
                        bool titles)
 {
     buf_putc(b, '[');
     for (int32_t i = 0; i < in->n_events; i++) {
         buf_puts(b, i ? ",{" : "{");
-        put_id(b, items, in->event[i].row);
-        if (titles) put_title(b, items, in->event[i].row);
+        put_id(b, c, in->event[i].row);
+        if (titles) put_title(b, c, in->event[i].row);
         put_next(b, "weight");
         reply_num(b, (double)in->event[i].weight, WEIGHT_DIGITS);
         buf_putc(b, '}');
@@ -145,7 +145,7 @@ static void put_events(struct buf *b, const struct rec_interest *in, const struc
 }
 
 static void put_item_explain(struct buf *b, const struct rec_answer *a,
-                             const struct rec_item *it, const struct items *items)
+                             const struct rec_item *it, const struct corpus *c)
 {
     put_next(b, "explain");
     buf_puts(b, "{\"scores_by_interest\":[");
@@ -155,17 +155,19 @@ static void put_item_explain(struct buf *b, const struct rec_answer *a,
     }
     buf_puts(b, "],\"rank_in_interest\":");
     reply_int(b, it->rank_in_interest);
+    buf_puts(b, ",\"diversity_penalty\":");
+    reply_num(b, (double)it->penalty, WEIGHT_DIGITS);
     buf_puts(b, ",\"interest_history\":");
-    put_events(b, &a->interest[it->interest], items, false);
-    buf_puts(b, ",\"source\":\"index\"}");
+    put_events(b, &a->interest[it->interest], c, false);
+    buf_puts(b, it->row < corpus_base(c) ? ",\"source\":\"index\"}" : ",\"source\":\"delta\"}");
 }
 
 static void put_item(struct buf *b, const struct rec_answer *a, const struct rec_item *it,
-                     const struct items *items, bool explain)
+                     const struct corpus *c, bool explain)
 {
     buf_putc(b, '{');
-    put_id(b, items, it->row);
-    put_title(b, items, it->row);
+    put_id(b, c, it->row);
+    put_title(b, c, it->row);
     put_next(b, "score");
     reply_num(b, (double)it->score, SCORE_DIGITS);
     put_next(b, "interest");
@@ -173,7 +175,7 @@ static void put_item(struct buf *b, const struct rec_answer *a, const struct rec
         reply_int(b, it->interest);
     else
         buf_puts(b, "null,\"source\":\"popular\"");
-    if (explain && it->by_interest) put_item_explain(b, a, it, items);
+    if (explain && it->by_interest) put_item_explain(b, a, it, c);
     buf_putc(b, '}');
 }
 
@@ -196,14 +198,40 @@ static void put_fallback(struct buf *b, const struct rec_answer *a)
     put_next(b, "fallback");
     if (!a->fallback) return buf_puts(b, "null");
     buf_puts(b, "{\"used\":\"");
-    buf_puts(b, a->fallback_used == REC_FALLBACK_POPULAR ? "popular" : "none");
+    buf_puts(b, a->fallback_used);
     buf_puts(b, "\",\"reason\":\"");
     buf_puts(b, a->fallback);
     buf_puts(b, "\"}");
 }
 
-static void put_interest(struct buf *b, const struct rec_interest *in,
-                         const struct items *items)
+static void put_degraded(struct buf *b, const struct rec_degraded *d)
+{
+    const char *comma = "";
+    put_next(b, "degraded");
+    if (!d->reason) return buf_puts(b, "null");
+    buf_puts(b, "{\"reason\":\"");
+    buf_puts(b, d->reason);
+    buf_puts(b, "\",\"coverage\":");
+    reply_num(b, d->coverage, WEIGHT_DIGITS);
+    buf_puts(b, ",\"skipped\":[");
+    if (d->encode) {
+        buf_puts(b, "\"encode\",\"search\"");
+        comma = ",";
+    }
+    for (int32_t i = 0; i < d->n_interests; i++, comma = ",") {
+        buf_puts(b, comma);
+        buf_puts(b, "\"interest:");
+        reply_int(b, d->interest[i]);
+        buf_putc(b, '"');
+    }
+    if (d->diversity) {
+        buf_puts(b, comma);
+        buf_puts(b, "\"diversity\"");
+    }
+    buf_puts(b, "]}");
+}
+
+static void put_interest(struct buf *b, const struct rec_interest *in, const struct corpus *c)
 {
     buf_puts(b, "{\"index\":");
     reply_int(b, in->index);
@@ -215,47 +243,59 @@ static void put_interest(struct buf *b, const struct rec_interest *in,
     put_next(b, "fetched");
     reply_int(b, in->fetched);
     put_next(b, "history");
-    put_events(b, in, items, true);
+    put_events(b, in, c, true);
     buf_putc(b, '}');
 }
 
-static void put_explain(struct buf *b, const struct rec_answer *a, const struct items *items)
+static void put_plan(struct buf *b, const struct rec_plan *p)
+{
+    buf_puts(b, "],\"plan\":{\"mode\":");
+    if (p->mode)
+        buf_json_str(b, p->mode, strlen(p->mode));
+    else
+        buf_puts(b, "null");
+    buf_puts(b, ",\"selectivity\":");
+    reply_num(b, p->selectivity, WEIGHT_DIGITS);
+    buf_puts(b, ",\"fetched\":");
+    reply_int(b, p->fetched);
+    buf_puts(b, ",\"after_dedup\":");
+    reply_int(b, p->after_dedup);
+    buf_putc(b, '}');
+}
+
+static void put_explain(struct buf *b, const struct rec_answer *a, const struct corpus *c)
 {
     put_next(b, "explain");
     buf_puts(b, "{\"interests\":[");
     for (int32_t k = 0; k < a->n_interests; k++) {
         if (k) buf_putc(b, ',');
-        put_interest(b, &a->interest[k], items);
+        put_interest(b, &a->interest[k], c);
     }
-    buf_puts(b, "],\"plan\":{\"fetched\":");
-    reply_int(b, a->fetched);
-    buf_puts(b, ",\"after_dedup\":");
-    reply_int(b, a->after_dedup);
-    buf_puts(b, "}}");
+    put_plan(b, &a->plan);
+    buf_putc(b, '}');
 }
 
-void reply_recommend(struct buf *b, const struct rec_answer *a, const struct gen *g,
+void reply_recommend(struct buf *b, const struct rec_answer *a, const struct corpus *c,
                      const struct reply_opts *o)
 {
-    const struct items *items = gen_items(g);
     buf_putc(b, '{');
     if (o->recommendation_id) {
         put_key(b, "recommendation_id");
         buf_json_str(b, o->recommendation_id, strlen(o->recommendation_id));
         buf_putc(b, ',');
     }
-    put_model(b, gen_info(g));
+    put_model(b, gen_info(c->gen));
     put_next(b, "items");
     buf_putc(b, '[');
     for (int32_t i = 0; i < a->n_items; i++) {
         if (i) buf_putc(b, ',');
-        put_item(b, a, &a->item[i], items, o->explain);
+        put_item(b, a, &a->item[i], c, o->explain);
     }
     buf_putc(b, ']');
-    put_history(b, a);
+    if (!o->vectors) put_history(b, a);
     put_fallback(b, a);
-    buf_puts(b, ",\"degraded\":null");
-    if (o->explain) put_explain(b, a, items);
+    put_degraded(b, &a->degraded);
+    if (o->explain) put_explain(b, a, c);
     if (o->took_ms >= 0) {
         put_next(b, "took_ms");
         reply_num(b, o->took_ms, WEIGHT_DIGITS);

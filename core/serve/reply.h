@@ -1,7 +1,7 @@
 /* reply.h — an answer as the JSON object of POST /v1/recommend; `intent recommend --json` and
  * the daemon print the same bytes for the same answer.
  *   struct buf b = { .cap_max = LIMIT_REPLY_BYTES };
- *   reply_recommend(&b, &answer, gen, &(struct reply_opts){ .took_ms = -1 });
+ *   reply_recommend(&b, &answer, &corpus, &(struct reply_opts){ .took_ms = -1 });
  * Members, in this order: recommendation_id, model, items, history, fallback, degraded,
  * explain, took_ms.  Items carry "title" when the catalogue has one.  No newline at the end.
  * b->failed says that the reply passed the buffer's cap.  Thread: any (pure). */
@@ -11,10 +11,11 @@
 
 struct reply_opts {
     bool explain;                  /* as the request's */
+    bool vectors;                  /* there was no history: the member is left out */
     const char *recommendation_id; /* NULL: the member is left out */
     double took_ms;                /* negative: the member is left out */
 };
-void reply_recommend(struct buf *b, const struct rec_answer *a, const struct gen *g,
+void reply_recommend(struct buf *b, const struct rec_answer *a, const struct corpus *c,
                      const struct reply_opts *o);
 
 /* A JSON number with at most `digits` (1..9) significant digits, as %.<digits>g prints it up to

@@ -23,6 +23,9 @@ build/release/bench_encoder
 title "search"
 build/release/bench_ann
 
+title "filters"
+build/release/bench_filter
+
 title "a request, stage by stage"
 build/release/bench_recommend
 

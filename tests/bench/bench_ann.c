@@ -1,85 +1,192 @@
-/* Flat against HNSW by number of items: us of one query (of a call of four), recall@100, with 50 rows excluded that
- * lie nearest to the first query.  Rows and queries are Gaussian clusters; real embeddings may differ. */
-#include "core/ann/ann.h"
+/* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS flat, our scan of fp32 and of bf16 rows, IVF
+ * and HNSW; then filters: for each type and share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
+ * those that reach a recall of .99, and the recall of the one chosen.
+ *   bench_ann [V...]      default 12000 100000; 1000000 takes minutes, most of them for the graph
+ * Rows and queries are a mixture: 200 centres of N(0,1) in 64 dimensions, .7 N(0,1) around them; real embeddings may differ. */
+#include "core/ann/ann_impl.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/rng.h"
+#include "core/num/num.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { D = 64, K = 4, DEPTH = 100, N_QUERIES = 400, N_CLUSTERS = 200, N_EXCLUDED = 50 };
+enum { D = 64, DEPTH = 100, N_QUERIES = 512, N_CENTRES = 200, TUNE = 256, WIDEST = 2048 };
 
-static float gauss(void)
+static float *queries;
+static int32_t *ids;
+static float *scores, *truth;
+
+static void mixture(float *rows, int32_t n, uint64_t stream)
 {
-    double u = drand48() + 1e-12, v = drand48();
-    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
-}
-
-static void cluster(float *rows, int n, const float *centre)
-{
-    for (int i = 0; i < n; i++) {
-        const float *c = centre + (lrand48() % N_CLUSTERS) * D;
-        for (int d = 0; d < D; d++) rows[i * D + d] = c[d] + 0.7f * gauss();
+    struct rng centre = rng_make(1, RNG_TEST), r = rng_make(stream, RNG_TEST);
+    float *c = xmalloc(sizeof(float) * N_CENTRES * D);
+    for (int i = 0; i < N_CENTRES * D; i++) c[i] = rng_normal(&centre);
+    for (int32_t i = 0; i < n; i++) {
+        const float *from = c + rng_below(&r, N_CENTRES) * D;
+        for (int d = 0; d < D; d++) rows[(size_t)i * D + d] = from[d] + 0.7f * rng_normal(&r);
     }
+    free(c);
 }
 
-static void die(const struct err *e)
+static void must(int rc, const struct err *e)
 {
+    if (rc == 0) return;
     fprintf(stderr, "%s\n", e->msg);
     exit(1);
 }
 
-static double us_per_query(const struct ann *a, const float *queries,
-                           const struct ann_params *p)
+/* Least us of a query in calls of `batch` over at least 30 ms. */
+static double us(const struct ann *a, int batch, const struct ann_params *p, bool fp32)
 {
-    static int32_t ids[K * DEPTH];
-    static float scores[K * DEPTH];
     struct err e = { 0 };
-    double best = 1e9;
-    for (int round = 0; round < 3; round++) {
-        double started = clock_s();
-        for (int i = 0; i < N_QUERIES; i += K)
-            if (ann_search(ids, scores, a, queries + i * D, K, DEPTH, p, &e) < 0) die(&e);
-        double us = (clock_s() - started) * 1e6 / N_QUERIES;
-        if (us < best) best = us;
+    double best = INFINITY;
+    const double start = clock_cpu_s();
+    for (int round = 0; round < 3 || clock_cpu_s() - start < 0.03; round++) {
+        const double began = clock_cpu_s();
+        int n = 0;
+        for (; n + batch <= N_QUERIES && (n == 0 || clock_cpu_s() - began < 0.02); n += batch) {
+            const float *q = queries + (size_t)n * D;
+            if (fp32)
+                (void)scan_all(
+                    ids, scores, a->scan,
+                    &(struct scan_job){ .queries = q, .nq = batch, .k = DEPTH, .fp32 = true });
+            else
+                must(ann_search(ids, scores, a, q, batch, DEPTH, p, &e), &e);
+        }
+        best = fmin(best, (clock_cpu_s() - began) * 1e6 / n);
     }
     return best;
 }
 
-int main(void)
+static double recall(const struct ann *a, const struct ann_params *p, int nq)
 {
-    static const int sizes[] = { 3000, 6000, 12000, 25000, 50000, 100000 };
-    float *centre = xmalloc(sizeof(float) * N_CLUSTERS * D);
-    float *queries = xmalloc(sizeof(float) * N_QUERIES * D);
-    for (int i = 0; i < N_CLUSTERS * D; i++) centre[i] = gauss();
-    cluster(queries, N_QUERIES, centre);
-    printf("ann: us per query, top 100 of [V,64], one thread\n");
-    printf("%8s %8s %8s %8s %8s %8s %8s %8s\n", "V", "flat", "flat-50", "ef", "hnsw", "hnsw-50",
-           "recall", "build s");
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        int V = sizes[s];
-        float *rows = xmalloc(sizeof(float) * (size_t)V * D);
-        struct ann *flat, *hnsw;
-        struct ann_report r;
-        struct err e = { 0 };
-        struct ann_auto always = { .flat_below = 1 };
-        cluster(rows, V, centre);
-        if (ann_build_flat(&flat, rows, V, D, &e) < 0) die(&e);
-        if (ann_build_auto(&hnsw, &r, rows, V, D, queries, 200, &always, &e) < 0) die(&e);
-        int32_t seen[N_EXCLUDED];
-        float scores[N_EXCLUDED];
-        if (ann_search(seen, scores, flat, queries, 1, N_EXCLUDED, NULL, &e) < 0) die(&e);
-        struct ann_params p = { .exclude = seen, .n_exclude = N_EXCLUDED };
-        printf("%8d %8.0f %8.0f %8d %8.0f %8.0f %8.4f %8.2f\n", V,
-               us_per_query(flat, queries, NULL), us_per_query(flat, queries, &p), r.ef_search,
-               us_per_query(hnsw, queries, NULL), us_per_query(hnsw, queries, &p), r.recall,
-               r.build_ms / 1e3);
-        fflush(stdout);
-        ann_free(flat);
-        ann_free(hnsw);
-        free(rows);
+    struct err e = { 0 };
+    struct ann_params exact = *p;
+    int64_t hits = 0, owed = 0;
+    const int32_t k = p->allow && p->n_allow < DEPTH ? p->n_allow : DEPTH;
+    exact.exact = true;
+    must(ann_search(ids, truth, a, queries, nq, DEPTH, &exact, &e), &e);
+    for (int i = 0; i < nq; i += 4)
+        must(ann_search(ids + i * DEPTH, scores + i * DEPTH, a, queries + i * D, 4, DEPTH, p,
+                        &e),
+             &e);
+    for (int i = 0; i < nq; i++, owed += k)
+        for (int j = 0; j < k; j++) hits += scores[i * DEPTH + j] >= truth[i * DEPTH + k - 1];
+    return (double)hits / (double)owed;
+}
+
+static void row(const char *name, const struct ann *a, bool fp32)
+{
+    static const int batch[] = { 1, 4, 32, 256 };
+    const struct ann_params p = { 0 };
+    printf("%9d %-10s %6d", a->V, name, a->width);
+    for (int i = 0; i < 4; i++) printf(" %9.1f", us(a, batch[i], &p, fp32));
+    printf(" %8.4f\n", fp32 ? 1 : recall(a, &p, N_QUERIES));
+    fflush(stdout);
+}
+
+/* ---- filters ---- */
+
+static struct ann_params drawn(uint64_t *allow, int32_t V, int32_t n)
+{
+    struct rng r = rng_make(3, RNG_TEST);
+    memset(allow, 0, (size_t)(V + 63) / 64 * sizeof *allow);
+    for (int32_t left = n; left > 0;) {
+        const uint32_t v = rng_below(&r, (uint32_t)V);
+        left -= !(allow[v / 64] >> (v % 64) & 1);
+        allow[v / 64] |= (uint64_t)1 << (v % 64);
     }
+    return (struct ann_params){ .allow = allow, .n_allow = n };
+}
+
+/* The index with costs that leave one plan. */
+static struct ann only(const struct ann *a, int way)
+{
+    const struct ann_rate dear = { .query = 1e9 }, free_ = { 0 };
+    struct ann x = *a;
+    x.cost = (struct ann_cost){ .row = way == 0 ? free_ : dear,
+                                .listed = way == 1 ? free_ : dear,
+                                .width = way == 2 ? 0 : 1e15 };
+    return x;
+}
+
+static void filter_row(const struct ann *a, uint64_t *allow, double kept, int batch)
+{
+    struct ann_plan plan;
+    struct ann_params p = drawn(allow, a->V, (int32_t)(a->V * kept + 0.5));
+    double best = INFINITY, of[3];
+    for (int way = 0; way < 3; way++) {
+        const struct ann x = only(a, way);
+        of[way] = NAN;
+        if (way == 2 && a->width == 0) continue;
+        if (way == 2 && p.n_allow < DEPTH) continue;
+        of[way] = us(&x, batch, &p, false);
+        if (recall(&x, &p, 64) >= 0.99) best = fmin(best, of[way]);
+    }
+    p.plan = &plan;
+    const double chosen = us(a, batch, &p, false), found = recall(a, &p, 128);
+    printf("%9d %-8s %6.1f%% %5d %-10s %9.1f %9.1f %6.2f %8.4f   %9.1f %9.1f %9.1f\n", a->V,
+           a->type, kept * 100, batch, plan.mode, chosen, best, chosen / best, found, of[0],
+           of[1], of[2]);
+    fflush(stdout);
+}
+
+/* ---- ---- */
+
+static void bench(int32_t V)
+{
+    struct err e = { 0 };
+    struct ann *a[4];
+    double got;
+    float *rows = xmalloc(sizeof(float) * (size_t)V * D);
+    uint64_t *allow = xmalloc((size_t)(V + 63) / 64 * sizeof *allow);
+    mixture(rows, V, 2);
+    must(ann_build_flat(&a[0], rows, V, D, &e), &e);
+    must(ann_build_scan(&a[1], rows, V, D, &e), &e);
+    must(ann_build_ivf(&a[2], rows, V, D, 0, 0, &e), &e);
+    must(ann_tune(&got, a[2], queries, TUNE, DEPTH, 0.99, 0, &e), &e);
+    must(ann_build_hnsw(&a[3], rows, V, D, 0, 0, 0, &e), &e);
+    must(ann_tune(&got, a[3], queries, TUNE, DEPTH, 0.99, WIDEST, &e), &e);
+    printf("\n%9s %-10s %6s %9s %9s %9s %9s %8s\n", "V", "type", "width", "1", "4", "32", "256",
+           "recall");
+    row("flat", a[0], false);
+    row("scan fp32", a[1], true);
+    row("scan bf16", a[1], false);
+    row(a[2]->type, a[2], false);
+    row(a[3]->type, a[3], false);
+    printf("\n%9s %-8s %7s %5s %-10s %9s %9s %6s %8s   %9s %9s %9s\n", "V", "type", "kept",
+           "batch", "plan", "us", "best us", "ratio", "recall", "scan", "allowed", "own");
+    for (int t = 1; t < 4; t++)
+        for (int batch = 1; batch <= 4; batch += 3)
+            for (double kept = 0.5; kept > 0.0005; kept = kept > 0.4 ? 0.1 : kept / 10)
+                filter_row(a[t], allow, kept, batch);
+    for (int t = 0; t < 4; t++) ann_free(a[t]);
+    free(allow);
+    free(rows);
+}
+
+int main(int argc, char **argv)
+{
+    num_init();
+    queries = xmalloc(sizeof(float) * N_QUERIES * D);
+    ids = xmalloc(sizeof(int32_t) * N_QUERIES * DEPTH);
+    scores = xmalloc(sizeof(float) * N_QUERIES * DEPTH);
+    truth = xmalloc(sizeof(float) * N_QUERIES * DEPTH);
+    mixture(queries, N_QUERIES, 4);
+    printf(
+        "ann: us per query in calls of 1, 4, 32 and 256, top 100 of [V,64], one thread, %s\n",
+        num->isa);
+    for (int i = 1; i < argc; i++) bench(atoi(argv[i]));
+    if (argc == 1) {
+        bench(12000);
+        bench(100000);
+    }
+    free(truth);
+    free(scores);
+    free(ids);
     free(queries);
-    free(centre);
     return 0;
 }

@@ -1,10 +1,11 @@
-/* bench_encoder.c — microseconds per sequence of the encoder's forward pass on one thread, and milliseconds
- * of an encoder's training step; tests/bench/torch_encoder.py measures the same forward in PyTorch.
+/* bench_encoder.c — microseconds per sequence of the encoder's forward pass on one thread, of an event that is
+ * appended to what was kept of its history beside encoding that anew, and milliseconds of an encoder's training
+ * step; tests/bench/torch_encoder.py measures the same forward in PyTorch.
  * 2 layers, 2 heads, D=64, feed-forward 256 with gelu, causal.
- *   build/release/bench_encoder [forward|train1|train2] */
+ *   build/release/bench_encoder [forward|append|train1|train2] */
 #include "core/base/clock.h"
 #include "core/base/mem.h"
-#include "core/nn/model.h"
+#include "core/nn/extend.h"
 #include "core/num/num.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,80 @@ static void forward_row(struct bench *b, int32_t len, int32_t B)
     bench_batch_free(b);
 }
 
+/* ---- appended events ---- */
+
+struct append {
+    struct bench b; /* the whole histories, appended event included */
+    struct extend *x;
+    float **page;
+};
+
+static void append(void *ctx)
+{
+    struct append *a = ctx;
+    struct seqpack sp;
+    tape_begin(a->b.tp, 0, 0, false);
+    (void)model_extend(a->b.m, a->b.tp, &sp, a->x, a->b.sp.B);
+}
+
+static void append_make(struct append *a, const struct bench *b, int32_t len, int32_t B)
+{
+    const size_t pages = ((size_t)len + EXTEND_PAGE - 1) / EXTEND_PAGE;
+    int32_t lens[64];
+    for (int32_t i = 0; i < B; i++) lens[i] = len;
+    a->b = *b;
+    bench_batch(&a->b, lens, B);
+    a->x = xcalloc((size_t)B, sizeof *a->x);
+    a->page = xcalloc((size_t)B * pages, sizeof *a->page);
+    for (size_t i = 0; i < (size_t)B * pages; i++)
+        a->page[i] = xaligned(extend_page_bytes(model_config(b->m)));
+    for (int32_t i = 0; i < B; i++)
+        a->x[i] = (struct extend){ a->page + (size_t)i * pages, a->b.ids + a->b.cu[i], 0, len };
+}
+
+static void append_free(struct append *a, int32_t len)
+{
+    const size_t pages = ((size_t)len + EXTEND_PAGE - 1) / EXTEND_PAGE;
+    for (size_t i = 0; i < (size_t)a->b.sp.B * pages; i++) free(a->page[i]);
+    free(a->page);
+    free(a->x);
+    bench_batch_free(&a->b);
+}
+
+/* The last of len events, anew and appended; and what keeping adds to the first encoding. */
+static void append_row(const struct bench *b, int32_t len, int32_t B)
+{
+    struct append a;
+    append_make(&a, b, len, B);
+    const double anew = measure(forward, &a.b).best_us / B,
+                 kept = measure(append, &a).best_us / B;
+    for (int32_t i = 0; i < B; i++)
+        a.x[i] = (struct extend){ a.x[i].page, a.x[i].ids + len - 1, len - 1, 1 };
+    const struct times t = measure(append, &a);
+    printf(
+        "event appended, 1 thread  K %d  event %2d  B %2d   %7.2f us   (best %.2f)   anew %.2f,"
+        " %4.1f times;   first time, keeping %.2f\n",
+        model_config(b->m)->interests, len, B, t.median_us / B, t.best_us / B, anew,
+        anew * B / t.best_us, kept);
+    append_free(&a, len);
+}
+
+static void append_rows(struct bench b, const struct model_cfg *cfg)
+{
+    static const int32_t length[] = { 2, 4, 6, 8, 16, 32, 50 };
+    for (int32_t K = 0; K <= 4; K += 4) {
+        struct model_cfg c = *cfg;
+        c.interests = K;
+        b.m = model_new(&c, false);
+        params_init(model_params(b.m), 1);
+        for (int i = 0; i < 7; i++)
+            for (int32_t B = 1; B <= 32; B += 31) append_row(&b, length[i], B);
+        model_free(b.m);
+    }
+}
+
+/* ---- training ---- */
+
 static void train_row(struct bench *b, int threads)
 {
     enum { B = 256 };
@@ -132,6 +207,7 @@ int main(int argc, char **argv)
         b.tp = tape_new(mem, pool);
         if (threads == 1 && (!only || strcmp(only, "forward") == 0))
             for (int i = 0; i < 4; i++) forward_row(&b, i < 2 ? 10 : 50, i % 2 ? 32 : 1);
+        if (threads == 1 && (!only || strcmp(only, "append") == 0)) append_rows(b, &cfg);
         if (!only || strcmp(only, threads == 1 ? "train1" : "train2") == 0)
             train_row(&b, threads);
         tape_free(b.tp);

@@ -22,16 +22,17 @@ static double median(double *x)
     return x[REQUESTS / 2];
 }
 
-static void ask(double stage_us[STAGES], struct rec_worker *w, const struct gen *g,
-                struct buf *b, const struct rec_request *r)
+static void ask(double stage_us[STAGES], struct rec_worker *w, struct gen *g, struct buf *b,
+                const struct rec_request *r)
 {
     struct rec_answer a;
     struct err e = { 0 };
     uint64_t start = clock_ns();
-    if (recommend(&a, w, g, r, &e) < 0) err_bug(__FILE__, __LINE__, "recommend", "%s", e.msg);
+    if (recommend(&a, w, &(struct corpus){ .gen = g }, r, &e) < 0)
+        err_bug(__FILE__, __LINE__, "recommend", "%s", e.msg);
     uint64_t answered = clock_ns();
     buf_clear(b);
-    reply_recommend(b, &a, g, &(struct reply_opts){ .took_ms = -1 });
+    reply_recommend(b, &a, &(struct corpus){ .gen = g }, &(struct reply_opts){ .took_ms = -1 });
     stage_us[0] = a.encode_ms * 1e3;
     stage_us[1] = a.search_ms * 1e3;
     stage_us[2] = a.merge_ms * 1e3;
@@ -39,7 +40,7 @@ static void ask(double stage_us[STAGES], struct rec_worker *w, const struct gen 
     stage_us[4] = (double)(clock_ns() - start) * 1e-3;
 }
 
-static void measure(struct rec_worker *w, const struct gen *g, struct buf *b, int32_t len)
+static void measure(struct rec_worker *w, struct gen *g, struct buf *b, int32_t len)
 {
     static double us[STAGES][REQUESTS];
     static char text[LIMIT_HISTORY][16];

@@ -232,7 +232,7 @@ class Errors(Case):
                 (b'{"limit": 0}', 422, "invalid_value", "/limit"),
                 (b'{"limit": 1000000000}', 422, "invalid_value", "/limit"),
                 (b'{"history": ["\\u0000"]}', 422, "invalid_value", "/history/0"),
-                (b'{"merge": {"strategy": "rrf"}}', 422, "invalid_value", "/merge/strategy")]:
+                (b'{"merge": {"strategy": "best"}}', 422, "invalid_value", "/merge/strategy")]:
             with self.subTest(body=body[:40]):
                 body_of = self.assert_problem(self.d.post("/v1/recommend", body), status, code, pointer)
                 if pointer is None:

@@ -7,6 +7,7 @@
 #include "server/req.h"
 #include "server/when.h"
 #include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,34 @@ static void buf_check(struct str s)
     buf_free(&b);
 }
 
+static int32_t check_clauses(const struct filter_clause *c, int32_t n)
+{
+    REQUIRE(n >= 0 && n <= LIMIT_FILTER_CLAUSES, "%d clauses", n);
+    for (int32_t i = 0; i < n; i++) {
+        check_ids(&c[i].key, 1);
+        REQUIRE(c[i].n_values >= 0 && c[i].n_values <= LIMIT_FILTER_VALUES, "%d values",
+                c[i].n_values);
+        for (int32_t j = 0; j < c[i].n_values; j++) {
+            check_ids(&c[i].value[j].text, 1);
+            REQUIRE(!isinf(c[i].value[j].number), "value %d", j);
+        }
+    }
+    return n;
+}
+
+/* An item that has nothing passes when no clause asks for something. */
+static void check_filter(const struct filter *f)
+{
+    int32_t asks = check_clauses(f->must, f->n_must), ask_not = 0;
+    for (int32_t i = 0; i < f->n_must; i++)
+        asks -= f->must[i].op == FILTER_EXISTS && !f->must[i].exists;
+    check_clauses(f->must_not, f->n_must_not);
+    for (int32_t i = 0; i < f->n_must_not; i++)
+        ask_not += f->must_not[i].op == FILTER_EXISTS && !f->must_not[i].exists;
+    bool passes = filter_match(f, &(struct attrs){ 0 });
+    REQUIRE(passes == (asks == 0 && ask_not == 0), "%d clauses", f->n_must);
+}
+
 static void check_request(const struct req_recommend *r)
 {
     const struct rec_request *q = &r->rec;
@@ -41,6 +70,7 @@ static void check_request(const struct req_recommend *r)
     REQUIRE(q->n_exclude >= 0 && q->n_exclude <= LIMIT_EXCLUDE, "exclude %d", q->n_exclude);
     check_ids(q->history, q->n_history);
     check_ids(q->exclude, q->n_exclude);
+    if (q->filter) check_filter(q->filter);
     if (r->model.p) check_ids(&r->model, 1);
     if (r->user_id.p) check_ids(&r->user_id, 1);
 }

@@ -2,7 +2,7 @@
 #include "core/ad/gradcheck.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
-#include "models/fields.h"
+#include "core/serve/fields.h"
 #include "models/obj.h"
 #include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
@@ -22,7 +22,7 @@ static void set_up(void)
     dir = fixture_tmpdir();
     data_random(&ds, dir, 12, 11, 8, 5);
     struct err e = { 0 };
-    ck_assert_msg(fields_new(&fields, ds.items, NULL, &e) == 0, "%s", e.msg);
+    ck_assert_msg(fields_new(&fields, ds.items, &e) == 0, "%s", e.msg);
 }
 
 static void tear_down(void)

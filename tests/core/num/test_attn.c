@@ -187,6 +187,54 @@ START_TEST(attention_matches_double_in_value_and_gradient)
 }
 END_TEST
 
+/* The sequence in pieces of random lengths, each over what is kept of those before it. */
+static void check_pieces(struct problem *p, const struct num_ops *v, const float *whole)
+{
+    const int32_t n = p->s.n, D = p->s.D, n_pages = (n + ATTN_PAGE - 1) / ATTN_PAGE;
+    const size_t nb_page = (2 * (size_t)D * ATTN_PAGE + 3) * sizeof(float);
+    float *y = normals((int64_t)n * D), **page = xcalloc((size_t)n_pages, sizeof *page);
+    float *scratch = xaligned(v->attn->scratch(&p->cfg, n) * sizeof *scratch);
+    for (int32_t i = 0; i < n_pages; i++) {
+        page[i] = xaligned(nb_page);
+        memset(page[i], 0xff, nb_page); /* NaNs: nobody may read what was not kept */
+    }
+    const struct k_attn_kept kept = { page, 3, 3 + (ptrdiff_t)D * ATTN_PAGE };
+    for (int32_t from = 0, m; from < n; from += m) {
+        m = 1 + (int32_t)rng_below(&rng, (uint64_t)(n - from));
+        if (rng_below(&rng, 2)) m = 1;
+        const float *rows = p->qkv + (ptrdiff_t)from * 3 * D;
+        v->attn->keep(&kept, rows, from, m, &p->cfg);
+        v->attn->more(y + (ptrdiff_t)from * D, rows, &kept, from, m, &p->cfg, scratch);
+    }
+    near(y, p->ref.y, (int64_t)n * D, "y in pieces", p, v->isa);
+    ck_assert_int_eq(memcmp(y, whole, (size_t)n * (size_t)D * sizeof *y), 0);
+    for (int32_t i = 0; i < n_pages; i++) free(page[i]);
+    free(page);
+    free(y);
+    free(scratch);
+}
+
+START_TEST(attention_over_what_was_kept_has_the_bits_of_the_whole_sequence)
+{
+    struct shape s = shapes[_i];
+    s.causal = true;
+    s.mask = false;
+    s.p = 0;
+    struct problem p;
+    problem_make(&p, s);
+    const int32_t cu[] = { 0, s.n };
+    float *y = normals((int64_t)s.n * s.D);
+    for (int k = 0; k < n_isa; k++) {
+        float *scratch = xaligned(isa[k]->attn->scratch(&p.cfg, s.n) * sizeof *scratch);
+        isa[k]->attn->fwd(y, NULL, p.qkv, NULL, cu, 1, &p.cfg, scratch);
+        for (int rounds = 0; rounds < 8; rounds++) check_pieces(&p, isa[k], y);
+        free(scratch);
+    }
+    free(y);
+    problem_free(&p);
+}
+END_TEST
+
 START_TEST(attention_survives_scores_that_overflow_an_exponential)
 {
     struct problem p;
@@ -249,6 +297,8 @@ Suite *suite_attn(void)
     tcase_set_timeout(t, 240);
     tcase_add_checked_fixture(t, set_up, NULL);
     tcase_add_loop_test(t, attention_matches_double_in_value_and_gradient, 0, N_SHAPES);
+    tcase_add_loop_test(t, attention_over_what_was_kept_has_the_bits_of_the_whole_sequence, 0,
+                        N_SHAPES);
     tcase_add_test(t, attention_survives_scores_that_overflow_an_exponential);
     tcase_add_test(t, a_sequence_has_the_same_bits_whatever_is_packed_beside_it);
     suite_add_tcase(s, t);

@@ -15,28 +15,41 @@ static void setup(void)
 
 static void teardown(void) { arena_free(mem); }
 
-START_TEST(merge_union_keeps_first_appearances_and_counts_lists)
+static const int32_t row_a[] = { 5, 3, 9 }, row_b[] = { 3, 5, 7, 0 };
+static const float score_a[] = { 9, 8, 7 }, score_b[] = { 6, 5, 4, 3 };
+static const struct list lists[] = { { row_a, score_a, 3 }, { row_b, score_b, 4 }, { 0 } };
+
+START_TEST(merge_by_turns_takes_what_is_not_taken)
 {
-    static const int32_t ids[3 * 4] = { 5, 3, 9, -1, 3, 5, 7, 0, -1, -1, -1, -1 };
-    static const int32_t want[] = { 5, 3, 9, 7, 0 };
+    static const int32_t order[] = { 1, 2, 0 };
+    static const struct cand want[] = {
+        { 6, 3, 1 }, { 9, 5, 0 }, { 4, 7, 1 }, { 7, 9, 0 }, { 3, 0, 1 }
+    };
+    const struct merge_cfg cfg = { .how = MERGE_ROUND_ROBIN, .order = order };
     struct cand *c;
-    int32_t fetched[3];
-    ck_assert_int_eq(merge_union(&c, fetched, mem, ids, 3, 4), 5);
-    for (int i = 0; i < 5; i++) ck_assert_int_eq(c[i].row, want[i]);
-    ck_assert_int_eq(fetched[0], 3);
-    ck_assert_int_eq(fetched[1], 4);
-    ck_assert_int_eq(fetched[2], 0);
+    ck_assert_int_eq(merge_lists(&c, mem, lists, 3, &cfg, NULL, NULL), 5);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(c[i].row, want[i].row);
+        ck_assert_int_eq(c[i].best, want[i].best);
+        ck_assert(c[i].score == want[i].score);
+    }
 }
 END_TEST
 
-START_TEST(merge_score_takes_the_first_best_query)
+START_TEST(merge_by_reciprocal_ranks_adds_up_places)
 {
-    static const float item[3 * 2] = { 1, 0, 0, 1, 1, 1 }, query[3 * 2] = { 2, -1, 2, 3, 3, 2 };
-    struct cand c[3] = { { .row = 0 }, { .row = 1 }, { .row = 2 } };
-    merge_score(c, 3, query, 3, 2, item);
-    ck_assert(c[0].score == 3 && c[0].best == 2);
-    ck_assert(c[1].score == 3 && c[1].best == 1);
-    ck_assert(c[2].score == 5 && c[2].best == 1); /* 5 with queries 1 and 2 */
+    static const float weight[] = { 1, 3, 1 };
+    const struct merge_cfg cfg = { .how = MERGE_RRF, .rrf_k = 1, .weight = weight };
+    struct cand *c;
+    int32_t n = merge_lists(&c, mem, lists, 3, &cfg, NULL, NULL);
+    ck_assert_int_eq(n, 5);
+    ck_assert_int_eq(merge_top(c, n, n), 5);
+    ck_assert_int_eq(c[0].row, 3); /* 1/3 + 3/2 */
+    ck_assert(c[0].score == 1.0f / 3 + 3.0f / 2 && c[0].best == 1);
+    ck_assert_int_eq(c[1].row, 5); /* 1/2 + 3/3 */
+    ck_assert(c[1].score == 0.5f + 1 && c[1].best == 1);
+    ck_assert_int_eq(c[4].row, 9); /* 1/4 */
+    ck_assert(c[4].score == 0.25f && c[4].best == 0);
 }
 END_TEST
 
@@ -82,8 +95,8 @@ Suite *suite_merge(void)
     Suite *s = suite_create("merge");
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_test(t, merge_union_keeps_first_appearances_and_counts_lists);
-    tcase_add_test(t, merge_score_takes_the_first_best_query);
+    tcase_add_test(t, merge_by_turns_takes_what_is_not_taken);
+    tcase_add_test(t, merge_by_reciprocal_ranks_adds_up_places);
     tcase_add_loop_test(t, merge_top_equals_a_sort, 0, 50);
     tcase_add_test(t, rowset_holds_what_was_added);
     suite_add_tcase(s, t);

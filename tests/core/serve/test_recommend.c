@@ -11,6 +11,7 @@
 
 static char *dir;
 static struct gen *gen;
+static struct corpus corpus;
 static struct rec_worker *worker;
 static struct rec_request req;
 static struct rec_answer ans;
@@ -21,6 +22,7 @@ static void open_fixture(const struct fixture *fx)
     char *path = xasprintf("%s/%s", dir, fx->name);
     fixture_bundle(fx, dir);
     ck_assert_msg(gen_open(&gen, path, &e) == 0, "%s", e.msg);
+    corpus = (struct corpus){ .gen = gen };
     free(path);
 }
 
@@ -61,7 +63,7 @@ static void free_ids(struct str *s, int32_t n)
 static void ask(void)
 {
     struct err e = { 0 };
-    ck_assert_msg(recommend(&ans, worker, gen, &req, &e) == 0, "%s", e.msg);
+    ck_assert_msg(recommend(&ans, worker, &corpus, &req, &e) == 0, "%s", e.msg);
 }
 
 static void ask_rows(const int32_t *row, int32_t n)
@@ -86,7 +88,7 @@ static int by_score(const void *a, const void *b)
 }
 
 /* Rows by max over the interests of share >= threshold; left-out rows get -inf. */
-static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *v,
+static void rank_exactly(int32_t *rank, float *score, const struct rec_answer *v,
                          float threshold, const int32_t *hist, int32_t n_hist)
 {
     int32_t V = gen_info(gen)->n_items;
@@ -94,9 +96,10 @@ static void rank_exactly(int32_t *rank, float *score, const struct rec_vectors *
     for (int32_t r = 0; r < V; r++) {
         rank[r] = r;
         score[r] = -INFINITY;
-        for (int32_t k = 0; k < v->K; k++) {
-            float s = num->vec->dot(v->phi + k * v->D, item + (size_t)r * (size_t)v->D, v->D);
-            if (v->share[k] >= threshold && s > score[r]) score[r] = s;
+        for (int32_t k = 0; k < v->n_interests; k++) {
+            int32_t D = gen_info(gen)->D;
+            float s = num->vec->dot(v->phi + k * D, item + (size_t)r * (size_t)D, D);
+            if (v->interest[k].share >= threshold && s > score[r]) score[r] = s;
         }
     }
     for (int32_t i = 0; i < n_hist; i++) score[hist[i]] = -INFINITY;
@@ -135,10 +138,12 @@ START_TEST(recommend_equals_the_exact_ranking)
         int32_t n = 1 + (int32_t)rng_below(&rng, (uint32_t)fx.L);
         for (int32_t i = 0; i < n; i++) hist[i] = (int32_t)rng_below(&rng, (uint32_t)fx.V);
         struct str *s = ids_of(hist, n);
-        struct rec_vectors v;
+        struct rec_answer v;
         req.history = s;
         req.n_history = n;
-        ck_assert_int_eq(rec_encode(&v, other, gen, &req, NULL), 0);
+        req.encode_only = true;
+        ck_assert_int_eq(recommend(&v, other, &corpus, &req, NULL), 0);
+        req.encode_only = false;
         free_ids(s, n);
         rank_exactly(rank, score, &v, fx.K ? fx.active_share : 0, hist,
                      req.exclude_seen ? n : 0);
@@ -190,9 +195,9 @@ START_TEST(recommend_interest_is_the_argmax_and_explain_adds_up)
         fetched += in->fetched;
     }
     ck_assert(fabsf(total - 1) < 1e-5f);
-    ck_assert_int_eq(ans.fetched, fetched);
+    ck_assert_int_eq(ans.plan.fetched, fetched);
     ck_assert_int_eq(fetched, 4 * 30);
-    ck_assert_int_le(ans.after_dedup, fetched);
+    ck_assert_int_le(ans.plan.after_dedup, fetched);
     for (int32_t i = 0; i < ans.n_items; i++) {
         const struct rec_item *it = &ans.item[i];
         for (int32_t k = 0; k < 4; k++) ck_assert(it->by_interest[k] <= it->score);
@@ -299,7 +304,7 @@ START_TEST(recommend_skips_unknown_items_and_counts_them)
 
     struct err e = { 0 };
     req.unknown = REC_UNKNOWN_ERROR;
-    ck_assert_int_eq(recommend(&ans, worker, gen, &req, &e), ERR_UNKNOWN_ITEMS);
+    ck_assert_int_eq(recommend(&ans, worker, &corpus, &req, &e), ERR_UNKNOWN_ITEMS);
     ck_assert_ptr_nonnull(strstr(e.msg, "\"nope\""));
 }
 END_TEST
@@ -328,7 +333,7 @@ START_TEST(recommend_falls_back_to_popular_items)
                             exclude[] = { { "i7", 2 }, { "i14", 3 }, { "nope", 4 } };
     ask();
     ck_assert_str_eq(ans.fallback, "empty_history");
-    ck_assert_int_eq(ans.fallback_used, REC_FALLBACK_POPULAR);
+    ck_assert_str_eq(ans.fallback_used, "popular");
     ck_assert_int_eq(ans.n_items, 20);
     ck_assert_int_eq(ans.n_interests, 0);
     ck_assert_int_eq(ans.item[0].row,
@@ -351,7 +356,7 @@ START_TEST(recommend_falls_back_to_popular_items)
     req.fallback = REC_FALLBACK_NONE;
     ask();
     ck_assert_str_eq(ans.fallback, "all_items_unknown");
-    ck_assert_int_eq(ans.fallback_used, REC_FALLBACK_NONE);
+    ck_assert_str_eq(ans.fallback_used, "none");
     ck_assert_int_eq(ans.n_items, 0);
 }
 END_TEST
@@ -363,6 +368,7 @@ START_TEST(recommend_searches_only_active_interests)
     fx.active_share = 0.25f; /* about half of four random interests reach their fair share */
     open_fixture(&fx);
     static const int32_t hist[] = { 3, 9, 27 };
+    req.candidates = 100;
     ask_rows(hist, 3);
     int32_t active = 0;
     for (int32_t k = 0; k < 4; k++) {
@@ -385,6 +391,7 @@ START_TEST(recommend_interests_keeps_the_largest_shares)
     open_fixture(&fx);
     static const int32_t hist[] = { 3, 9, 27 };
     req.interests = 2;
+    req.candidates = 100;
     ask_rows(hist, 3);
     float least = INFINITY, most_left_out = 0;
     int32_t active = 0;
@@ -398,7 +405,7 @@ START_TEST(recommend_interests_keeps_the_largest_shares)
     ck_assert(least >= most_left_out);
     req.interests = 99;
     ask_rows(hist, 3);
-    ck_assert_int_eq(ans.fetched, 400);
+    ck_assert_int_eq(ans.plan.fetched, 400);
 }
 END_TEST
 
@@ -411,7 +418,7 @@ START_TEST(recommend_with_everything_excluded_is_empty)
     req.explain = true;
     ask_rows(hist, 5);
     ck_assert_int_eq(ans.n_items, 0);
-    ck_assert_ptr_null(ans.fallback);
+    ck_assert_str_eq(ans.fallback, "filtered_out");
 }
 END_TEST
 
@@ -429,7 +436,7 @@ START_TEST(recommend_refuses_requests_out_of_range)
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct err e = { 0 };
-        ck_assert_int_eq(recommend(&ans, worker, gen, &bad[i], &e), ERR_INVALID);
+        ck_assert_int_eq(recommend(&ans, worker, &corpus, &bad[i], &e), ERR_INVALID);
     }
 }
 END_TEST
@@ -453,22 +460,23 @@ START_TEST(recommend_takes_the_largest_request)
 }
 END_TEST
 
-START_TEST(rec_encode_gives_vectors_or_null)
+START_TEST(encode_only_gives_vectors_or_none)
 {
     struct fixture fx = fixture_defaults();
     open_fixture(&fx);
-    struct rec_vectors v;
-    ck_assert_int_eq(rec_encode(&v, worker, gen, &req, NULL), 0);
-    ck_assert_ptr_null(v.phi);
-    ck_assert_int_eq(v.K, 4);
+    req.encode_only = true;
+    ask();
+    ck_assert_ptr_null(ans.phi);
+    ck_assert_int_eq(ans.n_items, 0);
     static const struct str hist[] = { { "i3", 2 }, { "?", 1 } };
     req.history = hist;
     req.n_history = 2;
-    ck_assert_int_eq(rec_encode(&v, worker, gen, &req, NULL), 0);
-    ck_assert_int_eq(v.used, 1);
-    ck_assert_int_eq(v.unknown, 1);
-    ck_assert_int_eq(v.D, 16);
-    for (int32_t i = 0; i < v.K * v.D; i++) ck_assert(isfinite(v.phi[i]));
+    ask();
+    ck_assert_int_eq(ans.used, 1);
+    ck_assert_int_eq(ans.unknown, 1);
+    ck_assert_int_eq(ans.n_interests, 4);
+    ck_assert_int_eq(ans.n_items, 0);
+    for (int32_t i = 0; i < 4 * 16; i++) ck_assert(isfinite(ans.phi[i]));
 }
 END_TEST
 
@@ -493,7 +501,7 @@ Suite *suite_recommend(void)
     tcase_add_test(t, recommend_with_everything_excluded_is_empty);
     tcase_add_test(t, recommend_refuses_requests_out_of_range);
     tcase_add_test(t, recommend_takes_the_largest_request);
-    tcase_add_test(t, rec_encode_gives_vectors_or_null);
+    tcase_add_test(t, encode_only_gives_vectors_or_none);
     suite_add_tcase(s, t);
     return s;
 }

@@ -141,9 +141,9 @@ static void teardown(void)
 static json_t *answer(const struct reply_opts *o, struct rec_answer *a)
 {
     json_error_t je;
-    ck_assert_int_eq(recommend(a, worker, gen, &req, NULL), 0);
+    ck_assert_int_eq(recommend(a, worker, &(struct corpus){ .gen = gen }, &req, NULL), 0);
     buf_clear(&b);
-    reply_recommend(&b, a, gen, o);
+    reply_recommend(&b, a, &(struct corpus){ .gen = gen }, o);
     ck_assert(!b.failed);
     json_t *v = json_loads(b.data, JSON_REJECT_DUPLICATES, &je);
     ck_assert_msg(v != NULL, "%s in %s", je.text, b.data);
@@ -172,7 +172,9 @@ START_TEST(reply_to_no_history_is_exactly_this)
     ck_assert_ptr_nonnull(
         strstr(b.data, "\"fallback\":{\"used\":\"none\",\"reason\":\"empty_history\"}"));
     ck_assert_ptr_nonnull(strstr(
-        b.data, "\"explain\":{\"interests\":[],\"plan\":{\"fetched\":0,\"after_dedup\":0}}}"));
+        b.data,
+        "\"explain\":{\"interests\":[],\"plan\":{\"mode\":null,\"selectivity\":0,\"fetched\":0,"
+        "\"after_dedup\":0}}}"));
 }
 END_TEST
 
@@ -227,7 +229,7 @@ START_TEST(reply_explains)
     ck_assert(json_is_true(json_object_get(json_array_get(in, 0), "active")));
     ck_assert_int_eq(
         json_integer_value(json_object_get(json_object_get(top, "plan"), "after_dedup")),
-        a.after_dedup);
+        a.plan.after_dedup);
     json_decref(v);
 }
 END_TEST
@@ -236,8 +238,9 @@ START_TEST(reply_over_the_cap_says_so)
 {
     struct rec_answer a;
     struct buf small = { .cap_max = 100 };
-    ck_assert_int_eq(recommend(&a, worker, gen, &req, NULL), 0);
-    reply_recommend(&small, &a, gen, &(struct reply_opts){ .took_ms = -1 });
+    ck_assert_int_eq(recommend(&a, worker, &(struct corpus){ .gen = gen }, &req, NULL), 0);
+    reply_recommend(&small, &a, &(struct corpus){ .gen = gen },
+                    &(struct reply_opts){ .took_ms = -1 });
     ck_assert(small.failed);
     buf_free(&small);
 }

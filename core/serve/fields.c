@@ -1,9 +1,10 @@
-#include "models/fields.h"
+#include "core/serve/fields.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/base/order.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BUCKETS = 32 };
 
@@ -12,6 +13,10 @@ struct fields {
     struct item_field field[LIMIT_FIELDS];
     enum field_kind kind[LIMIT_FIELDS];
     char *name[LIMIT_FIELDS];
+    const struct items *items;  /* fields_known: borrowed */
+    int32_t from[LIMIT_FIELDS]; /* fields_known: where it is among the items' */
+    int32_t
+        *by_text[LIMIT_FIELDS]; /* fields_known: [n_values], values in order of their text */
     double
         bound[LIMIT_FIELDS]
              [BUCKETS - 1]; /* numbers from bound[b-1] up to below bound[b] are in bucket b */
@@ -42,25 +47,20 @@ static int32_t bucket_of(const double *bound, int32_t buckets, double x)
     return b;
 }
 
-/* The values of item v that the field knows, into id where that is given. */
+/* The values of item v, into id where that is given. */
 static int32_t list(int32_t *id, const struct fields *f, int32_t j, const struct items *it,
                     int32_t from, int32_t v)
 {
-    const int32_t known = f->field[j].n_values;
-    int32_t n = 0, count;
+    int32_t count;
     if (f->kind[j] == FIELD_NUMBER) {
         double x = items_number(it, from, v);
         if (isnan(x)) return 0;
-        if (id) *id = bucket_of(f->bound[j], known, x);
+        if (id) *id = bucket_of(f->bound[j], f->field[j].n_values, x);
         return 1;
     }
     const int32_t *value = items_values(it, from, v, &count);
-    for (int32_t i = 0; i < count; i++) {
-        if (value[i] >= known) continue; /* newer than the tower */
-        if (id) id[n] = value[i];
-        n++;
-    }
-    return n;
+    if (id) memcpy(id, value, (size_t)count * sizeof *id);
+    return count;
 }
 
 static void fill(struct fields *f, int32_t j, const struct items *it, int32_t from)
@@ -72,7 +72,6 @@ static void fill(struct fields *f, int32_t j, const struct items *it, int32_t fr
     for (int32_t v = 0; v < V; v++) (void)list(f->id[j] + cu[v], f, j, it, from, v);
     f->field[j].cu = cu;
     f->field[j].id = f->id[j];
-    f->field[j].name = f->name[j];
 }
 
 static char *name_of(const struct items *it, int32_t f)
@@ -90,7 +89,7 @@ static int take_all(struct fields *f, const struct items *it, struct err *e)
         f->field[j].n_values = f->kind[j] == FIELD_NUMBER ? make_bounds(f->bound[j], it, from)
                                                           : items_field_values(it, from);
         if (f->field[j].n_values == 0) continue;
-        f->name[j] = name_of(it, from);
+        f->field[j].name = f->name[j] = name_of(it, from);
         fill(f, j, it, from);
         f->all.n++;
     }
@@ -100,6 +99,79 @@ static int take_all(struct fields *f, const struct items *it, struct err *e)
                      e, ERR_CONFIG,
                      "model.item_tower: the items have no attribute fields; prepare the data "
                      "set with --items FILE, or set item_tower = false");
+}
+
+/* ---- of a trained tower ---- */
+
+static int compare(struct str a, struct str b)
+{
+    int c = memcmp(a.p, b.p, (size_t)(a.len < b.len ? a.len : b.len));
+    return c ? c : (a.len > b.len) - (a.len < b.len);
+}
+
+struct sorting {
+    const struct items *it;
+    int32_t from;
+};
+
+static int by_text(const void *x, const void *y, void *ctx)
+{
+    const struct sorting *s = ctx;
+    return compare(items_field_value(s->it, s->from, *(const int32_t *)x),
+                   items_field_value(s->it, s->from, *(const int32_t *)y));
+}
+
+static void sort_values(struct fields *f, int32_t j)
+{
+    const int32_t n = f->field[j].n_values;
+    struct sorting s = { f->items, f->from[j] };
+    f->by_text[j] = xcalloc((size_t)n, sizeof *f->by_text[j]);
+    for (int32_t v = 0; v < n; v++) f->by_text[j][v] = v;
+    qsort_r(f->by_text[j], (size_t)n, sizeof *f->by_text[j], by_text, &s);
+}
+
+/* The value of this text, or -1. */
+static int32_t find_value(const struct fields *f, int32_t j, struct str text)
+{
+    int32_t lo = 0, hi = f->field[j].n_values;
+    while (lo < hi) {
+        const int32_t mid = lo + (hi - lo) / 2, v = f->by_text[j][mid];
+        int c = compare(text, items_field_value(f->items, f->from[j], v));
+        if (c == 0) return v;
+        if (c < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return -1;
+}
+
+static int32_t ids_of(int32_t *id, const struct fields *f, int32_t j, const struct attr *a)
+{
+    int32_t n = 0;
+    if ((f->kind[j] == FIELD_NUMBER) != !a->value) return 0;
+    if (!a->value) {
+        id[0] = bucket_of(f->bound[j], f->field[j].n_values, a->number);
+        return 1;
+    }
+    for (int32_t i = 0; i < a->n_values && i < LIMIT_TAGS; i++) {
+        const int32_t v = find_value(f, j, a->value[i]);
+        int32_t at = n;
+        while (at > 0 && id[at - 1] > v) at--;
+        if (v < 0 || (at > 0 && id[at - 1] == v)) continue;
+        memmove(id + at + 1, id + at, (size_t)(n - at) * sizeof *id);
+        id[at] = v;
+        n++;
+    }
+    return n;
+}
+
+int32_t fields_ids(int32_t *id, const struct fields *f, int32_t j, const struct attrs *a)
+{
+    const struct str name = { f->name[j], (int32_t)strlen(f->name[j]) };
+    for (int32_t i = 0; i < a->n; i++)
+        if (compare(a->at[i].name, name) == 0) return ids_of(id, f, j, &a->at[i]);
+    return 0;
 }
 
 static int take_known(struct fields *f, const struct items *it, const json_t *o, struct err *e)
@@ -126,19 +198,33 @@ static int take_known(struct fields *f, const struct items *it, const json_t *o,
                            (long long)n, items_field_values(it, from));
         f->field[j].n_values = (int32_t)n;
     }
-    f->name[j] = xstrdup(name);
-    fill(f, j, it, from);
+    f->field[j].name = f->name[j] = xstrdup(name);
+    f->from[j] = from;
+    if (f->kind[j] == FIELD_VALUES) sort_values(f, j);
     f->all.n++;
     return 0;
 }
 
-int fields_new(struct fields **out, const struct items *it, const json_t *known, struct err *e)
+int fields_new(struct fields **out, const struct items *it, struct err *e)
+{
+    struct fields *f = xcalloc(1, sizeof *f);
+    f->all = (struct item_fields){ items_count(it), 0, f->field };
+    int rc = take_all(f, it, e);
+    if (rc < 0) {
+        fields_free(f);
+        f = NULL;
+    }
+    *out = f;
+    return rc;
+}
+
+int fields_known(struct fields **out, const struct items *it, const json_t *known,
+                 struct err *e)
 {
     struct fields *f = xcalloc(1, sizeof *f);
     int rc = 0;
-    f->all.n_items = items_count(it);
+    f->items = it;
     f->all.field = f->field;
-    if (!known) rc = take_all(f, it, e);
     for (size_t i = 0; i < json_array_size(known) && rc == 0; i++)
         rc = take_known(f, it, json_array_get(known, i), e);
     if (rc == 0 && f->all.n == 0) rc = err_set(e, ERR_BAD_BUNDLE, "tower: no fields");
@@ -157,6 +243,7 @@ void fields_free(struct fields *f)
         free(f->name[j]);
         free(f->cu[j]);
         free(f->id[j]);
+        free(f->by_text[j]);
     }
     free(f);
 }

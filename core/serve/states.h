@@ -1,0 +1,48 @@
+/* states.h — what the encoder made of the histories it saw last (core/nn/extend.h), so that a history
+ * that grew is encoded by its new events alone.  Bounded; one for each generation, and of no other.
+ *   struct states *s = states_new(model, 256 << 20);            NULL: nothing can be kept
+ *   struct state st;  states_take(&st, s, arena, row, n);       the longest prefix kept of this history
+ *   ... model_extend from st.from on, into st.page ...
+ *   states_put(s, &st);                                         now of all n events
+ * Found by the events themselves, each compared: a state is never another history's, nor out of date.
+ * What was taken is the taker's alone until it is put back; who asks meanwhile finds nothing and encodes
+ * anew.  So a user has one entry, which moves along.  The entries that were not asked for longest go first
+ * (CLOCK).  All memory is reserved by states_new; pages of it that were never used are not touched.
+ * Thread: any; by the first events of a history one of eight locks is held for less than a microsecond. */
+#pragma once
+#include "core/base/arena.h"
+#include "core/nn/extend.h"
+
+/* Shorter histories are not kept: to encode them anew takes hardly longer (tests/bench/bench_encoder.c). */
+enum { STATES_LEAST = 4 };
+
+struct states;
+/* nb: bytes of all pages, the bound; what finds them adds a hundredth.  NULL if m cannot be extended, or if nb is not
+ * enough for one history of L events in each shard, as 0 is not. */
+struct states *states_new(const struct model *m, size_t nb);
+void states_free(struct states *s); /* NULL is fine; nothing may be taken */
+
+struct state {
+    float **page; /* for n events, in the arena; NULL: not kept */
+    int32_t from; /* events that they hold, below n */
+    /* for states_put */
+    const int32_t *row;
+    int32_t n, n_pages, shard;
+    uint64_t hash;
+    int32_t *id; /* [n_pages] */
+};
+
+/* row [n]: the whole history, oldest first, STATES_LEAST to L events, to outlive the state.  A history that is kept whole
+ * is taken but for its last event.  When every page is taken by others, st->page is NULL. */
+void states_take(struct state *st, struct states *s, struct arena *a, const int32_t *row,
+                 int32_t n);
+/* st->page, not NULL, now holds all n events. */
+void states_put(struct states *s, const struct state *st);
+
+struct states_stats {
+    uint64_t hits, misses, evictions;
+    uint64_t events, events_kept; /* asked for; of them found */
+    size_t nb, nb_most;           /* of pages that hold entries, or are taken */
+    int64_t entries;
+};
+void states_count(struct states_stats *out, struct states *s);

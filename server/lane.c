@@ -1,0 +1,142 @@
+#include "server/lane.h"
+#include "core/base/clock.h"
+#include "core/base/limits.h"
+#include "core/base/mem.h"
+#include <stdlib.h>
+
+/* A client that waited this long may have gone: asking costs a system call. */
+static const uint64_t GONE_NS = 1000000;
+
+struct lane {
+    struct app *app;
+    struct rec_worker *worker;
+    struct call *first, *last;
+    int32_t rows, queue_rows, batch_rows;
+    struct rec_job **job; /* [n_most] of the pass */
+    int32_t n_most;
+    double row_us; /* what a row has cost of late */
+};
+
+struct lane *lane_new(struct app *app, int32_t queue_rows, int32_t batch_rows)
+{
+    struct lane *b = xcalloc(1, sizeof *b);
+    *b = (struct lane){ .app = app,
+                        .worker = rec_worker_new(),
+                        .queue_rows = queue_rows,
+                        .batch_rows = batch_rows,
+                        .n_most = batch_rows + LIMIT_BATCH_ROWS };
+    b->job = xcalloc((size_t)b->n_most, sizeof(struct rec_job *));
+    return b;
+}
+
+void lane_free(struct lane *b)
+{
+    if (!b) return;
+    REQUIRE(!b->first, "%d rows still wait", b->rows);
+    rec_worker_free(b->worker);
+    free(b->job);
+    free(b);
+}
+
+static int32_t rows_of(const struct call *c) { return c->score ? 1 : c->n_jobs; }
+
+bool lane_admit(struct lane *b, struct call *c, int32_t rows)
+{
+    /* Alone, a request of any size is let in. */
+    if (b->rows == 0 || b->rows + (rows ? rows : 1) <= b->queue_rows) return true;
+    c->retry_after_ms = 1 + (int)(b->rows * b->row_us * 1e-3);
+    metrics_shed(&b->app->metrics, SHED_QUEUE);
+    call_fail(c, ERR_OVERLOADED, "queue full: %d rows wait, the limit is %d", b->rows,
+              b->queue_rows);
+    return false;
+}
+
+void lane_add(struct lane *b, struct call *c)
+{
+    c->queued_ns = clock_ns();
+    c->next = NULL;
+    if (b->last)
+        b->last->next = c;
+    else
+        b->first = c;
+    b->last = c;
+    b->rows += rows_of(c);
+    metrics_queue(&b->app->metrics, rows_of(c));
+}
+
+bool lane_waits(const struct lane *b) { return b->first != NULL; }
+
+/* Nobody reads the answer, or it would be late and a late one is not wanted. */
+static bool is_lost(struct call *c, uint64_t now)
+{
+    if (now - c->queued_ns < GONE_NS) return false;
+    if (conn_gone(c->conn)) {
+        metrics_shed(&c->app->metrics, SHED_GONE);
+        call_fail(c, ERR_CLIENT_GONE, "the client closed the connection");
+        return true;
+    }
+    return false;
+}
+
+/* From the front: requests to one generation, as many as one batch may hold. */
+static struct call *take(struct lane *b, int32_t *n_jobs)
+{
+    struct call *done = b->first, *last = done;
+    REQUIRE(done, "nothing waits");
+    const uint64_t now = clock_ns();
+    int32_t rows = 0;
+    *n_jobs = 0;
+    for (struct call *c = b->first; c; c = c->next) {
+        if (c != done && (c->gen != done->gen || c->view != done->view || c->score ||
+                          done->score || rows + rows_of(c) > b->batch_rows))
+            break;
+        rows += rows_of(c);
+        metrics_stage(&b->app->metrics, STAGE_QUEUE, (double)(now - c->queued_ns) * 1e-6);
+        if (!is_lost(c, now))
+            for (int32_t i = 0; i < c->n_jobs; i++) b->job[(*n_jobs)++] = &c->job[i];
+        last = c;
+    }
+    b->first = last->next;
+    if (!b->first) b->last = NULL;
+    last->next = NULL;
+    b->rows -= rows;
+    metrics_queue(&b->app->metrics, -rows);
+    return done;
+}
+
+static void score(struct lane *b, struct call *c)
+{
+    if (c->fail.code) return;
+    struct err e = { 0 };
+    if (c->deadline_ns && clock_ns() > c->deadline_ns)
+        call_fail(c, ERR_DEADLINE, "the deadline passed before the candidates were scored");
+    else if (score_candidates(&c->scores, rec_worker_tape(b->worker), c->gen, c->score, &e) < 0)
+        call_fail(c, e.code, "%s", e.msg);
+}
+
+static void count_batch(struct server_metrics *m, const struct rec_answer *a)
+{
+    metrics_batch(m, a->batch);
+    metrics_stage(m, STAGE_ENCODE, a->encode_ms);
+    metrics_stage(m, STAGE_SEARCH, a->search_ms);
+    metrics_stage(m, STAGE_MERGE, a->merge_ms);
+}
+
+struct call *lane_serve(struct lane *b)
+{
+    if (!b->first) return NULL;
+    const uint64_t start = clock_ns();
+    int32_t n = 0, rows = 0;
+    struct call *done = take(b, &n);
+    if (done->score) score(b, done);
+    if (n > 0) {
+        rec_run(b->worker, &done->corpus, b->job, n);
+        count_batch(&b->app->metrics, &b->job[0]->answer);
+    }
+    for (struct call *c = done; c; c = c->next) {
+        rows += rows_of(c);
+        call_finish(c);
+    }
+    b->row_us += .1 * (1e3 * clock_ms_since(start) / rows - b->row_us);
+    return done;
+}

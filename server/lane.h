@@ -1,0 +1,21 @@
+/* lane.h — requests that wait for a thread, and their answers: whatever waits is encoded and searched as one packed
+ * batch, as soon as the thread is free.  A lone request is a batch of one: nobody waits for company.
+ *   struct lane *b = lane_new(app, queue_rows, batch_rows);                        one per serving thread
+ *   if (lane_admit(b, c)) lane_add(b, c);    then    for (done = lane_serve(b); done; done = done->next) ...
+ * What is counted is rows (users), not requests: a batch request of 100 weighs as much as 100 requests.
+ * Thread: owner. */
+#pragma once
+#include "server/call.h"
+
+struct lane;
+/* queue_rows: most rows that wait; batch_rows: most that are computed together (a request of more is not split). */
+struct lane *lane_new(struct app *app, int32_t queue_rows, int32_t batch_rows);
+void lane_free(struct lane *b); /* nothing may wait */
+
+/* False: the queue is full, and c fails with ERR_OVERLOADED and the time after which there will be room.  Rows: 0 while
+ * the body is not parsed. */
+bool lane_admit(struct lane *b, struct call *c, int32_t rows);
+void lane_add(struct lane *b, struct call *c); /* parsed: c->n_jobs, or c->score */
+bool lane_waits(const struct lane *b);
+/* Answers some of those that wait, oldest first: their replies are written.  Linked by `next`. */
+struct call *lane_serve(struct lane *b);
