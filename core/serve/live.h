@@ -46,7 +46,7 @@ struct live_view { /* immutable */
     int32_t n_base_dead; /* rows of the base */
     int32_t n_deleted,
         n_other; /* items deleted; not served, for their vectors are of another space */
-    const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta */
+    const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta; 0 from n on */
     const uint64_t *base_alive; /* [(V + 63) / 64], or NULL: all */
 };
 

@@ -26,6 +26,9 @@ build/release/bench_ann
 title "a request, stage by stage"
 build/release/bench_recommend
 
+title "items that change"
+build/release/bench_live
+
 beauty=$DATA/amazon-yelp/Beauty.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
