@@ -161,6 +161,16 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
     log_debug("http.library", "text=%s", log_value(value, sizeof value, text));
 }
 
+/* A path is a C string from here on: "i1%00x" must not become "i1".  0xff is in no UTF-8, and so in no name. */
+static size_t on_unescape(void *cls, struct MHD_Connection *mc, char *s)
+{
+    (void)cls;
+    (void)mc;
+    const size_t n = MHD_http_unescape(s);
+    for (char *nul; (nul = memchr(s, '\0', n));) *nul = (char)0xff;
+    return n;
+}
+
 /* Beyond max_connections there is room for those who are told to come back, and for health checks. */
 static unsigned connection_room(const struct cfg *cfg)
 {
@@ -190,6 +200,7 @@ int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
         { MHD_OPTION_CONNECTION_LIMIT, connection_room(&app->cfg), NULL },
         { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
         { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
+        { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, NULL },
         { app->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, app->threads, NULL },
         { MHD_OPTION_END, 0, NULL },
     };

@@ -96,6 +96,7 @@ class Items(unittest.TestCase):
         self.ask("PUT", "/v1/items/n", {"vektor": []}, status=400)
         self.ask("PUT", "/v1/items/" + "x" * 1025, {"title": "a"}, status=422)
         self.ask("PUT", "/v1/items/%FF", {"vector": [0] * D}, status=422)
+        self.ask("DELETE", "/v1/items/i1%00x", status=422)
         self.ask("PUT", "/v1/items/i1?model=none", {"title": "a"}, status=404)
         self.ask("PUT", "/v1/items/i1", {"title": "a", "model": "none"}, status=404)
         self.ask("PUT", "/v1/items/i1?model=toy", {"title": "a"})
