@@ -199,7 +199,7 @@ setup:
 # ---- targets ------------------------------------------------------------------------------------------------------
 
 .PHONY: all debug test tsan fuzz bench bench-serve bench-train bench-check bench-record lint tidy cppcheck depcheck headers clang-check format format-check cov \
-        vectors demo resume-kills planted extend-check import-check image install uninstall clean help
+        vectors demo resume-kills store-kills planted extend-check import-check image install uninstall clean help
 
 programs = $(if $(models_src),build/$(1)/intent) $(if $(server_src),build/$(1)/intentd)
 
@@ -216,6 +216,10 @@ test_env := CK_FORK=no OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 \
 # 200 trainings, each killed up to three times: minutes
 resume-kills: build/release/run_tests ## 200 trainings killed at random moments and resumed: all must end with the same bits
 	$(Q)RESUME_KILLS=$${RESUME_KILLS:-200} $(test_env) build/release/run_tests train
+
+store-kills: $(call programs,release) ## 1,000 daemons killed while items change: no acknowledged change may be lost; minutes
+	$(Q)INTENT_BIN=$(CURDIR)/build/release/intent INTENTD_BIN=$(CURDIR)/build/release/intentd \
+	    PYTHONDONTWRITEBYTECODE=1 python3 tests/e2e/kill_store.py $${STORE_KILLS:-1000}
 
 planted: build/release/intent ## do 4 interests find 4 planted ones, and what do 8 do: ten minutes
 	$(Q)tests/bench/planted.sh

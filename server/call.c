@@ -36,6 +36,7 @@ static void call_free(struct call *c)
 {
     arena_free(c->arena);
     buf_free(&c->body);
+    buf_free(&c->timing);
     buf_free(&c->out);
     free(c);
 }
@@ -56,6 +57,7 @@ static struct call *call_new(void)
     struct call *c = xcalloc(1, sizeof *c);
     c->arena = arena_new("request", ARENA_FIRST, ARENA_CAP);
     c->body.cap_max = LIMIT_BODY_BYTES + 1;
+    c->timing.cap_max = 512;
     c->out.cap_max = LIMIT_REPLY_BYTES;
     return c;
 }
@@ -80,7 +82,7 @@ struct call *call_take(struct app *app, struct conn *conn)
 static void clear(struct call *c)
 {
     struct arena *arena = c->arena;
-    struct buf body = c->body, out = c->out;
+    struct buf body = c->body, timing = c->timing, out = c->out;
     live_drop(c->view);
     gen_unref(c->gen);
     if (arena_peak(arena) > KEEP_BYTES) {
@@ -92,10 +94,12 @@ static void clear(struct call *c)
     if (body.cap > KEEP_BYTES) buf_free(&body);
     if (out.cap > KEEP_BYTES) buf_free(&out);
     buf_clear(&body);
+    buf_clear(&timing);
     buf_clear(&out);
     memset(c, 0, sizeof *c);
     c->arena = arena;
     c->body = body;
+    c->timing = timing;
     c->out = out;
 }
 
@@ -246,7 +250,8 @@ static void write_problem(struct call *c)
     if (c->status == 429 || c->status == 503)
         c->retry_after_s = 1 + (c->retry_after_ms > 0 ? (c->retry_after_ms - 1) / 1000 : 0);
     c->type = PROBLEM_TYPE;
-    c->model_version[0] = c->timing[0] = '\0';
+    c->model_version[0] = '\0';
+    buf_clear(&c->timing);
     buf_clear(&c->out);
     problem_write(&c->out, &(struct problem){ .code = c->fail.code,
                                               .status = c->status,

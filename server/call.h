@@ -59,8 +59,8 @@ struct call {
     int retry_after_ms; /* 0: a second, where there is any */
     int retry_after_s;
     const char *type, *allow;
-    char model_version[300], timing[200];
-    struct buf out;
+    char model_version[300];
+    struct buf timing, out;
     bool replied;
 
     struct call *next; /* in the pool, or that waits */

@@ -18,7 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROUND_MS = 100 }; /* a thread looks at least so often whether it is to stop */
+enum {
+    ROUND_MS = 100, /* a thread looks at least so often whether it is to stop */
+    CONNECTION_BYTES =
+        16 << 10, /* for headers and reads; the library clears them after every request */
+};
 
 struct loop { /* a thread, its connections and what waits on them */
     struct http *http;
@@ -73,7 +77,7 @@ static enum MHD_Result send_reply(struct call *c, struct MHD_Connection *mc)
     add(r, "X-Request-Id", c->id);
     add(r, "Cache-Control", "no-store");
     add(r, "X-Model-Version", c->model_version);
-    add(r, "Server-Timing", c->timing);
+    add(r, "Server-Timing", c->timing.len ? c->timing.data : NULL);
     add(r, "Allow", c->allow);
     if (c->retry_after_s) add(r, "Retry-After", seconds);
     if (call_closes(c)) add(r, "Connection", "close");
@@ -189,6 +193,16 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
     log_debug("http.library", "text=%s", log_value(value, sizeof value, text));
 }
 
+/* A path is a C string from here on: "i1%00x" must not become "i1".  0xff is in no UTF-8, and so in no name. */
+static size_t on_unescape(void *cls, struct MHD_Connection *mc, char *s)
+{
+    (void)cls;
+    (void)mc;
+    const size_t n = MHD_http_unescape(s);
+    for (char *nul; (nul = memchr(s, '\0', n));) *nul = (char)0xff;
+    return n;
+}
+
 /* Beyond max_connections there is room for those who are told to come back, and for health checks. */
 static unsigned connection_room(const struct cfg *cfg)
 {
@@ -282,7 +296,10 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
         { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, l },
         { MHD_OPTION_CONNECTION_LIMIT, room, NULL },
         { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
+        { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
+        { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
         { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
+        { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, NULL },
         { MHD_OPTION_END, 0, NULL },
     };
     l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |

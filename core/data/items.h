@@ -4,6 +4,7 @@
  * Layout (little endian) is documented in items_fmt.h.  Immutable after open; any thread may read. */
 #pragma once
 #include "core/base/err.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 struct items;
@@ -66,6 +67,10 @@ void items_fields_copy(struct items_builder *dst, const struct items_builder *sr
                        const int32_t *row);
 /* A builder of what a catalogue holds: the same rows, fields and values in the same order. */
 struct items_builder *items_builder_from(const struct items *it);
+/* The same of some rows, in their order; fields and values keep their numbers.  gone [count]: rows that are left out; bare
+ * [count]: rows that have no attributes there. */
+struct items_builder *items_builder_of(const struct items *it, const bool *gone,
+                                       const bool *bare);
 /* ERR_EMPTY without a row.  Written atomically. */
 NODISCARD int items_write(struct items_builder *b, const char *path, struct err *e);
 void items_builder_free(struct items_builder *b);

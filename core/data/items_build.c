@@ -224,37 +224,54 @@ void items_fields_copy(struct items_builder *dst, const struct items_builder *sr
     }
 }
 
-static void field_from(struct items_builder *b, const struct items *it, int32_t f)
+/* to [count]: the row of b, -1: none. */
+static void field_from(struct items_builder *b, const struct items *it, int32_t f,
+                       const int32_t *to)
 {
     struct str name = items_field_name(it, f);
-    int32_t to = items_field_add(b, name.p, (size_t)name.len, items_field_kind(it, f));
+    int32_t at = items_field_add(b, name.p, (size_t)name.len, items_field_kind(it, f));
     if (items_field_kind(it, f) == FIELD_NUMBER) {
         for (int32_t row = 0; row < items_count(it); row++)
-            if (!isnan(items_number(it, f, row)))
-                items_set_number(b, to, row, items_number(it, f, row));
+            if (to[row] >= 0 && !isnan(items_number(it, f, row)))
+                items_set_number(b, at, to[row], items_number(it, f, row));
         return;
     }
     for (int32_t v = 0; v < items_field_values(it, f); v++) {
         struct str value = items_field_value(it, f, v);
-        (void)items_add(b->field[to].values, value.p, (size_t)value.len);
+        (void)items_add(b->field[at].values, value.p, (size_t)value.len);
     }
     for (int32_t row = 0; row < items_count(it); row++) {
         int32_t n;
         const int32_t *value = items_values(it, f, row, &n);
-        for (int32_t i = 0; i < n; i++) add_pair(&b->field[to], row, value[i]);
+        for (int32_t i = 0; i < n && to[row] >= 0; i++)
+            add_pair(&b->field[at], to[row], value[i]);
     }
+}
+
+struct items_builder *items_builder_of(const struct items *it, const bool *gone,
+                                       const bool *bare)
+{
+    struct items_builder *b = items_builder_new();
+    int32_t *to = xcalloc((size_t)items_count(it), sizeof *to);
+    for (int32_t row = 0; row < items_count(it); row++) {
+        to[row] = -1;
+        if (gone[row]) continue;
+        struct str id = items_id(it, row), title = items_title(it, row);
+        const int32_t at = items_add(b, id.p, (size_t)id.len);
+        if (title.len) items_set_title(b, at, title.p, (size_t)title.len);
+        items_set_popularity(b, at, items_popularity(it, row));
+        if (!bare[row]) to[row] = at;
+    }
+    for (int32_t f = 0; f < items_fields(it); f++) field_from(b, it, f, to);
+    free(to);
+    return b;
 }
 
 struct items_builder *items_builder_from(const struct items *it)
 {
-    struct items_builder *b = items_builder_new();
-    for (int32_t row = 0; row < items_count(it); row++) {
-        struct str id = items_id(it, row), title = items_title(it, row);
-        int32_t to = items_add(b, id.p, (size_t)id.len);
-        if (title.len) items_set_title(b, to, title.p, (size_t)title.len);
-        items_set_popularity(b, to, items_popularity(it, row));
-    }
-    for (int32_t f = 0; f < items_fields(it); f++) field_from(b, it, f);
+    bool *none = xcalloc((size_t)items_count(it), sizeof *none);
+    struct items_builder *b = items_builder_of(it, none, none);
+    free(none);
     return b;
 }
 

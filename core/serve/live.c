@@ -119,13 +119,16 @@ void lives_close(struct lives *all)
 
 /* ---- what a change makes of an item ---- */
 
-/* Whether a generation can serve an item that was changed so. */
-static bool can_serve(const struct gen *g, int32_t base, int32_t dim, struct str space,
-                      bool has_attrs)
+bool live_fits(const struct item_change *c, int32_t base, int32_t D, const char *space,
+               bool tower)
 {
-    const struct gen_info *i = gen_info(g);
-    if (dim) return dim == i->D && same(space, i->space, strlen(i->space));
-    return base >= 0 || (has_attrs && gen_embed(g));
+    if (c->dim) return c->dim == D && same(c->space, space, strlen(space));
+    return base >= 0 || (c->has_attrs && tower);
+}
+
+static bool fits(const struct gen *g, const struct item_change *c, int32_t base)
+{
+    return live_fits(c, base, gen_info(g)->D, gen_info(g)->space, gen_embed(g) != NULL);
 }
 
 /* The item as it is served: what the change does not give is the base's.  The vector, NULL: the tower makes it. */
@@ -155,7 +158,7 @@ struct adding {
 static bool is_folded(const struct adding *x, const struct item_change *c, int32_t base)
 {
     if (c->seq > x->folded || c->deleted != (base < 0)) return false;
-    return c->deleted || can_serve(x->gen, base, c->dim, c->space, c->has_attrs);
+    return c->deleted || fits(x->gen, c, base);
 }
 
 static enum store_keep on_item(void *ctx, const struct item_change *c)
@@ -169,7 +172,7 @@ static enum store_keep on_item(void *ctx, const struct item_change *c)
         draft_kill(x->draft, c->id);
         return STORE_KEEP;
     }
-    if (!can_serve(x->gen, base, c->dim, c->space, c->has_attrs)) {
+    if (!fits(x->gen, c, base)) {
         x->draft->pub.n_other++;
         return STORE_KEEP;
     }
@@ -289,7 +292,7 @@ static int check_put(const struct gen *g, const struct item_change *c, struct er
                        i->name, i->version, i->D);
     TRY(check_attrs(it, &c->attrs, e));
     const int32_t base = items_find(it, c->id.p, (size_t)c->id.len);
-    if (c->vector || can_serve(g, base, 0, (struct str){ "", 0 }, c->has_attrs)) return 0;
+    if (c->vector || fits(g, c, base)) return 0;
     if (gen_embed(g))
         return err_set(e, ERR_INVALID,
                        "\"%.*s\" is a new item: give its vector or its "
@@ -344,10 +347,12 @@ static void embed_new(struct work *w, const struct item_change *c, int32_t n,
 static void count(struct live_view *v, const struct item_change *c, const struct store_was *was)
 {
     const int32_t base = items_find(gen_items(v->gen), c->id.p, (size_t)c->id.len);
-    const struct str space = { was->space, (int32_t)strlen(was->space) };
+    const struct item_change old = { .dim = was->dim,
+                                     .has_attrs = was->has_attrs,
+                                     .space = { was->space, (int32_t)strlen(was->space) } };
     if (was->any && was->deleted)
         v->n_deleted--;
-    else if (was->any && !can_serve(v->gen, base, was->dim, space, was->has_attrs))
+    else if (was->any && !fits(v->gen, &old, base))
         v->n_other--;
     if (c->deleted) v->n_deleted++;
 }

@@ -24,6 +24,11 @@ void lives_close(struct lives *all); /* NULL is fine; every view must have been 
 NODISCARD int lives_add(struct lives *all, struct gen *g, struct err *e);
 struct live *lives_find(const struct lives *all, const char *name, size_t len); /* or NULL */
 
+/* Whether a change makes an item that can be served: one with a vector of this space, one that the base has (base >= 0), or
+ * one whose attributes a tower makes a vector of.  Others wait in the store for a version that they fit. */
+bool live_fits(const struct item_change *c, int32_t base, int32_t D, const char *space,
+               bool tower);
+
 /* ---- what a request sees ---- */
 
 struct live_list { /* a blocklist */
@@ -41,7 +46,7 @@ struct live_view { /* immutable */
     int32_t n_base_dead; /* rows of the base */
     int32_t n_deleted,
         n_other; /* items deleted; not served, for their vectors are of another space */
-    const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta */
+    const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta; 0 from n on */
     const uint64_t *base_alive; /* [(V + 63) / 64], or NULL: all */
 };
 

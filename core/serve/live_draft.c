@@ -287,19 +287,24 @@ struct view *draft_new(struct gen *g)
     d->pub.V = gen_info(g)->n_items;
     d->pub.D = gen_info(g)->D;
     d->map = map_new(MAP_FIRST);
-    d->pub.alive = d->alive = xcalloc(1, sizeof *d->alive);
     return d;
 }
 
-/* Chunks, map and bits for n rows. */
+/* Bits for all rows of the chunks, 0 where no row is yet. */
+static size_t alive_words(const struct view *d) { return (size_t)d->n_chunks * (CHUNK / 64); }
+
+/* Chunks, bits and map for at least n rows; what is there stays. */
 static void make_room(struct view *d, int32_t n)
 {
+    const size_t had = alive_words(d);
     const int32_t n_chunks = (n + CHUNK - 1) / CHUNK;
-    d->chunk = xrealloc(d->chunk, (size_t)n_chunks + 1, sizeof(struct chunk *));
-    while (d->n_chunks < n_chunks) d->chunk[d->n_chunks++] = chunk_new(d->pub.D);
-    d->alive = xrealloc(d->alive, words(n) + 1, sizeof *d->alive);
-    for (size_t w = words(d->pub.n); w < words(n); w++) d->alive[w] = 0;
-    d->pub.alive = d->alive;
+    if (n_chunks > d->n_chunks) {
+        d->chunk = xrealloc(d->chunk, (size_t)n_chunks, sizeof(struct chunk *));
+        while (d->n_chunks < n_chunks) d->chunk[d->n_chunks++] = chunk_new(d->pub.D);
+        d->alive = xrealloc(d->alive, alive_words(d), sizeof *d->alive);
+        memset(d->alive + had, 0, (alive_words(d) - had) * sizeof *d->alive);
+        d->pub.alive = d->alive;
+    }
     if (n <= d->map->cap) return;
     struct id_map *larger = map_new(n > 2 * d->map->cap ? n : 2 * d->map->cap);
     for (int32_t i = 0; i < d->pub.n; i++) map_add(larger, item_at(d, i)->id, i);
@@ -314,6 +319,7 @@ static struct view *begin(const struct view *old)
     atomic_init(&d->refs, 1);
     d->pub = old->pub;
     d->pub.n = d->pub.n_alive = 0;
+    d->pub.alive = NULL;
     gen_ref(d->pub.gen);
     d->base = shared_hold(old->base);
     return d;
@@ -341,8 +347,9 @@ struct view *draft_from(const struct view *old, int32_t more)
     d->n_chunks = old->n_chunks;
     d->chunk = xcalloc((size_t)d->n_chunks + 1, sizeof(struct chunk *));
     for (int32_t i = 0; i < d->n_chunks; i++) d->chunk[i] = shared_hold(old->chunk[i]);
-    d->alive = xcalloc(words(d->pub.n) + 1, sizeof *d->alive);
-    memcpy(d->alive, old->alive, words(d->pub.n) * sizeof *d->alive);
+    d->alive = xcalloc(alive_words(d) + 1, sizeof *d->alive);
+    d->pub.alive = d->alive;
+    if (d->n_chunks) memcpy(d->alive, old->alive, alive_words(d) * sizeof *d->alive);
     d->n_lists = old->n_lists;
     d->list = xcalloc((size_t)d->n_lists + 1, sizeof(struct list *));
     for (int32_t i = 0; i < d->n_lists; i++) d->list[i] = shared_hold(old->list[i]);

@@ -39,7 +39,7 @@ struct view {
     atomic_int refs;
     struct chunk **chunk; /* [n_chunks], each held */
     int32_t n_chunks;
-    uint64_t *alive;
+    uint64_t *alive;   /* [n_chunks * CHUNK / 64], NULL without a chunk */
     struct bits *base; /* held; NULL: all alive */
     bool own_base;     /* made for this draft */
     struct id_map *map;

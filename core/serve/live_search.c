@@ -35,20 +35,20 @@ static void sift(struct best *b, int32_t n, int32_t i)
     }
 }
 
-/* Rows come in ascending order: of equal scores the one that is there stays. */
-static void offer(struct best *b, int32_t id, float score)
+/* Into a heap that is not full. */
+static void add(struct best *b, int32_t id, float score)
 {
-    if (b->n == b->k) {
-        if (!(score > b->score[0])) return;
-        b->id[0] = id;
-        b->score[0] = score;
-        sift(b, b->n, 0);
-        return;
-    }
     int32_t i = b->n++;
     b->id[i] = id;
     b->score[i] = score;
     for (; i > 0 && before(b, (i - 1) / 2, i); i = (i - 1) / 2) swap(b, i, (i - 1) / 2);
+}
+
+static void replace_root(struct best *b, int32_t id, float score)
+{
+    b->id[0] = id;
+    b->score[0] = score;
+    sift(b, b->n, 0);
 }
 
 static void finish(struct best *b)
@@ -63,24 +63,34 @@ static void finish(struct best *b)
     }
 }
 
-static void search(struct best *b, const struct live_view *v, const float *query,
-                   const uint64_t *allow)
+/* Rows come in ascending order: of equal scores the one that is there stays.  Every row is offered to every query, so
+ * that their heaps fill alike. */
+static void offer(int32_t *ids, float *scores, int32_t n, int32_t k, const struct live_view *v,
+                  int32_t row, const float *queries, int32_t nq)
 {
-    for (int32_t w = 0; w < (v->n + 63) / 64; w++) {
-        uint64_t bits = allow ? v->alive[w] & allow[w] : v->alive[w];
-        for (; bits; bits &= bits - 1) {
-            const int32_t row = 64 * w + __builtin_ctzll(bits);
-            offer(b, v->V + row, num->vec->dot(query, live_vector(v, row), v->D));
-        }
+    const float *x = live_vector(v, row);
+    for (int32_t q = 0; q < nq; q++) {
+        struct best b = { ids + (size_t)q * (size_t)k, scores + (size_t)q * (size_t)k, n, k };
+        const float score = num->vec->dot(queries + (size_t)q * (size_t)v->D, x, v->D);
+        if (n < k)
+            add(&b, v->V + row, score);
+        else if (score > b.score[0])
+            replace_root(&b, v->V + row, score);
     }
 }
 
 void live_search(int32_t *ids, float *scores, const struct live_view *v, const float *queries,
                  int32_t nq, int32_t k, const uint64_t *allow)
 {
-    for (int32_t q = 0; q < nq; q++) {
-        struct best b = { ids + (size_t)q * (size_t)k, scores + (size_t)q * (size_t)k, 0, k };
-        if (k > 0) search(&b, v, queries + (size_t)q * (size_t)v->D, allow);
-        finish(&b);
+    int32_t n = 0;
+    for (int32_t w = 0; w < (v->n + 63) / 64 && k > 0; w++) {
+        uint64_t bits = allow ? v->alive[w] & allow[w] : v->alive[w];
+        for (; bits; bits &= bits - 1) {
+            offer(ids, scores, n, k, v, 64 * w + __builtin_ctzll(bits), queries, nq);
+            if (n < k) n++;
+        }
     }
+    for (int32_t q = 0; q < nq; q++)
+        finish(&(struct best){ ids + (size_t)q * (size_t)k, scores + (size_t)q * (size_t)k, n,
+                               k });
 }

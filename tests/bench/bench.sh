@@ -29,6 +29,9 @@ build/release/bench_filter
 title "a request, stage by stage"
 build/release/bench_recommend
 
+title "items that change"
+build/release/bench_live
+
 beauty=$DATA/amazon-yelp/Beauty.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

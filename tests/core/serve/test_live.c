@@ -254,6 +254,10 @@ START_TEST(the_delta_has_a_limit_that_says_what_to_do)
     write_all(&gone, 1);
     write_all(&more, 1);
     ck_assert_int_eq(view->n_alive, N);
+    reopen();
+    ck_assert_int_eq(view->n_alive, N);
+    ck_assert(delta("n5") >= 0 && delta("n199999") >= 0 && delta("more") >= 0 &&
+              delta("n7") < 0);
 }
 END_TEST
 
@@ -269,7 +273,7 @@ END_TEST
 
 /* ---- random changes beside a plain table ---- */
 
-enum { IDS = 120 }; /* i0 .. i39 are of the base */
+enum { IDS = 900 }; /* i0 .. i39 are of the base */
 static struct plain {
     char id[16], title[16];
     bool there, changed;
@@ -337,10 +341,10 @@ static void check_search(struct rng *r)
 {
     enum { Q = 2, K = 7 };
     float query[Q * D], scores[Q * K];
-    uint64_t allow[64];
+    uint64_t allow[128];
     int32_t ids[Q * K];
     for (int i = 0; i < Q * D; i++) query[i] = (float)rng_below(r, 3) - 1;
-    for (int w = 0; w < 64; w++) allow[w] = rng_u64(r);
+    for (int w = 0; w < 128; w++) allow[w] = rng_u64(r);
     const bool limited = rng_below(r, 2);
     live_search(ids, scores, view, query, Q, K, limited ? allow : NULL);
     for (int q = 0; q < Q; q++) {
@@ -369,20 +373,20 @@ static void check_search(struct rng *r)
 
 START_TEST(random_changes_are_those_of_a_plain_table)
 {
-    enum { MOST = 5 };
+    enum { MOST = 60 };
     struct rng r = rng_make(3, RNG_TEST);
     float vector[MOST][D];
     char title[MOST][16];
     struct item_change c[MOST];
     plain_setup();
-    for (int step = 0; step < 1500; step++) {
+    for (int step = 0; step < 600; step++) {
         const int n = 1 + (int)rng_below(&r, MOST);
         for (int i = 0; i < n; i++)
             c[i] = draw(&r, (int)rng_below(&r, IDS), vector[i], title[i]);
         write_all(c, n);
         if (step % 25 == 0) compare();
         if (step % 25 == 0) check_search(&r);
-        if (step % 300 == 299) reopen();
+        if (step % 100 == 99) reopen();
     }
     compare();
     reopen();
