@@ -73,16 +73,18 @@ static void run_pack(struct run *r, int32_t B)
 static struct ten *attend(const struct run *r, struct ten *qkv, int32_t i)
 {
     const struct model_cfg *c = r->c;
-    const int32_t D = c->width;
+    struct arena *mem = tape_arena(r->tp);
+    const int32_t D = c->width, dh = D / c->heads;
     const struct k_attn_cfg cfg = { .D = D,
                                     .H = c->heads,
-                                    .scale = 1.0f / sqrtf((float)(D / c->heads)),
+                                    .scale = 1.0f / sqrtf((float)dh),
                                     .causal = c->causal,
                                     .drop = drop_none() };
     struct k_attn_kept kept = { .keys = (ptrdiff_t)((size_t)i * r->l.block) };
     kept.values = kept.keys + (ptrdiff_t)D * EXTEND_PAGE;
     struct ten *y = tape_ten(r->tp, r->fresh.N, D, false);
-    float *scratch = ARENA_NEW(tape_arena(r->tp), float, num->attn->scratch(&cfg, c->max_len));
+    const struct arena_mark mark = arena_mark(mem);
+    float *scratch = ARENA_NEW(mem, float, num->attn->scratch(&cfg, c->max_len));
     for (int32_t b = 0, m; b < r->fresh.B; b += m) {
         for (m = 0; b + m < r->fresh.B && r->x[b + m].from == 0; m++) continue;
         if (m > 0) /* those that begin: together, short ones share the kernel's blocks */
@@ -99,6 +101,7 @@ static struct ten *attend(const struct run *r, struct ten *qkv, int32_t i)
                                 &cfg, scratch);
         }
     }
+    arena_release(mem, mark);
     return y;
 }
 

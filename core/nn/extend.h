@@ -19,8 +19,7 @@
 enum { EXTEND_PAGE = ATTN_PAGE };
 
 struct extend {
-    float *const
-        *page; /* [(from + n) / EXTEND_PAGE, rounded up]; NULL: nothing is kept, from is 0 */
+    float *const *page; /* as many as from + n events need; NULL: nothing is kept, from is 0 */
     const int32_t *ids; /* [n] rows of the items, in [0,V) */
     int32_t from;       /* events that the pages hold, of this very sequence and model */
     int32_t n;          /* events that follow, at least 1; from + n <= L */
@@ -32,7 +31,6 @@ size_t extend_page_bytes(const struct model_cfg *c);
 
 /* Encodes B sequences, their new events packed into one pass, and brings the pages up to date.  Result and
  * *sp, whose arrays live on tp as the rest, are those of model_encode(m, tp, sp, all events, BETA_IN), bit
- * for bit (but for padded memory, which nobody reads).  tp learns nothing; the configuration must pass
- * extend_can where from > 0 or pages are given. */
+ * for bit.  tp learns nothing; where pages are given the configuration must pass extend_can. */
 struct encoded model_extend(const struct model *m, struct tape *tp, struct seqpack *sp,
                             const struct extend *x, int32_t B);

@@ -20,42 +20,35 @@ struct page_rows {
 
 struct shard {
     pthread_mutex_t mu;
-    /* GUARDED_BY(mu), all of them; what a page holds belongs to who has taken it */
-    uint16_t *tag; /* [n_slots] */
-    struct entry *entry;
-    uint32_t hand;
-    struct page_rows *rows; /* [n_pages] events of each page */
-    int32_t *next;          /* of the same entry, or of the free ones; NONE: the last */
-    int32_t free;
+    /* GUARDED_BY(mu), as are its part of the slots and its pages' rows and next */
+    uint32_t hand; /* slot */
+    int32_t free;  /* page; NONE: there is none */
     struct states_stats stats;
 };
 
 struct states {
     /* immutable */
     size_t nb_page;
-    int32_t n_pages; /* of a shard */
+    int32_t n_pages; /* of a shard: i has pages and slots from i * n_pages, i * n_slots on */
     uint32_t n_slots;
-    char *mem; /* [SHARDS, n_pages, nb_page] */
+    char *mem; /* [SHARDS * n_pages, nb_page]: a page is who took it's */
+    /* by slot */
+    uint16_t *tag;
+    struct entry *entry;
+    /* by page */
+    struct page_rows *rows; /* its events */
+    int32_t *next;          /* of the same entry, or of the free ones; NONE: the last */
     struct shard shard[SHARDS];
 };
 
 static int32_t pages_of(int32_t n) { return (n + EXTEND_PAGE - 1) / EXTEND_PAGE; }
 
-static void shard_init(struct shard *h, const struct states *s)
-{
-    pthread_mutex_init(&h->mu, NULL);
-    h->tag = xcalloc(s->n_slots, sizeof *h->tag);
-    h->entry = xcalloc(s->n_slots, sizeof *h->entry);
-    h->rows = xcalloc((size_t)s->n_pages, sizeof *h->rows);
-    h->next = xcalloc((size_t)s->n_pages, sizeof *h->next);
-    for (int32_t i = 0; i < s->n_pages; i++) h->next[i] = i + 1 < s->n_pages ? i + 1 : NONE;
-}
-
 struct states *states_new(const struct model *m, size_t nb)
 {
     const struct model_cfg *c = model_config(m);
     const size_t nb_page = extend_page_bytes(c), n_pages = nb / SHARDS / nb_page;
-    if (!extend_can(c) || n_pages < (size_t)pages_of(c->max_len) || n_pages > INT32_MAX / 4)
+    if (!extend_can(c) || n_pages < (size_t)pages_of(c->max_len) ||
+        n_pages > INT32_MAX / 8 / SHARDS)
         return NULL;
     struct states *s = xcalloc(1, sizeof *s);
     s->nb_page = nb_page;
@@ -63,40 +56,50 @@ struct states *states_new(const struct model *m, size_t nb)
     /* An entry has a page at least: the sets are half empty, so few of them overflow. */
     for (s->n_slots = WAYS; s->n_slots < 2 * n_pages; s->n_slots *= 2) continue;
     s->mem = xaligned(SHARDS * n_pages * nb_page);
-    for (int i = 0; i < SHARDS; i++) shard_init(&s->shard[i], s);
+    s->tag = xcalloc(SHARDS * (size_t)s->n_slots, sizeof *s->tag);
+    s->entry = xcalloc(SHARDS * (size_t)s->n_slots, sizeof *s->entry);
+    s->rows = xcalloc(SHARDS * n_pages, sizeof *s->rows);
+    s->next = xcalloc(SHARDS * n_pages, sizeof *s->next);
+    for (int32_t i = 0; i < SHARDS; i++) {
+        const int32_t first = i * s->n_pages, last = first + s->n_pages - 1;
+        struct shard *h = &s->shard[i];
+        pthread_mutex_init(&h->mu, NULL);
+        h->hand = (uint32_t)i * s->n_slots;
+        h->free = first;
+        for (int32_t p = first; p <= last; p++) s->next[p] = p < last ? p + 1 : NONE;
+    }
     return s;
 }
 
 void states_free(struct states *s)
 {
     if (!s) return;
-    for (int i = 0; i < SHARDS; i++) {
-        struct shard *h = &s->shard[i];
-        pthread_mutex_destroy(&h->mu);
-        free(h->tag);
-        free(h->entry);
-        free(h->rows);
-        free(h->next);
-    }
+    for (int i = 0; i < SHARDS; i++) pthread_mutex_destroy(&s->shard[i].mu);
     free(s->mem);
+    free(s->tag);
+    free(s->entry);
+    free(s->rows);
+    free(s->next);
     free(s);
 }
 
 /* ---- entries; the lock is held ---- */
 
-static uint32_t set_of(const struct states *s, uint64_t hash)
+/* First slot of the set that a hash leads to. */
+static uint32_t set_of(const struct states *s, const struct shard *h, uint64_t hash)
 {
-    return (uint32_t)hash & (s->n_slots - 1) & ~(uint32_t)(WAYS - 1);
+    const uint32_t in_shard = (uint32_t)hash & (s->n_slots - 1) & ~(uint32_t)(WAYS - 1);
+    return (uint32_t)(h - s->shard) * s->n_slots + in_shard;
 }
 static uint16_t tag_of(uint64_t hash) { return (uint16_t)(hash >> 48); }
 
-static bool same_rows(const struct shard *h, const struct entry *e, const int32_t *row,
+static bool same_rows(const struct states *s, const struct entry *e, const int32_t *row,
                       int32_t n)
 {
     if (e->n != n) return false;
-    for (int32_t t = 0, p = e->first; t < n; t += EXTEND_PAGE, p = h->next[p]) {
+    for (int32_t t = 0, p = e->first; t < n; t += EXTEND_PAGE, p = s->next[p]) {
         const int32_t m = n - t < EXTEND_PAGE ? n - t : EXTEND_PAGE;
-        if (memcmp(h->rows[p].row, row + t, (size_t)m * sizeof *row) != 0) return false;
+        if (memcmp(s->rows[p].row, row + t, (size_t)m * sizeof *row) != 0) return false;
     }
     return true;
 }
@@ -105,16 +108,16 @@ static bool same_rows(const struct shard *h, const struct entry *e, const int32_
 static struct entry *find(const struct states *s, const struct shard *h, uint64_t hash,
                           const int32_t *row, int32_t n)
 {
-    const uint32_t set = set_of(s, hash);
+    const uint32_t set = set_of(s, h, hash);
     for (uint32_t i = set; i < set + WAYS; i++)
-        if (h->tag[i] == tag_of(hash) && same_rows(h, &h->entry[i], row, n))
-            return &h->entry[i];
+        if (s->tag[i] == tag_of(hash) && same_rows(s, &s->entry[i], row, n))
+            return &s->entry[i];
     return NULL;
 }
 
 static void give_page(struct states *s, struct shard *h, int32_t page)
 {
-    h->next[page] = h->free;
+    s->next[page] = h->free;
     h->free = page;
     h->stats.nb -= s->nb_page;
 }
@@ -122,7 +125,7 @@ static void give_page(struct states *s, struct shard *h, int32_t page)
 static void remove_entry(struct states *s, struct shard *h, struct entry *e)
 {
     for (int32_t p = e->first, next, n = pages_of(e->n); n > 0; n--, p = next) {
-        next = h->next[p];
+        next = s->next[p];
         give_page(s, h, p);
     }
     e->n = 0;
@@ -139,27 +142,27 @@ static void evict(struct states *s, struct shard *h, struct entry *e)
 static int32_t get_page(struct states *s, struct shard *h)
 {
     for (uint32_t i = 0; h->free == NONE && i < 2 * s->n_slots; i++) {
-        struct entry *e = &h->entry[h->hand];
-        h->hand = (h->hand + 1) & (s->n_slots - 1);
+        struct entry *e = &s->entry[h->hand++];
+        if (h->hand % s->n_slots == 0) h->hand -= s->n_slots;
         if (e->n > 0 && !e->asked) evict(s, h, e);
         e->asked = false;
     }
     const int32_t page = h->free;
     if (page == NONE) return NONE;
-    h->free = h->next[page];
+    h->free = s->next[page];
     h->stats.nb += s->nb_page;
     return page;
 }
 
-/* A place in the set: a free one, or that of the entry that was not asked for longest, as far as known. */
-static struct entry *get_slot(struct states *s, struct shard *h, uint32_t set)
+/* A slot of the set: a free one, or that of the entry that was not asked for longest, as far as known. */
+static uint32_t get_slot(struct states *s, struct shard *h, uint32_t set)
 {
-    struct entry *old = &h->entry[set];
+    uint32_t old = set;
     for (uint32_t i = set; i < set + WAYS; i++) {
-        if (h->entry[i].n == 0) return &h->entry[i];
-        if (old->asked && !h->entry[i].asked) old = &h->entry[i];
+        if (s->entry[i].n == 0) return i;
+        if (s->entry[old].asked && !s->entry[i].asked) old = i;
     }
-    evict(s, h, old);
+    evict(s, h, &s->entry[old]);
     return old;
 }
 
@@ -186,7 +189,7 @@ static void take_prefix(struct state *st, struct states *s, struct shard *h,
         return;
     }
     st->from = n < st->n ? n : n - 1;
-    for (int32_t p = e->first, left = pages_of(n); left > 0; left--, p = h->next[p])
+    for (int32_t p = e->first, left = pages_of(n); left > 0; left--, p = s->next[p])
         st->id[st->n_pages++] = p;
     e->n = 0;
     h->stats.entries--;
@@ -218,10 +221,8 @@ void states_take(struct state *st, struct states *s, struct arena *a, const int3
         st->from = 0;
     }
     pthread_mutex_unlock(&h->mu);
-    for (int32_t i = 0; i < st->n_pages; i++) {
-        const size_t at = (size_t)st->shard * (size_t)s->n_pages + (size_t)st->id[i];
-        st->page[i] = (float *)(void *)(s->mem + at * s->nb_page);
-    }
+    for (int32_t i = 0; i < st->n_pages; i++)
+        st->page[i] = (float *)(void *)(s->mem + (size_t)st->id[i] * s->nb_page);
 }
 
 void states_put(struct states *s, const struct state *st)
@@ -229,16 +230,14 @@ void states_put(struct states *s, const struct state *st)
     struct shard *h = &s->shard[st->shard];
     pthread_mutex_lock(&h->mu);
     for (int32_t t = st->from; t < st->n; t++)
-        h->rows[st->id[t / EXTEND_PAGE]].row[t % EXTEND_PAGE] = st->row[t];
+        s->rows[st->id[t / EXTEND_PAGE]].row[t % EXTEND_PAGE] = st->row[t];
     for (int32_t i = 0; i < st->n_pages; i++)
-        h->next[st->id[i]] = i + 1 < st->n_pages ? st->id[i + 1] : NONE;
-    struct entry *e = find(s, h, st->hash, st->row, st->n); /* another's of the same events */
-    if (e)
-        remove_entry(s, h, e);
-    else
-        e = get_slot(s, h, set_of(s, st->hash));
-    *e = (struct entry){ st->n, st->id[0], true };
-    h->tag[e - h->entry] = tag_of(st->hash);
+        s->next[st->id[i]] = i + 1 < st->n_pages ? st->id[i + 1] : NONE;
+    struct entry *same = find(s, h, st->hash, st->row, st->n); /* another's of these events */
+    if (same) remove_entry(s, h, same);
+    const uint32_t slot = get_slot(s, h, set_of(s, h, st->hash));
+    s->entry[slot] = (struct entry){ st->n, st->id[0], true };
+    s->tag[slot] = tag_of(st->hash);
     h->stats.entries++;
     pthread_mutex_unlock(&h->mu);
 }

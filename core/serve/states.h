@@ -8,7 +8,7 @@
  * What was taken is the taker's alone until it is put back; who asks meanwhile finds nothing and encodes
  * anew.  So a user has one entry, which moves along.  The entries that were not asked for longest go first
  * (CLOCK).  All memory is reserved by states_new; pages of it that were never used are not touched.
- * Thread: any; by the first events of a history one of eight locks is held for less than a microsecond. */
+ * Thread: any; by a history's first events one of eight locks is held while it is looked up. */
 #pragma once
 #include "core/base/arena.h"
 #include "core/nn/extend.h"
@@ -26,8 +26,8 @@ struct state {
     float **page; /* for n events, in the arena; NULL: not kept */
     int32_t from; /* events that they hold, below n */
     /* for states_put */
-    const int32_t *row;
     int32_t n, n_pages, shard;
+    const int32_t *row;
     uint64_t hash;
     int32_t *id; /* [n_pages] */
 };

@@ -139,7 +139,7 @@ static void check_append(const int32_t *ids, int32_t n, struct pages *p, int32_t
 static void append_at_random(void)
 {
     int32_t ids[MOST];
-    struct pages p;
+    struct pages p = { 0 };
     pages_make(&p, cfg.max_len);
     for (int s = 0; s < n_sequences; s++) {
         const int32_t end = 2 + (int32_t)rng_below(&rng, (uint64_t)(cfg.max_len - 1));
@@ -187,7 +187,7 @@ START_TEST(a_batch_of_histories_has_the_bits_of_each_alone)
     enum { B = 24 };
     static int32_t ids[B * 50];
     int32_t len[B], from[B], at[B + 1] = { 0 };
-    struct pages p[B];
+    struct pages p[B] = { 0 };
     struct extend x[B], before[B];
     cfg.interests = _i ? 4 : 0;
     make_model();
