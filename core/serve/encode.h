@@ -2,8 +2,8 @@
  *   struct encode_in h[] = { { row, n }, ... };
  *   struct encode_out o;  encode_histories(&o, states, model, tape, arena, h, n);
  * A history of which states (may be NULL) keep a beginning costs its new events alone; the others are
- * encoded whole; all in one pass.  What is kept is that of histories of STATES_LEAST to L events: older
- * events that leave the window shift the positions of all others.
+ * encoded whole; all in one pass.  What is kept is that of histories of STATES_LEAST to L events (older
+ * events that leave the window shift the positions of all others), from the second time on that they are asked for.
  * Vectors, shares and weights of a history are the same bits whatever is beside it in the batch and
  * whatever was kept.
  * Thread: owner of tape and arena; model and states are shared. */

@@ -2,11 +2,16 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A hash leads to a set of WAYS entries, of which each shows 16 bits of its own. */
 enum { SHARDS = 8, WAYS = 8, NONE = -1 };
+enum {
+    MET_A_PAGE = 8, /* histories remembered for each page */
+    NEAR = 8,       /* a user seldom does more between two requests */
+};
 
 struct entry {
     int32_t n;     /* events; 0: free */
@@ -39,6 +44,9 @@ struct states {
     struct page_rows *rows; /* its events */
     int32_t *next;          /* of the same entry, or of the free ones; NONE: the last */
     struct shard shard[SHARDS];
+    /* hashes of histories that were asked for, by hash; atomic, relaxed: what is lost is only kept later */
+    atomic_uint *met;
+    uint32_t n_met;
 };
 
 static int32_t pages_of(int32_t n) { return (n + EXTEND_PAGE - 1) / EXTEND_PAGE; }
@@ -60,6 +68,8 @@ struct states *states_new(const struct model *m, size_t nb)
     s->entry = xcalloc(SHARDS * (size_t)s->n_slots, sizeof *s->entry);
     s->rows = xcalloc(SHARDS * n_pages, sizeof *s->rows);
     s->next = xcalloc(SHARDS * n_pages, sizeof *s->next);
+    for (s->n_met = 1; s->n_met < MET_A_PAGE * SHARDS * n_pages; s->n_met *= 2) continue;
+    s->met = xcalloc(s->n_met, sizeof *s->met);
     for (int32_t i = 0; i < SHARDS; i++) {
         const int32_t first = i * s->n_pages, last = first + s->n_pages - 1;
         struct shard *h = &s->shard[i];
@@ -80,6 +90,7 @@ void states_free(struct states *s)
     free(s->entry);
     free(s->rows);
     free(s->next);
+    free((void *)s->met);
     free(s);
 }
 
@@ -173,6 +184,28 @@ static void hash_prefixes(uint64_t *hash, const int32_t *row, int32_t n)
 {
     uint64_t h = 0;
     for (int32_t i = 0; i < n; i++) hash[i] = h = rng_hash(h, (uint64_t)row[i]);
+}
+
+static bool has_met(const struct states *s, uint64_t hash)
+{
+    return atomic_load_explicit(&s->met[hash & (s->n_met - 1)], memory_order_relaxed) ==
+           (uint32_t)(hash >> 32);
+}
+
+bool states_met(struct states *s, const int32_t *row, int32_t n)
+{
+    uint64_t hash = 0,
+             near[NEAR + 1]; /* of the first n events in [0], of one fewer in [1] ... */
+    for (int32_t i = 0; i < n; i++) {
+        hash = rng_hash(hash, (uint64_t)row[i]);
+        if (n - 1 - i <= NEAR) near[n - 1 - i] = hash;
+    }
+    bool met = false;
+    for (int32_t i = 0; i <= NEAR && n - i >= STATES_LEAST && !met; i++)
+        met = has_met(s, near[i]);
+    atomic_store_explicit(&s->met[hash & (s->n_met - 1)], (uint32_t)(hash >> 32),
+                          memory_order_relaxed);
+    return met;
 }
 
 /* Moves the longest prefix that is kept to st. */

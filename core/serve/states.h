@@ -12,6 +12,7 @@
 #pragma once
 #include "core/base/arena.h"
 #include "core/nn/extend.h"
+#include <stdbool.h>
 
 /* Shorter histories are not kept: to encode them anew takes hardly longer (tests/bench/bench_encoder.c). */
 enum { STATES_LEAST = 4 };
@@ -31,6 +32,10 @@ struct state {
     uint64_t hash;
     int32_t *id; /* [n_pages] */
 };
+
+/* Whether this history, or the same less its last few events, was asked for before; from now on it was.  Those who come
+ * once are not worth the memory that keeping writes.  Forgets in time. */
+bool states_met(struct states *s, const int32_t *row, int32_t n);
 
 /* row [n]: the whole history, oldest first, STATES_LEAST to L events, to outlive the state.  A history that is kept whole
  * is taken but for its last event.  When every page is taken by others, st->page is NULL. */

@@ -220,6 +220,7 @@ static void users_row(struct users *u, int32_t B)
         u->states = NULL;
         none = smaller(none, pass(u, 3, B));
         u->states = s;
+        (void)pass(u, 1, B); /* who comes once is not kept */
         const double t = pass(u, 2, B);
         if (trial > 1) first = smaller(first, t);
         again = smaller(again, pass(u, 3, B));

@@ -97,6 +97,23 @@ START_TEST(the_longest_kept_beginning_of_a_history_is_found)
 }
 END_TEST
 
+START_TEST(who_comes_again_with_a_few_events_more_was_met)
+{
+    int32_t row[L];
+    s = states_new(m, pages(64));
+    random_rows(row, L);
+    ck_assert(!states_met(s, row, 12));
+    ck_assert(states_met(s, row, 12));
+    ck_assert(states_met(s, row, 15));
+    ck_assert(states_met(s, row, 15 + 8));
+    ck_assert(!states_met(s, row, 23 + 9));
+    row[0] = (row[0] + 1) % V;
+    ck_assert(!states_met(s, row, 12));
+    ck_assert(!states_met(s, row, STATES_LEAST));
+    ck_assert(states_met(s, row, STATES_LEAST + 1));
+}
+END_TEST
+
 START_TEST(a_history_that_is_kept_whole_lacks_its_last_event)
 {
     int32_t row[L];
@@ -351,6 +368,7 @@ Suite *suite_states(void)
     tcase_set_timeout(t, 240);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, the_longest_kept_beginning_of_a_history_is_found);
+    tcase_add_test(t, who_comes_again_with_a_few_events_more_was_met);
     tcase_add_test(t, a_history_that_is_kept_whole_lacks_its_last_event);
     tcase_add_test(t, a_history_that_differs_in_one_event_is_another);
     tcase_add_test(t, what_is_taken_is_nobody_elses_until_it_is_put_back);
