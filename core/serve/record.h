@@ -14,13 +14,13 @@
 struct item_change {
     struct str model, id;
     uint64_t seq; /* the store counts its changes; a higher one is later */
-    bool deleted; /* nothing below is given */
-    bool has_title, has_attrs;
     struct str title;
     struct attrs attrs;
     const float *vector; /* [dim], NULL: not given */
+    struct str space;    /* what the vector can be compared with; len 0 without one */
     int32_t dim;
-    struct str space; /* what the vector can be compared with; len 0 without one */
+    bool has_title, has_attrs;
+    bool deleted; /* nothing else is given */
 };
 
 struct blocklist {
