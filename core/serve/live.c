@@ -131,7 +131,8 @@ static bool fits(const struct gen *g, const struct item_change *c, int32_t base)
     return live_fits(c, base, gen_info(g)->D, gen_info(g)->space, gen_embed(g) != NULL);
 }
 
-/* The item as it is served: what the change does not give is the base's.  The vector, NULL: the tower makes it. */
+/* The item as it is served: what the change does not give is the base's.  The vector, NULL:
+ * the tower makes it. */
 static const float *fill_item(struct live_item *x, const struct gen *g,
                               const struct item_change *c, struct arena *a)
 {

@@ -14,7 +14,8 @@ static struct faults f;
 static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
 static void teardown(void) { arena_free(arena); }
 
-/* Parses with the body's last byte against a page that may not be read; nothing of the result points into it. */
+/* Parses with the body's last byte against a page that may not be read; nothing of the
+ * result points into it. */
 static int parse_as(enum items_req_kind kind, const char *body, size_t n, bool strict)
 {
     char *at = guard_copy(body, n);

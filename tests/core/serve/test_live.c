@@ -291,7 +291,8 @@ static void plain_setup(void)
     }
 }
 
-/* A change of plain[i] and what it makes of it; what it points to lives as long as c's batch. */
+/* A change of plain[i] and what it makes of it; what it points to lives as long as c's
+ * batch. */
 static struct item_change draw(struct rng *r, int i, float vector[D], char title[16])
 {
     struct plain *p = &plain[i];
@@ -518,7 +519,8 @@ END_TEST
 
 static atomic_bool stop;
 
-/* Every view is whole: what is alive is found, has its texts and its vector, and pairs come and go together. */
+/* Every view is whole: what is alive is found, has its texts and its vector, and pairs come
+ * and go together. */
 static void *read_views(void *ctx)
 {
     const char *const pair[] = { "left", "right" };
