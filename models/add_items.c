@@ -14,7 +14,8 @@ struct adding {
     struct items_builder *items;
 };
 
-/* "brand:values,year:number": the fields the bundle has, so that a short file is not read in another way. */
+/* "brand:values,year:number": the fields the bundle has, so that a short file is not read in
+ * another way. */
 static char *field_list(const struct items *it)
 {
     char *list = xstrdup("");

@@ -1,5 +1,6 @@
 /* other_items.h — the next version of a bundle: the same encoder with other items.
- *   struct other_items o = { &bundle, model, builder, vectors, ctx, NULL };  other_items_write(&dir, &o, &e);
+ *   struct other_items o = { &bundle, model, builder, vectors, ctx, NULL };
+ *   other_items_write(&dir, &o, &e);
  * Thread: any, on different bundles. */
 #pragma once
 #include "core/data/items.h"

@@ -401,8 +401,8 @@ static void read_root(struct parse *p, enum items_req_kind kind, const json_t *r
 int items_req_parse(struct items_req *out, enum items_req_kind kind, const char *body, size_t n,
                     bool strict, struct arena *a, struct faults *f)
 {
-    struct parse p = { out, a, f, strict, NULL };
     *out = (struct items_req){ .n_ids = 0 };
+    struct parse p = { out, a, f, strict, NULL };
     p.text = take(&p, n);
     if (p.text && kind == ITEMS_REQ_PUT) out->change = take(&p, sizeof *out->change);
     if (f->n) return f->at[0].code;

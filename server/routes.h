@@ -1,5 +1,5 @@
 /* routes.h — paths and the functions behind them.
- *   const char *tail;  const struct route *r = routes_find("/v1/models/default", METHOD_GET, &tail);
+ *   const struct route *r = routes_find("/v1/models/default", METHOD_GET, &tail);
  * Thread: any; immutable. */
 #pragma once
 #include "core/base/buf.h"
@@ -21,8 +21,8 @@ struct route {
     route_fn *finish; /* NULL: run answers; else it parses, and this writes what was computed */
 };
 
-/* method: of enum metrics_method; a path that has other methods only is found too.  Never NULL: what is not found is the
- * last route, whose run is NULL. */
+/* method: of enum metrics_method; a path that has other methods only is found too.  Never
+ * NULL: what is not found is the last route, whose run is NULL. */
 const struct route *routes_find(const char *path, unsigned method, const char **tail);
 /* Appends the methods, as in Allow. */
 void routes_allow(struct buf *b, const struct route *r);

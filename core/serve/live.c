@@ -65,7 +65,7 @@ static void publish(struct live *l, struct view *d)
     struct view *old = l->view;
     l->view = d;
     pthread_mutex_unlock(&l->mu);
-    if (old) live_drop(&old->pub);
+    live_drop(&old->pub);
 }
 
 /* ---- opening ---- */
@@ -131,7 +131,8 @@ static bool fits(const struct gen *g, const struct item_change *c, int32_t base)
     return live_fits(c, base, gen_info(g)->D, gen_info(g)->space, gen_embed(g) != NULL);
 }
 
-/* The item as it is served: what the change does not give is the base's.  The vector, NULL: the tower makes it. */
+/* The item as it is served: what the change does not give is the base's.  The vector, NULL:
+ * the tower makes it. */
 static const float *fill_item(struct live_item *x, const struct gen *g,
                               const struct item_change *c, struct arena *a)
 {
@@ -230,12 +231,15 @@ static void tell(const struct live_view *v)
                  v->n_other);
 }
 
-static struct live *live_new(const char *name)
+/* The model's first generation: it is found once it has a view. */
+static void add_live(struct lives *all, const char *name, struct view *view)
 {
     struct live *l = xcalloc(1, sizeof *l);
     l->name = xstrdup(name);
+    l->view = view;
+    l->next = atomic_load(&all->first);
     pthread_mutex_init(&l->mu, NULL);
-    return l;
+    atomic_store(&all->first, l);
 }
 
 int lives_add(struct lives *all, struct gen *g, struct err *e)
@@ -246,11 +250,12 @@ int lives_add(struct lives *all, struct gen *g, struct err *e)
     pthread_mutex_lock(&all->write_mu);
     int rc = make_view(all, &x, e);
     if (rc == 0) {
-        struct live *l = lives_find(all, name, strlen(name)), *made = l ? NULL : live_new(name);
+        struct live *l = lives_find(all, name, strlen(name));
         tell(&x.draft->pub);
-        publish(l ? l : made, x.draft);
-        if (made) made->next = atomic_load(&all->first);
-        if (made) atomic_store(&all->first, made);
+        if (l)
+            publish(l, x.draft);
+        else
+            add_live(all, name, x.draft);
     } else {
         live_drop(&x.draft->pub);
     }

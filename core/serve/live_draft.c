@@ -19,7 +19,8 @@ struct bits {
     uint64_t word[];
 };
 
-/* id -> rows, newest first.  Readers follow a chain from its head past the rows they do not know. */
+/* id -> rows, newest first.  Readers follow a chain from its head past the rows they do not
+ * know. */
 struct id_map {
     struct shared shared;
     int32_t cap;           /* rows; there are as many chains */

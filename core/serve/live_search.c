@@ -63,8 +63,8 @@ static void finish(struct best *b)
     }
 }
 
-/* Rows come in ascending order: of equal scores the one that is there stays.  Every row is offered to every query, so
- * that their heaps fill alike. */
+/* Rows come in ascending order: of equal scores the one that is there stays.  Every row is
+ * offered to every query, so that their heaps fill alike. */
 static void offer(int32_t *ids, float *scores, int32_t n, int32_t k, const struct live_view *v,
                   int32_t row, const float *queries, int32_t nq)
 {

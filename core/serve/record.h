@@ -1,26 +1,27 @@
 /* record.h — what the item store keeps, to bytes and back: a change of an item, a blocklist.
  *   struct buf b = { 0 };  record_put_item(&b, &change);
  *   struct item_change c;  record_get_item(&c, data, nb, arena, &e);
- * The bytes: a version, a kind, the content, and the XXH3 of all that.  Numbers are little endian; strings have their
- * length in front.  What is read is checked against limits.h first; strings point into data, the rest is in the arena.
- * Thread: any (pure). */
+ * The bytes: a version, a kind, the content, and the XXH3 of all that.  Numbers are little
+ * endian; strings have their length in front.  What is read is checked against limits.h
+ * first; strings point into data, the rest is in the arena. Thread: any (pure). */
 #pragma once
 #include "core/base/arena.h"
 #include "core/base/buf.h"
 #include "core/serve/attr.h"
 #include <stdbool.h>
 
-/* A change says what it gives; what it does not give is the published item's, if there is one. */
+/* A change says what it gives; what it does not give is the published item's, if there is
+ * one. */
 struct item_change {
     struct str model, id;
     uint64_t seq; /* the store counts its changes; a higher one is later */
-    bool deleted; /* nothing below is given */
-    bool has_title, has_attrs;
     struct str title;
     struct attrs attrs;
     const float *vector; /* [dim], NULL: not given */
+    struct str space;    /* what the vector can be compared with; len 0 without one */
     int32_t dim;
-    struct str space; /* what the vector can be compared with; len 0 without one */
+    bool has_title, has_attrs;
+    bool deleted; /* nothing else is given */
 };
 
 struct blocklist {

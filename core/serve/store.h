@@ -1,11 +1,11 @@
-/* store.h — the durable part of items that change: an LMDB environment in a directory, holding the last change of every
- * item of every model, and the blocklists.
+/* store.h — the durable part of items that change: an LMDB environment in a directory,
+ * holding the last change of every item of every model, and the blocklists.
  *   struct store *s;  store_open(&s, "var/store", STORE_WRITE, &e);
- *   struct store_was was[2];  store_put_items(s, change, was, 2, &e);        on disk when it returns 0
+ *   struct store_was was[2];  store_put_items(s, change, was, 2, &e);  0: on disk
  *   store_each_item(s, "films", on_item, ctx, &e);  ...  store_close(s);
- * A write is one transaction, synced: all of it or nothing survives a crash.  One process may hold a store for writing;
- * others may read it meanwhile.  A damaged record is logged with its key and left out; the rest stays.
- * Thread: owner. */
+ * A write is one transaction, synced: all of it or nothing survives a crash.  One process
+ * may hold a store for writing; others may read it meanwhile.  A damaged record is logged
+ * with its key and left out; the rest stays. Thread: owner. */
 #pragma once
 #include "core/base/limits.h"
 #include "core/serve/record.h"
@@ -27,7 +27,8 @@ struct store_was { /* of an item before a change */
 NODISCARD int store_put_items(struct store *s, struct item_change *c, struct store_was *was,
                               int32_t n, struct err *e);
 
-/* What c points to is valid during the call.  STORE_DROP removes the record, when all are seen (STORE_WRITE). */
+/* What c points to is valid during the call.  STORE_DROP removes the record, when all are
+ * seen (STORE_WRITE). */
 enum store_keep { STORE_KEEP, STORE_DROP };
 typedef enum store_keep store_item_fn(void *ctx, const struct item_change *c);
 typedef enum store_keep store_list_fn(void *ctx, const struct blocklist *l);

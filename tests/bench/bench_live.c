@@ -1,6 +1,7 @@
-/* Items that change: what a write costs beside items in the delta, and what a search of the delta adds to a request.
- * Weights are random, sizes those of Beauty (12,101 items, D 64, K 4); the store lies in memory where there is /dev/shm, so
- * that a disk's fsync is not in the figures.  Medians. */
+/* Items that change: what a write costs beside items in the delta, and what a search of the
+ * delta adds to a request. Weights are random, sizes those of Beauty (12,101 items, D 64, K
+ * 4); the store lies in memory where there is /dev/shm, so that a disk's fsync is not in the
+ * figures.  Medians. */
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"

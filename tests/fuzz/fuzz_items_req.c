@@ -1,4 +1,5 @@
-/* Bodies of the routes about items and blocklists.  The first byte chooses: its two low bits the route, bit 2 not strict. */
+/* Bodies of the routes about items and blocklists.  The first byte chooses: its two low bits
+ * the route, bit 2 not strict. */
 #include "core/base/limits.h"
 #include "core/data/text.h"
 #include "server/items_req.h"

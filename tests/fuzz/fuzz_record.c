@@ -1,5 +1,5 @@
-/* Records of the item store.  Whatever the bytes, the checksum is made right first, so that what stands behind it is read;
- * what was read is written again and must be the same record. */
+/* Records of the item store.  Whatever the bytes, the checksum is made right first, so that
+ * what stands behind it is read; what was read is written again and must be the same record. */
 #include "core/base/limits.h"
 #include "core/serve/record.h"
 #include <stdint.h>

@@ -14,7 +14,8 @@ static struct faults f;
 static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
 static void teardown(void) { arena_free(arena); }
 
-/* Parses with the body's last byte against a page that may not be read; nothing of the result points into it. */
+/* Parses with the body's last byte against a page that may not be read; nothing of the
+ * result points into it. */
 static int parse_as(enum items_req_kind kind, const char *body, size_t n, bool strict)
 {
     char *at = guard_copy(body, n);
@@ -107,46 +108,46 @@ END_TEST
 
 static const struct bad {
     enum items_req_kind kind;
-    const char *body;
     int code;
+    const char *body;
     const char *pointer, *detail; /* detail: a part of it */
 } bads[] = {
-    { ITEMS_REQ_PUT, "", ERR_BAD_JSON, "", "empty" },
-    { ITEMS_REQ_PUT, "{", ERR_BAD_JSON, "", "line 1" },
-    { ITEMS_REQ_PUT, "[]", ERR_BAD_TYPE, "", "an object, not an array" },
-    { ITEMS_REQ_PUT, "{}", ERR_INVALID, "", "give a vector" },
-    { ITEMS_REQ_PUT, "{\"vector\":[]}", ERR_INVALID, "/vector", "empty" },
-    { ITEMS_REQ_PUT, "{\"vector\":{}}", ERR_BAD_TYPE, "/vector", "base64" },
-    { ITEMS_REQ_PUT, "{\"vector\":[1,\"2\"]}", ERR_BAD_TYPE, "/vector/1", "a number" },
-    { ITEMS_REQ_PUT, "{\"vector\":[1e39]}", ERR_INVALID, "/vector", "not finite" },
-    { ITEMS_REQ_PUT, "{\"title\":3}", ERR_BAD_TYPE, "/title", "a string" },
-    { ITEMS_REQ_PUT, "{\"title\":\"a\\u0000\"}", ERR_INVALID, "/title", "NUL" },
-    { ITEMS_REQ_PUT, "{\"item_id\":\"a\"}", ERR_UNKNOWN_FIELD, "/item_id",
+    { ITEMS_REQ_PUT, ERR_BAD_JSON, "", "", "empty" },
+    { ITEMS_REQ_PUT, ERR_BAD_JSON, "{", "", "line 1" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "[]", "", "an object, not an array" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{}", "", "give a vector" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"vector\":[]}", "/vector", "empty" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"vector\":{}}", "/vector", "base64" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"vector\":[1,\"2\"]}", "/vector/1", "a number" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"vector\":[1e39]}", "/vector", "not finite" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"title\":3}", "/title", "a string" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"title\":\"a\\u0000\"}", "/title", "NUL" },
+    { ITEMS_REQ_PUT, ERR_UNKNOWN_FIELD, "{\"item_id\":\"a\"}", "/item_id",
       "vector, attributes" },
-    { ITEMS_REQ_PUT, "{\"attributes\":[]}", ERR_BAD_TYPE, "/attributes", "an object" },
-    { ITEMS_REQ_PUT, "{\"attributes\":{\"a~/b\":{}}}", ERR_BAD_TYPE, "/attributes/a~0~1b", "" },
-    { ITEMS_REQ_PUT, "{\"attributes\":{\"\":1}}", ERR_INVALID, "/attributes/", "is empty" },
-    { ITEMS_REQ_PUT, "{\"attributes\":{\"a\":[1]}}", ERR_BAD_TYPE, "/attributes/a/0",
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"attributes\":[]}", "/attributes", "an object" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"attributes\":{\"a~/b\":{}}}", "/attributes/a~0~1b", "" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"attributes\":{\"\":1}}", "/attributes/", "is empty" },
+    { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"attributes\":{\"a\":[1]}}", "/attributes/a/0",
       "a string" },
-    { ITEMS_REQ_PUT, "{\"attributes\":{\"a\":\"\"}}", ERR_INVALID, "/attributes/a",
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"attributes\":{\"a\":\"\"}}", "/attributes/a",
       "is empty" },
-    { ITEMS_REQ_PUT,
-      "{\"attributes\":{\"a234567890123456789012345678901234567890123456789\":1}}", ERR_INVALID,
+    { ITEMS_REQ_PUT, ERR_INVALID,
+      "{\"attributes\":{\"a234567890123456789012345678901234567890123456789\":1}}",
       "/attributes/a234567890123456789012345678901234567890123456789", "too long" },
-    { ITEMS_REQ_BATCH, "{}", ERR_INVALID, "", "nothing" },
-    { ITEMS_REQ_BATCH, "{\"put\":{}}", ERR_BAD_TYPE, "/put", "an array" },
-    { ITEMS_REQ_BATCH, "{\"put\":[{\"title\":\"a\"}]}", ERR_INVALID, "/put/0", "item_id" },
-    { ITEMS_REQ_BATCH, "{\"delete\":[\"a\",\"\"]}", ERR_INVALID, "/delete/1", "is empty" },
-    { ITEMS_REQ_BATCH, "{\"puts\":[]}", ERR_UNKNOWN_FIELD, "/puts", "put, delete, model" },
-    { ITEMS_REQ_LOOKUP, "{}", ERR_INVALID, "", "items is missing" },
-    { ITEMS_REQ_LOOKUP, "{\"items\":\"a\"}", ERR_BAD_TYPE, "/items", "an array" },
-    { ITEMS_REQ_LOOKUP, "{\"items\":[],\"ttl_seconds\":1}", ERR_UNKNOWN_FIELD, "/ttl_seconds",
+    { ITEMS_REQ_BATCH, ERR_INVALID, "{}", "", "nothing" },
+    { ITEMS_REQ_BATCH, ERR_BAD_TYPE, "{\"put\":{}}", "/put", "an array" },
+    { ITEMS_REQ_BATCH, ERR_INVALID, "{\"put\":[{\"title\":\"a\"}]}", "/put/0", "item_id" },
+    { ITEMS_REQ_BATCH, ERR_INVALID, "{\"delete\":[\"a\",\"\"]}", "/delete/1", "is empty" },
+    { ITEMS_REQ_BATCH, ERR_UNKNOWN_FIELD, "{\"puts\":[]}", "/puts", "put, delete, model" },
+    { ITEMS_REQ_LOOKUP, ERR_INVALID, "{}", "", "items is missing" },
+    { ITEMS_REQ_LOOKUP, ERR_BAD_TYPE, "{\"items\":\"a\"}", "/items", "an array" },
+    { ITEMS_REQ_LOOKUP, ERR_UNKNOWN_FIELD, "{\"items\":[],\"ttl_seconds\":1}", "/ttl_seconds",
       "" },
-    { ITEMS_REQ_BLOCKLIST, "{\"items\":[],\"ttl_seconds\":0}", ERR_INVALID, "/ttl_seconds",
+    { ITEMS_REQ_BLOCKLIST, ERR_INVALID, "{\"items\":[],\"ttl_seconds\":0}", "/ttl_seconds",
       "never" },
-    { ITEMS_REQ_BLOCKLIST, "{\"items\":[],\"ttl_seconds\":\"1\"}", ERR_BAD_TYPE, "/ttl_seconds",
+    { ITEMS_REQ_BLOCKLIST, ERR_BAD_TYPE, "{\"items\":[],\"ttl_seconds\":\"1\"}", "/ttl_seconds",
       "" },
-    { ITEMS_REQ_BLOCKLIST, "{\"ttl_seconds\":1}", ERR_INVALID, "", "items is missing" },
+    { ITEMS_REQ_BLOCKLIST, ERR_INVALID, "{\"ttl_seconds\":1}", "", "items is missing" },
 };
 
 START_TEST(what_is_wrong_is_told_with_its_place)

@@ -291,7 +291,8 @@ static void plain_setup(void)
     }
 }
 
-/* A change of plain[i] and what it makes of it; what it points to lives as long as c's batch. */
+/* A change of plain[i] and what it makes of it; what it points to lives as long as c's
+ * batch. */
 static struct item_change draw(struct rng *r, int i, float vector[D], char title[16])
 {
     struct plain *p = &plain[i];
@@ -301,7 +302,8 @@ static struct item_change draw(struct rng *r, int i, float vector[D], char title
     }
     struct item_change c = { .id = S(p->id) };
     p->there = p->changed = true;
-    snprintf(p->title, sizeof p->title, i < V ? "Film %d" : "", i);
+    p->title[0] = '\0';
+    if (i < V) snprintf(p->title, sizeof p->title, "Film %d", i);
     if (i < V) memcpy(p->vector, base_vector(i), sizeof ones);
     if (i >= V || rng_below(r, 2)) {
         for (int d = 0; d < D; d++) vector[d] = (float)rng_below(r, 5);
@@ -313,7 +315,7 @@ static struct item_change draw(struct rng *r, int i, float vector[D], char title
         snprintf(title, 16, "t%u", rng_below(r, 1000));
         c.has_title = true;
         c.title = S(title);
-        strcpy(p->title, title);
+        snprintf(p->title, sizeof p->title, "%s", title);
     }
     return c;
 }
@@ -517,7 +519,8 @@ END_TEST
 
 static atomic_bool stop;
 
-/* Every view is whole: what is alive is found, has its texts and its vector, and pairs come and go together. */
+/* Every view is whole: what is alive is found, has its texts and its vector, and pairs come
+ * and go together. */
 static void *read_views(void *ctx)
 {
     const char *const pair[] = { "left", "right" };
