@@ -5,60 +5,79 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBE_QUERIES = 16, PROBE_ROWS = 1 << 17, PROBE_LIST = 1024, ROUNDS = 3 };
+enum {
+    QUERIES = 16,
+    ROWS = 1 << 17, /* scanned, at most */
+    SHORT_LIST = 64,
+    LONG_LIST = 1 << 14, /* an eighth of the rows, at most this many */
+    ROUNDS = 3,
+};
 
 struct probe {
     struct ann *a;
-    float *queries; /* [PROBE_QUERIES,D]: rows, evenly spaced */
+    float *queries; /* [QUERIES,D]: rows, evenly spaced */
     int32_t *ids, *list;
     float *scores;
     int32_t k;
 };
 
-static double scan_us(struct probe *p, int32_t nq)
+static double scan_us(struct probe *p, int32_t nq, int32_t n)
 {
-    const int32_t V = p->a->V, n = V < PROBE_ROWS ? V : PROBE_ROWS;
     const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k, .to = n };
     double best = INFINITY;
     for (int i = 0; i < ROUNDS; i++) {
         const double start = clock_cpu_s();
         (void)scan_all(p->ids, p->scores, p->a->scan, &job);
-        best = fmin(best, (clock_cpu_s() - start) * 1e6 / n);
+        best = fmin(best, (clock_cpu_s() - start) * 1e6);
     }
     return best;
 }
 
-/* Other rows each time: those a search wants are seldom in the cache. */
-static double list_us(struct probe *p, int32_t nq)
+static double list_us(struct probe *p, int32_t nq, int32_t n)
 {
-    const int32_t V = p->a->V, n = V < PROBE_LIST ? V : PROBE_LIST;
     const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k };
     double best = INFINITY;
+    for (int32_t j = 0; j < n; j++) p->list[j] = (int32_t)((int64_t)j * p->a->V / n);
     for (int i = 0; i < ROUNDS; i++) {
-        for (int32_t j = 0; j < n; j++)
-            p->list[j] = (int32_t)((int64_t)j * V / n + (V >= 4 * PROBE_LIST ? i : 0));
         const double start = clock_cpu_s();
         (void)scan_list(p->ids, p->scores, p->a->scan, &job, p->list, n);
-        best = fmin(best, (clock_cpu_s() - start) * 1e6 / n);
+        best = fmin(best, (clock_cpu_s() - start) * 1e6);
     }
     return best;
 }
 
+/* Of the us a row takes in calls of one and of QUERIES. */
 static struct ann_rate rate_of(double one, double many)
 {
-    const double query = fmax(many - one, 0) / (PROBE_QUERIES - 1);
+    const double query = fmax(many - one, 0) / (QUERIES - 1);
     return (struct ann_rate){ .fixed = fmax(one - query, 0), .query = query };
+}
+
+/* A query beside its rows takes as long after a short list as after a long one. */
+static void measure_rows(struct probe *p)
+{
+    struct ann_cost *c = &p->a->cost;
+    const int32_t V = p->a->V, n = V < ROWS ? V : ROWS,
+                  most = V / 8 < LONG_LIST ? V / 8 : LONG_LIST, len = most > 0 ? most : 1,
+                  few = len < SHORT_LIST ? len : SHORT_LIST;
+    const double one = list_us(p, 1, len), one_few = list_us(p, 1, few);
+    const double many = list_us(p, QUERIES, len), many_few = list_us(p, QUERIES, few);
+    const double more = len > few ? len - few : len;
+    c->listed = rate_of((one - one_few) / more, (many - many_few) / more);
+    c->ranking = fmax(one_few - few * (c->listed.fixed + c->listed.query), 0);
+    c->row = rate_of(fmax(scan_us(p, 1, n) - c->ranking, 0) / n,
+                     fmax(scan_us(p, QUERIES, n) - QUERIES * c->ranking, 0) / n);
 }
 
 static int width_us(double *us, struct probe *p, int32_t width, struct err *e)
 {
-    enum { QUERIES = 4 };
+    enum { FEW = 4 };
     *us = INFINITY;
     for (int i = 0; i < ROUNDS; i++) {
         const double start = clock_cpu_s();
-        TRY(ann_search(p->ids, p->scores, p->a, p->queries, QUERIES, p->k,
+        TRY(ann_search(p->ids, p->scores, p->a, p->queries, FEW, p->k,
                        &(struct ann_params){ .width = width }, e));
-        *us = fmin(*us, (clock_cpu_s() - start) * 1e6 / QUERIES);
+        *us = fmin(*us, (clock_cpu_s() - start) * 1e6 / FEW);
     }
     return 0;
 }
@@ -82,16 +101,14 @@ int ann_measure(struct ann *a, struct err *e)
 {
     const size_t D = (size_t)a->D;
     struct probe p = { .a = a, .k = a->V < ANN_DEPTH ? a->V : ANN_DEPTH };
-    p.queries = xmalloc(PROBE_QUERIES * D * sizeof *p.queries);
-    p.ids = xmalloc(PROBE_QUERIES * ANN_DEPTH * sizeof *p.ids);
-    p.scores = xmalloc(PROBE_QUERIES * ANN_DEPTH * sizeof *p.scores);
-    p.list = xmalloc(PROBE_LIST * sizeof *p.list);
-    for (int i = 0; i < PROBE_QUERIES; i++)
-        memcpy(p.queries + (size_t)i * D,
-               a->rows + (size_t)((int64_t)i * a->V / PROBE_QUERIES) * D, D * sizeof(float));
-    const double one = scan_us(&p, 1), listed = list_us(&p, 1);
-    a->cost.row = rate_of(one, scan_us(&p, PROBE_QUERIES));
-    a->cost.listed = rate_of(listed, list_us(&p, PROBE_QUERIES));
+    p.queries = xmalloc(QUERIES * D * sizeof *p.queries);
+    p.ids = xmalloc(QUERIES * ANN_DEPTH * sizeof *p.ids);
+    p.scores = xmalloc(QUERIES * ANN_DEPTH * sizeof *p.scores);
+    p.list = xmalloc(LONG_LIST * sizeof *p.list);
+    for (int i = 0; i < QUERIES; i++)
+        memcpy(p.queries + (size_t)i * D, a->rows + (size_t)((int64_t)i * a->V / QUERIES) * D,
+               D * sizeof(float));
+    measure_rows(&p);
     const int rc = a->kind == ANN_HNSW || a->kind == ANN_IVF ? measure_width(&p, e) : 0;
     free(p.list);
     free(p.scores);

@@ -6,14 +6,16 @@
 enum ann_kind { ANN_FLAT, ANN_SCAN, ANN_HNSW, ANN_IVF };
 enum { ANN_MAX_EF = 4096, ANN_DEPTH = 100 /* widths are tuned for this many rows */ };
 
-/* us, measured on the index itself: fixed + nq * per query.  Plans are chosen by them, what they find never depends on them. */
+/* us of a row for a call of nq queries: fixed + nq * query. */
 struct ann_rate {
     double fixed, query;
 };
+/* Measured on the index itself, in the thread's own time.  Plans are chosen by it; what they find never depends on it. */
 struct ann_cost {
-    struct ann_rate row;    /* of a row scanned in place */
-    struct ann_rate listed; /* of a row that is gathered */
-    double width, width2;   /* of one query to graph or lists: width * w + width2 * w * w */
+    struct ann_rate row;    /* scanned in place */
+    struct ann_rate listed; /* gathered */
+    double ranking; /* us of a query beside its rows: thinning out, scoring the best, sorting */
+    double width, width2; /* us of a query to graph or lists: width * w + width2 * w * w */
 };
 
 struct ann { /* immutable once its builder or ann_open has returned it */

@@ -241,8 +241,9 @@ static struct plan exact_plan(const struct ann *a, int32_t nq, const struct ann_
 {
     struct plan scan = { .way = BY_SCAN }, list = { .way = BY_LIST };
     if (!p->allow) return scan;
-    scan.us = cost_of_rows(a->cost.row, (int64_t)scan_panels(p->allow, a->V) * 16, nq);
-    list.us = cost_of_rows(a->cost.listed, p->n_allow, nq);
+    const double rank = nq * a->cost.ranking;
+    scan.us = rank + cost_of_rows(a->cost.row, (int64_t)scan_panels(p->allow, a->V) * 16, nq);
+    list.us = rank + cost_of_rows(a->cost.listed, p->n_allow, nq);
     return list.us < scan.us ? list : scan;
 }
 

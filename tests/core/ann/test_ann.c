@@ -448,8 +448,15 @@ START_TEST(the_same_rows_build_the_same_file)
 }
 END_TEST
 
-/* Small ones, so that every byte can be tried. */
-enum { SV = 40, SD = 3 };
+/* Small ones, so that every byte can be tried.  FAISS writes lists of which most are empty in another form. */
+enum { SV = 40, SD = 3, IVF_SPARSE = TYPES, FORMS };
+
+static const float *few_values(void)
+{
+    static float x[SV * SD];
+    for (int i = 0; i < SV * SD; i++) x[i] = rows[i % (3 * SD)];
+    return x;
+}
 
 static void *small(size_t *nb, int t)
 {
@@ -458,6 +465,8 @@ static void *small(size_t *nb, int t)
         ck_assert_int_eq(ann_build_hnsw(&a, rows, SV, SD, 2, 0, 0, &e), 0);
     else if (t == IVF)
         ck_assert_int_eq(ann_build_ivf(&a, rows, SV, SD, 5, 2, &e), 0);
+    else if (t == IVF_SPARSE)
+        ck_assert_int_eq(ann_build_ivf(&a, few_values(), SV, SD, 30, 2, &e), 0);
     else
         ck_assert_int_eq(ann_build_flat(&a, rows, SV, SD, &e), 0);
     void *data = saved(a, nb);
@@ -521,6 +530,49 @@ START_TEST(a_damaged_file_is_refused_or_harmless)
             data[at] ^= with[w];
         }
     ck_assert_uint_gt(n_refused, _i == HNSW ? nb / 2 : nb / 8); /* values may be any */
+    free(data);
+}
+END_TEST
+
+/* Where an 8-byte number of the file lies and what it must not be. */
+static void refused(uint8_t *data, size_t nb, size_t at, uint64_t value, const char *why)
+{
+    uint64_t was;
+    struct ann *a;
+    forget_errors();
+    memcpy(&was, data + at, sizeof was);
+    memcpy(data + at, &value, sizeof value);
+    ck_assert_int_eq(ann_open_mem(&a, data, nb, NULL, SV, SD, &e), ERR_BAD_BUNDLE);
+    ck_assert_msg(strstr(e.msg, why) != NULL, "%s", e.msg);
+    memcpy(data + at, &was, sizeof was);
+}
+
+START_TEST(lists_that_do_not_hold_every_row_once_are_refused)
+{
+    size_t nb;
+    uint8_t *data = small(&nb, IVF);
+    enum { HEADER = 4 + 33, CENTROIDS = 4 + 33 + 8 + 5 * SD * 4, MAP = 1 + 8 };
+    const size_t n_lists = HEADER, lists = HEADER + 16 + CENTROIDS + MAP, sizes = lists + 32;
+    ck_assert(memcmp(data + lists, "ilar", 4) == 0 &&
+              memcmp(data + lists + 20, "full", 4) == 0);
+    uint64_t first;
+    memcpy(&first, data + sizes, sizeof first);
+    const size_t row = sizes + 5 * 8 + first * SD * 4;
+    refused(data, nb, n_lists, 0, "number of lists is out of range");
+    refused(data, nb, n_lists, SV + 1, "number of lists is out of range");
+    refused(data, nb, n_lists + 8, 6, "search parameters");
+    refused(data, nb, lists - 8, 1, "map of its rows");
+    refused(data, nb, lists + 4, 6, "number of lists differs");
+    refused(data, nb, lists + 12, 8, "not as they were");
+    refused(data, nb, sizes, first + 1, "more rows than there are");
+    refused(data, nb, sizes, first - 1, "fewer rows than there are");
+    refused(data, nb, sizes, UINT64_MAX, "more rows than there are");
+    refused(data, nb, row, SV, "row is out of range");
+    refused(data, nb, row, UINT64_MAX, "row is out of range");
+    int64_t second;
+    memcpy(&second, data + row + 8, sizeof second);
+    refused(data, nb, row, (uint64_t)second, "in two lists");
+    refused(data, nb, row - SD * 4, 0x7fc000007fc00000, "not finite");
     free(data);
 }
 END_TEST
@@ -655,9 +707,10 @@ Suite *suite_ann(void)
     tcase_add_loop_test(t, a_file_opens_only_as_the_type_that_it_is, 0, TYPES);
     tcase_add_test(t, a_file_that_does_not_exist_is_an_error);
     tcase_add_loop_test(t, the_same_rows_build_the_same_file, 0, TYPES);
-    tcase_add_loop_test(t, a_file_of_other_rows_is_refused, SCAN, TYPES);
-    tcase_add_loop_test(t, a_truncated_file_is_refused_wherever_it_ends, SCAN, TYPES);
-    tcase_add_loop_test(t, a_damaged_file_is_refused_or_harmless, SCAN, TYPES);
+    tcase_add_loop_test(t, a_file_of_other_rows_is_refused, SCAN, FORMS);
+    tcase_add_loop_test(t, a_truncated_file_is_refused_wherever_it_ends, SCAN, FORMS);
+    tcase_add_loop_test(t, a_damaged_file_is_refused_or_harmless, SCAN, FORMS);
+    tcase_add_test(t, lists_that_do_not_hold_every_row_once_are_refused);
     tcase_add_test(t, automatic_choice_measures_every_type_that_may_win);
     tcase_add_test(t, what_recalls_too_little_is_not_chosen);
     tcase_add_loop_test(t, tuning_widens_until_the_recall_is_reached, HNSW, TYPES);

@@ -189,6 +189,20 @@ START_TEST(rows_that_round_to_the_same_bf16_are_told_apart)
 }
 END_TEST
 
+START_TEST(a_scan_needs_no_more_memory_the_second_time)
+{
+    struct world w = world_new(NORMAL, 3000, 16, 40, 300);
+    struct scan *s = scan_new(w.rows, w.V, w.D);
+    const struct scan_job job = { .queries = w.queries, .nq = w.nq, .k = w.k };
+    (void)scan_all(w.ids, w.scores, s, &job);
+    const void *was = ann_scratch(SCRATCH_SCAN, 1);
+    (void)scan_all(w.ids, w.scores, s, &job);
+    ck_assert_ptr_eq(ann_scratch(SCRATCH_SCAN, 1), was);
+    scan_free(s);
+    world_free(&w);
+}
+END_TEST
+
 /* ---- kernels ---- */
 
 START_TEST(least_of_is_reached_by_k_scores_and_seldom_by_many_more)
@@ -270,6 +284,7 @@ Suite *suite_ann_scan(void)
                         (int)(sizeof shapes / sizeof *shapes));
     tcase_add_loop_test(t, a_scan_of_any_data_is_exact, 0, KINDS);
     tcase_add_test(t, rows_that_round_to_the_same_bf16_are_told_apart);
+    tcase_add_test(t, a_scan_needs_no_more_memory_the_second_time);
     tcase_add_test(t, least_of_is_reached_by_k_scores_and_seldom_by_many_more);
     tcase_add_test(t, keep_moves_what_is_not_less_to_the_front_in_order);
     tcase_add_test(t, keys_rank_by_score_then_row);
