@@ -51,6 +51,7 @@ struct call {
     uint64_t queued_ns;
     double parse_ms;
     void *connection; /* of the HTTP library, while it waits */
+    bool writing;     /* with the writer, or back from it */
 
     /* the reply */
     struct err fail; /* code set: a problem is the reply */

@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "server/lane.h"
+#include "server/writer.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -31,12 +32,14 @@ struct loop { /* a thread, its connections and what waits on them */
     struct lane *lane;
     pthread_t thread;
     int epoll_fd; /* the library's */
+    int writing;  /* owner: requests that are with the writer */
     bool quiet;   /* owner: takes no more connections */
 };
 
 struct http {
     struct app *app;
     int listen_fd;
+    struct writer *writer;
     struct loop *loop; /* [n_loops] */
     int n_loops;
     atomic_bool quiesce, stop;
@@ -90,6 +93,15 @@ static enum MHD_Result send_reply(struct call *c, struct MHD_Connection *mc)
 /* Replies at once, or lets the request wait for its batch. */
 static enum MHD_Result run(struct loop *l, struct call *c, struct MHD_Connection *mc)
 {
+    if (c->route->stores && !c->fail.code && c->method != METHOD_GET &&
+        c->method != METHOD_HEAD) {
+        c->connection = mc;
+        c->writing = true;
+        l->writing++;
+        MHD_suspend_connection(mc);
+        writer_add(l->http->writer, c);
+        return MHD_YES;
+    }
     /* Refused before the body is looked at: under load a refusal has to be cheap. */
     if (!c->fail.code && c->route->finish) (void)lane_admit(l->lane, c, 0);
     if (!call_run(c)) return send_reply(c, mc);
@@ -138,6 +150,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
     struct loop *l = cls;
     struct call *c = *con_cls;
     if (!c) return on_headers(l, mc, url, method, con_cls);
+    if (c->writing) { /* resumed by the writer: the reply is there */
+        c->writing = false;
+        l->writing--;
+        return send_reply(c, mc);
+    }
     if (*nb_data) {
         bool more = call_body(c, data, *nb_data);
         *nb_data = 0;
@@ -152,7 +169,8 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
                          enum MHD_RequestTerminationCode why)
 {
     (void)mc;
-    struct app *app = ((struct loop *)cls)->app;
+    struct loop *l = cls;
+    struct app *app = l->app;
     struct call *c = *con_cls;
     if (!c) return; /* refused by the library: no valid request */
     bool sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
@@ -160,6 +178,7 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
     int status = c->replied ? c->status : 499;
     if (!c->replied && !alive) status = 408;
     uint64_t ns = clock_ns() - c->start_ns;
+    if (c->writing) l->writing--; /* its client went away meanwhile */
     if (c->early && sent) conns_linger(c->conn);
     metrics_request(&app->metrics, routes_index(c->route), c->method, status,
                     c->route->kind == ROUTE_API, ns);
@@ -222,6 +241,8 @@ static unsigned connection_room(const struct cfg *cfg)
 
 /* ---- the threads ---- */
 
+static void on_written(struct call *c) { MHD_resume_connection(c->connection); }
+
 /* Those whose answers are there go on, in the next round of the library. */
 static void serve(struct loop *l)
 {
@@ -275,7 +296,10 @@ static void *go_round(void *arg)
         if (busy)
             serve(l); /* their replies are sent by the next round, so don't wait before it */
     }
-    while (lane_waits(l->lane)) serve(l);
+    while (lane_waits(l->lane) || l->writing) {
+        serve(l);
+        (void)MHD_run(l->mhd);
+    }
     (void)MHD_run(l->mhd);
     MHD_stop_daemon(l->mhd); /* closes its own listening socket unless it was quiesced */
     return NULL;
@@ -315,6 +339,7 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
 
 static void loops_free(struct http *h)
 {
+    writer_free(h->writer);
     for (int i = 0; i < h->n_loops; i++) lane_free(h->loop[i].lane);
     close(h->listen_fd);
     free(h->loop);
@@ -325,6 +350,7 @@ int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
 {
     struct http *h = xcalloc(1, sizeof *h);
     *h = (struct http){ .app = app, .listen_fd = listen_fd, .n_loops = app->threads };
+    h->writer = writer_new(on_written);
     h->loop = xcalloc((size_t)h->n_loops, sizeof *h->loop);
     int rc = 0, n = 0;
     for (; n < h->n_loops && rc == 0; n++) {

@@ -19,6 +19,7 @@ struct route {
     unsigned methods; /* bits of enum metrics_method */
     route_fn *run;
     route_fn *finish; /* NULL: run answers; else it parses, and this writes what was computed */
+    bool stores;      /* but for GET it waits for the disk */
 };
 
 /* method: of enum metrics_method; a path that has other methods only is found too.  Never

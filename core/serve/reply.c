@@ -28,11 +28,11 @@ static double pow10_int(int n) /* n >= 0; exact up to 1e22 */
 /* |x| as `digits` decimal digits d.ddd, rounded, and its exponent. */
 static int64_t decimal(double x, int digits, int *exponent)
 {
-    int ex = (int)floor(log10(x));
+    int ex = (int)floor(ilogb(x) * 0.30103); /* of 2^ilogb(x): may be one too small */
     double scaled = 0;
     int64_t limit = 1, m;
     for (int i = 0; i < digits; i++) limit *= 10;
-    for (int tries = 0; tries < 3; tries++) { /* log10 may be off by one at powers of ten */
+    for (int tries = 0; tries < 3; tries++) {
         int shift = digits - 1 - ex;
         scaled = shift >= 0 ? x * pow10_int(shift) : x / pow10_int(-shift);
         m = llrint(scaled);
