@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_V = 300, MOST_K = 8, MOST_IDS = 40 };
+enum { MOST_V = 400, MOST_K = 8, MOST_IDS = 40, CHANGES = 80 };
 
 static char *dir;
 static struct gen *gen;
 static struct corpus corpus;
 static struct rec_worker *worker, *other;
 static struct arena *mem;
+static struct lives *lives;
 
 static void setup(void)
 {
@@ -26,10 +27,13 @@ static void setup(void)
     other = rec_worker_new();
     mem = arena_new("answer", 1 << 16, 0);
     gen = NULL;
+    lives = NULL;
 }
 
 static void teardown(void)
 {
+    live_drop((struct live_view *)(uintptr_t)corpus.live);
+    lives_close(lives);
     gen_unref(gen);
     rec_worker_free(worker);
     rec_worker_free(other);
@@ -48,6 +52,54 @@ static void open_world(const struct fixture *fx)
     free(path);
 }
 
+/* ---- what changes ---- */
+
+static struct str text_of(const char *s) { return (struct str){ s, (int32_t)strlen(s) }; }
+
+/* Deletes, replaces and adds items, and makes a blocklist, in a store of its own. */
+static void change_items(struct rng *rng)
+{
+    const int32_t D = gen_info(gen)->D, V = gen_info(gen)->n_items;
+    struct err e = { 0 };
+    char *store = xasprintf("%s/store", dir);
+    ck_assert_msg(lives_open(&lives, store, &e) == 0, "%s", e.msg);
+    ck_assert_msg(lives_add(lives, gen, &e) == 0, "%s", e.msg);
+    struct live *l = lives_find(lives, gen_info(gen)->name, strlen(gen_info(gen)->name));
+    struct str listed[10];
+    char name[10][12];
+    for (int32_t i = 0; i < CHANGES; i++) {
+        char id[16], category[8];
+        float *v = ARENA_NEW(mem, float, D);
+        const struct str value = text_of(category);
+        const struct attr attr[2] = {
+            { .name = text_of("category"), .value = &value, .n_values = 1 },
+            { .name = text_of("price"), .number = rng_below(rng, 20) }
+        };
+        snprintf(id, sizeof id, "i%u", rng_below(rng, (uint32_t)V + 30));
+        snprintf(category, sizeof category, "c%u", rng_below(rng, 9)); /* two of them are new */
+        for (int32_t d = 0; d < D; d++)
+            v[d] = rng_normal(rng) *
+                   corpus_vector(&corpus, (int32_t)rng_below(rng, (uint32_t)V))[d];
+        struct item_change c = { .id = text_of(id),
+                                 .attrs = { attr, (int32_t)rng_below(rng, 3) } };
+        if (rng_below(rng, 3) == 0)
+            c.deleted = true;
+        else
+            c.vector = v, c.dim = D, c.has_attrs = true;
+        ck_assert_msg(live_write(lives, l, &c, 1, NULL, &e) == 0, "%s", e.msg);
+    }
+    for (int i = 0; i < 10; i++) {
+        snprintf(name[i], sizeof name[i], "i%u", rng_below(rng, (uint32_t)V + 30));
+        listed[i] = text_of(name[i]);
+    }
+    const struct blocklist b = {
+        .name = text_of("sold"), .id = listed, .n = 10, .expires_ms = INT64_MAX
+    };
+    ck_assert_msg(live_put_list(lives, &b, &e) == 0, "%s", e.msg);
+    corpus.live = live_take(l);
+    free(store);
+}
+
 /* ---- the obvious answer ---- */
 
 struct obvious {
@@ -62,16 +114,38 @@ struct obvious {
 
 static bool is_one_of(int32_t row, const struct str *ids, int32_t n)
 {
-    const struct str id = items_id(gen_items(gen), row);
+    const struct str id = corpus_id(&corpus, row);
     for (int32_t i = 0; i < n; i++)
         if (ids[i].len == id.len && memcmp(ids[i].p, id.p, (size_t)id.len) == 0) return true;
     return false;
 }
 
+static int32_t n_rows(void)
+{
+    return gen_info(gen)->n_items + (corpus.live ? corpus.live->n : 0);
+}
+
+static bool is_alive(int32_t row)
+{
+    const struct live_view *v = corpus.live;
+    const int32_t i = row - gen_info(gen)->n_items;
+    if (!v) return true;
+    return i < 0 ? !live_dead(v, row) : v->alive[i >> 6] >> (i & 63) & 1;
+}
+
 static bool may_return(const struct rec_request *r, int32_t row)
 {
     struct attrs item;
-    filter_item(&item, mem, gen_items(gen), row);
+    if (!is_alive(row)) return false;
+    if (row < gen_info(gen)->n_items)
+        filter_item(&item, mem, gen_items(gen), row);
+    else
+        item = *live_attrs(corpus.live, row - gen_info(gen)->n_items);
+    for (int32_t i = 0; corpus.live && i < r->n_lists; i++) {
+        const struct live_list *l =
+            live_list(corpus.live, r->lists[i].p, (size_t)r->lists[i].len);
+        if (l && is_one_of(row, l->id, l->n_ids)) return false;
+    }
     if (r->exclude_seen && is_one_of(row, r->history, r->n_history)) return false;
     if (is_one_of(row, r->exclude, r->n_exclude)) return false;
     return !r->filter || filter_match(r->filter, &item);
@@ -94,7 +168,7 @@ static int by_score(const void *a, const void *b)
 
 static void make_lists(struct obvious *o, const struct rec_request *r)
 {
-    const int32_t V = gen_info(gen)->n_items, D = gen_info(gen)->D;
+    const int32_t V = n_rows(), D = gen_info(gen)->D;
     int32_t depth = r->candidates ? r->candidates : 100;
     if (depth < r->limit) depth = r->limit;
     for (int32_t k = 0; k < o->v.n_interests; k++)
@@ -121,7 +195,7 @@ static int32_t place(const struct obvious *o, int32_t a, int32_t row) /* from 1;
 
 static void merge_by_score(struct obvious *o, const struct rec_request *r)
 {
-    for (int32_t row = 0; row < gen_info(gen)->n_items; row++) {
+    for (int32_t row = 0; row < n_rows(); row++) {
         struct cand c = { .row = row };
         bool found = false;
         float most = -INFINITY, sum = 0;
@@ -186,13 +260,23 @@ static void owed_to(int32_t *owed, const struct obvious *o, const struct rec_req
     }
 }
 
+static struct str category_of(int32_t row)
+{
+    struct attrs item;
+    if (row < gen_info(gen)->n_items)
+        filter_item(&item, mem, gen_items(gen), row);
+    else
+        item = *live_attrs(corpus.live, row - gen_info(gen)->n_items);
+    for (int32_t i = 0; i < item.n; i++)
+        if (item.at[i].name.len == 8 && memcmp(item.at[i].name.p, "category", 8) == 0)
+            return item.at[i].value[0];
+    return (struct str){ NULL, 0 };
+}
+
 static bool same_category(int32_t u, int32_t v)
 {
-    int32_t n, m;
-    const struct items *it = gen_items(gen);
-    const int32_t f = items_field_find(it, "category");
-    const int32_t *x = items_values(it, f, u, &n), *y = items_values(it, f, v, &m);
-    return n == 1 && m == 1 && x[0] == y[0];
+    const struct str x = category_of(u), y = category_of(v);
+    return x.len > 0 && x.len == y.len && memcmp(x.p, y.p, (size_t)x.len) == 0;
 }
 
 static float cosine(int32_t u, int32_t v)
@@ -250,8 +334,7 @@ static int32_t answer_obviously(struct cand *out, const struct rec_request *aske
     arena_reset(mem);
     r.encode_only = true;
     ck_assert_int_eq(recommend(&o->v, other, &corpus, &r, NULL), 0);
-    for (int32_t row = 0; row < gen_info(gen)->n_items; row++)
-        o->allowed[row] = may_return(asked, row);
+    for (int32_t row = 0; row < n_rows(); row++) o->allowed[row] = may_return(asked, row);
     make_lists(o, asked);
     if (asked->merge == MERGE_ROUND_ROBIN)
         merge_by_turn(o);
@@ -337,7 +420,12 @@ static void make_request(struct made *m, struct rng *rng)
     }
     r->diversity = (enum diversity)rng_below(rng, 3);
     r->strength = (float)rng_below(rng, 5) / 4;
+    static const struct str lists[] = { { "sold", 4 }, { "no such list", 12 } };
     if (rng_below(rng, 2)) make_filter(m, rng);
+    if (rng_below(rng, 2)) {
+        r->lists = lists;
+        r->n_lists = 2;
+    }
 }
 
 static void check_same(const struct rec_answer *a, const struct cand *want, int32_t n)
@@ -367,6 +455,7 @@ static void open_world_at(int i)
     open_world(&fx);
 }
 
+/* The second half of the rounds is after items have changed. */
 START_TEST(every_option_gives_the_obvious_answer)
 {
     enum { TRIALS = 300 };
@@ -379,6 +468,7 @@ START_TEST(every_option_gives_the_obvious_answer)
         struct cand want[MOST_V];
         struct err e = { 0 };
         memset(m, 0, sizeof *m);
+        if (trial == TRIALS / 2) change_items(&rng);
         make_request(m, &rng);
         ck_assert_msg(recommend(&a, worker, &corpus, &m->r, &e) == 0, "%s", e.msg);
         int32_t n = answer_obviously(want, &m->r);
@@ -402,6 +492,7 @@ START_TEST(answers_do_not_depend_on_the_batch_or_the_order)
     struct rec_job *job = xcalloc(N, sizeof *job), *jobs[N];
     struct rng rng = rng_make((uint64_t)_i + 71, RNG_TEST);
     open_world_at(_i);
+    change_items(&rng);
     for (int32_t i = 0; i < N; i++) {
         make_request(&m[i], &rng);
         job[i].request = &m[i].r;
