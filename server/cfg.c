@@ -23,6 +23,9 @@ const struct opt cfg_opts[] = {
     OPT_INT(
         struct cfg, queue_rows, "256", 1, 1000000,
         "users whose requests may wait, all threads together; others are told to come back"),
+    OPT_FLOAT(
+        struct cfg, queue_ms, "12", 0, 60000,
+        "most milliseconds that a request may have to wait, by what others have cost; 0: any"),
     OPT_INT(struct cfg, batch_rows, "32", 1, 4096,
             "users whose requests are computed together when they wait; 1: no batching"),
     OPT_INT(struct cfg, state_cache_mib, "256", 0, 1 << 20,

@@ -333,7 +333,9 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
         return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads", n);
     }
     l->epoll_fd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    l->lane = lane_new(app, (app->cfg.queue_rows + n - 1) / n, app->cfg.batch_rows);
+    l->lane = lane_new(app, &(struct lane_cfg){ .queue_rows = (app->cfg.queue_rows + n - 1) / n,
+                                                .queue_ms = (double)app->cfg.queue_ms,
+                                                .batch_rows = app->cfg.batch_rows });
     return 0;
 }
 

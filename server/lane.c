@@ -11,20 +11,20 @@ struct lane {
     struct app *app;
     struct rec_worker *worker;
     struct call *first, *last;
-    int32_t rows, queue_rows, batch_rows;
+    int32_t rows;
+    struct lane_cfg cfg;
     struct rec_job **job; /* [n_most] of the pass */
     int32_t n_most;
     double row_us; /* what a row has cost of late */
 };
 
-struct lane *lane_new(struct app *app, int32_t queue_rows, int32_t batch_rows)
+struct lane *lane_new(struct app *app, const struct lane_cfg *cfg)
 {
     struct lane *b = xcalloc(1, sizeof *b);
     *b = (struct lane){ .app = app,
                         .worker = rec_worker_new(),
-                        .queue_rows = queue_rows,
-                        .batch_rows = batch_rows,
-                        .n_most = batch_rows + LIMIT_BATCH_ROWS };
+                        .cfg = *cfg,
+                        .n_most = cfg->batch_rows + LIMIT_BATCH_ROWS };
     b->job = xcalloc((size_t)b->n_most, sizeof(struct rec_job *));
     return b;
 }
@@ -42,12 +42,15 @@ static int32_t rows_of(const struct call *c) { return c->score ? 1 : c->n_jobs; 
 
 bool lane_admit(struct lane *b, struct call *c, int32_t rows)
 {
+    const double wait_ms = b->rows * b->row_us * 1e-3;
     /* Alone, a request of any size is let in. */
-    if (b->rows == 0 || b->rows + (rows ? rows : 1) <= b->queue_rows) return true;
-    c->retry_after_ms = 1 + (int)(b->rows * b->row_us * 1e-3);
+    if (b->rows == 0) return true;
+    if (b->rows + (rows ? rows : 1) <= b->cfg.queue_rows &&
+        (b->cfg.queue_ms == 0 || wait_ms <= b->cfg.queue_ms))
+        return true;
+    c->retry_after_ms = 1 + (int)wait_ms;
     metrics_shed(&b->app->metrics, SHED_QUEUE);
-    call_fail(c, ERR_OVERLOADED, "queue full: %d rows wait, the limit is %d", b->rows,
-              b->queue_rows);
+    call_fail(c, ERR_OVERLOADED, "queue full: %d rows wait", b->rows);
     return false;
 }
 
@@ -88,7 +91,7 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
     *n_jobs = 0;
     for (struct call *c = b->first; c; c = c->next) {
         if (c != done && (c->gen != done->gen || c->view != done->view || c->score ||
-                          done->score || rows + rows_of(c) > b->batch_rows))
+                          done->score || rows + rows_of(c) > b->cfg.batch_rows))
             break;
         rows += rows_of(c);
         metrics_stage(&b->app->metrics, STAGE_QUEUE, (double)(now - c->queued_ns) * 1e-6);

@@ -8,8 +8,14 @@
 #include "server/call.h"
 
 struct lane;
-/* queue_rows: most rows that wait; batch_rows: most that are computed together (a request of more is not split). */
-struct lane *lane_new(struct app *app, int32_t queue_rows, int32_t batch_rows);
+struct lane_cfg {
+    int32_t queue_rows; /* most rows that wait */
+    double
+        queue_ms; /* most time that the last of them may have to, by what others have cost; 0: any */
+    int32_t
+        batch_rows; /* most rows that are computed together (a request of more is not split) */
+};
+struct lane *lane_new(struct app *app, const struct lane_cfg *cfg);
 void lane_free(struct lane *b); /* nothing may wait */
 
 /* False: the queue is full, and c fails with ERR_OVERLOADED and the time after which there will be room.  Rows: 0 while

@@ -1,4 +1,5 @@
 #include "server/problem.h"
+#include "core/serve/reply.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -42,7 +43,9 @@ void problem_text(struct buf *b, const char *text)
 
 static void member(struct buf *b, const char *name, const char *value)
 {
-    buf_printf(b, ",\"%s\":", name);
+    buf_puts(b, ",\"");
+    buf_puts(b, name);
+    buf_puts(b, "\":");
     problem_text(b, value);
 }
 
@@ -62,17 +65,21 @@ static void write_faults(struct buf *b, const struct faults *f)
 void problem_write(struct buf *b, const struct problem *p)
 {
     const char *slug = err_slug(p->code);
-    buf_printf(b, "{\"type\":\"urn:intentd:error:%s\"", slug);
+    buf_puts(b, "{\"type\":\"urn:intentd:error:");
+    buf_puts(b, slug);
+    buf_putc(b, '"');
     member(b, "title", err_title(p->code));
-    buf_printf(b, ",\"status\":%d", p->status ? p->status : err_http(p->code));
+    buf_puts(b, ",\"status\":");
+    reply_int(b, p->status ? p->status : err_http(p->code));
     member(b, "code", slug);
     member(b, "detail", p->detail);
     member(b, "error", p->detail);
     member(b, "instance", p->instance);
     member(b, "request_id", p->request_id);
-    if (p->retry_after_s)
-        buf_printf(b, ",\"retry_after_ms\":%d",
-                   p->retry_after_ms ? p->retry_after_ms : p->retry_after_s * 1000);
+    if (p->retry_after_s) {
+        buf_puts(b, ",\"retry_after_ms\":");
+        reply_int(b, p->retry_after_ms ? p->retry_after_ms : p->retry_after_s * 1000);
+    }
     if (p->faults && p->faults->n) write_faults(b, p->faults);
     buf_puts(b, "}\n");
 }
