@@ -30,7 +30,7 @@ static int time_us(double *us, const struct bench *b, const struct ann *a, int32
 {
     int32_t at = 0;
     if (batch > b->nq) batch = b->nq;
-    *us = INFINITY;
+    *us = HUGE_VAL;
     for (int r = 0; r < ROUNDS; r++) {
         const double start = clock_cpu_s();
         double took = 0;
@@ -135,7 +135,7 @@ int ann_build_auto(struct ann **out, struct ann_report *report, const float *row
                    struct err *e)
 {
     const struct ann_auto o = opts ? *opts : (struct ann_auto){ 0 };
-    struct ann_report ignored, *r = report ? report : &ignored;
+    struct ann_report ignored = { 0 }, *r = report ? report : &ignored;
     struct bench b = { .rows = rows, .queries = queries, .V = V, .D = D, .nq = nq, .o = &o };
     float *sample = NULL;
     *r = (struct ann_report){ 0 };

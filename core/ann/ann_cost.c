@@ -24,7 +24,7 @@ struct probe {
 static double scan_us(struct probe *p, int32_t nq, int32_t n)
 {
     const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k, .to = n };
-    double best = INFINITY;
+    double best = HUGE_VAL;
     for (int i = 0; i < ROUNDS; i++) {
         const double start = clock_cpu_s();
         (void)scan_all(p->ids, p->scores, p->a->scan, &job);
@@ -36,7 +36,7 @@ static double scan_us(struct probe *p, int32_t nq, int32_t n)
 static double list_us(struct probe *p, int32_t nq, int32_t n)
 {
     const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k };
-    double best = INFINITY;
+    double best = HUGE_VAL;
     for (int32_t j = 0; j < n; j++) p->list[j] = (int32_t)((int64_t)j * p->a->V / n);
     for (int i = 0; i < ROUNDS; i++) {
         const double start = clock_cpu_s();
@@ -72,7 +72,7 @@ static void measure_rows(struct probe *p)
 static int width_us(double *us, struct probe *p, int32_t width, struct err *e)
 {
     enum { FEW = 4 };
-    *us = INFINITY;
+    *us = HUGE_VAL;
     for (int i = 0; i < ROUNDS; i++) {
         const double start = clock_cpu_s();
         TRY(ann_search(p->ids, p->scores, p->a, p->queries, FEW, p->k,

@@ -117,7 +117,7 @@ static double flushed(const struct scan *s, double q)
 static double or_unknown(const struct scan *s, double q, double bound)
 {
     const bool safe = q * (s->most + s->most16) < 0x1p100 && q < 0x1p100 && s->most < 0x1p100;
-    return safe ? bound : (double)INFINITY;
+    return safe ? bound : HUGE_VAL;
 }
 
 double scan_bound(const struct scan *s, const float *query)

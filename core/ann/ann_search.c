@@ -53,6 +53,7 @@ static int32_t list_allowed(int32_t *row, const uint64_t *allow, int32_t V)
 static void by_list(struct call *c)
 {
     const int32_t V = c->a->V;
+    REQUIRE(c->allow, "every row is to be listed");
     int32_t *row = ann_scratch(SCRATCH_ROWS, (size_t)(c->n_allow + 1) * sizeof *row);
     const struct scan_job job = { .queries = c->queries, .nq = c->nq, .k = c->k };
     const int32_t n = list_allowed(row, c->allow, V);
@@ -195,7 +196,7 @@ static int by_lists(struct call *c, int32_t width, int32_t n_lists, struct err *
         struct annf_query q = {
             .queries = query_of(c, i), .k = k, .n_lists = n_lists, .allow = c->allow
         };
-        bool enough[CHUNK];
+        bool enough[CHUNK] = { false };
         q.nq = c->nq - i < CHUNK ? c->nq - i : CHUNK;
         struct found f = room_for(q.nq, k, n_lists);
         (void)scan_all(f.order, f.order_score, a->centroids,

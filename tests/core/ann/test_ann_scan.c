@@ -264,7 +264,7 @@ END_TEST
 
 START_TEST(keys_are_sorted_whatever_their_number)
 {
-    uint64_t x[300], y[300], tmp[300];
+    uint64_t x[300], y[300] = { 0 }, tmp[300];
     for (int32_t n = 0; n <= 300; n++) {
         for (int32_t i = 0; i < n; i++) x[i] = y[i] = rng_u64(&rng) % (n % 2 ? 1u << 30 : 20);
         rank_sort(x, tmp, n);
