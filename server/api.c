@@ -146,7 +146,7 @@ static void count_answer(struct server_metrics *m, const struct rec_answer *a)
 {
     metrics_history(m, a->used, a->unknown, a->truncated);
     metrics_candidates(m, CANDIDATES_RETURNED, a->n_items);
-    if (a->degraded.reason) metrics_degraded(m);
+    if (a->degraded.reason) metrics_degraded(m, a->degraded.reason);
     if (a->fallback) {
         metrics_fallback(m, a->fallback);
         return;
@@ -160,9 +160,12 @@ static void find_fault(struct faults *f, const struct rec_job *job, const char *
 {
     const struct filter_fault *w = &job->where;
     char at[80];
-    if (!job->in_filter) return;
-    snprintf(at, sizeof at, "%s/filter/%s/%d%s", prefix, w->must_not ? "must_not" : "must",
-             w->clause, w->key ? "/key" : "");
+    if (!job->in_filter && !job->member) return;
+    if (job->in_filter)
+        snprintf(at, sizeof at, "%s/filter/%s/%d%s", prefix, w->must_not ? "must_not" : "must",
+                 w->clause, w->key ? "/key" : "");
+    else
+        snprintf(at, sizeof at, "%s%s", prefix, job->member);
     fault_add(f, job->err.code, at, "%s", job->err.msg);
 }
 
@@ -318,6 +321,7 @@ void api_encode_reply(struct call *c)
     const struct rec_job *job = &c->job[0];
     if (job->err.code) {
         call_fail(c, job->err.code, "%s", job->err.msg);
+        find_fault(&c->faults, job, "");
         return;
     }
     write_vectors(&c->out, &job->answer, c->gen, c->req->format);

@@ -210,7 +210,7 @@ void call_begin(struct call *c, const struct call_head *h)
     /* A client that waits for "100 Continue", or has too much to send, hears of its failure at once. */
     bool large = h->content_length && strtoull(h->content_length, NULL, 10) > LIMIT_BODY_BYTES;
     c->early = c->fail.code && c->has_body && (h->expect || large);
-    int ms = header_timeout_ms(h->timeout_ms);
+    int ms = c->route->finish ? header_timeout_ms(h->timeout_ms) : 0;
     if (ms < 0)
         call_fail(c, ERR_INVALID, "X-Request-Timeout-Ms is %.40s, not 1 to 3600000",
                   h->timeout_ms);
@@ -266,7 +266,9 @@ static void write_problem(struct call *c)
 /* What the reply is, now that the work is done or failed. */
 static void end(struct call *c)
 {
-    if (!c->fail.code && c->out.failed) call_fail(c, ERR_INTERNAL, "the reply is too large");
+    if (!c->fail.code && c->out.failed)
+        call_fail(c, ERR_LIMIT, "the reply has more than %d bytes; ask for less at once",
+                  LIMIT_REPLY_BYTES);
     if (!c->fail.code) return;
     char why[LOG_VALUE];
     write_problem(c);

@@ -11,6 +11,7 @@ struct cfg {
     int32_t threads, max_connections, queue_rows, batch_rows, state_cache_mib, overload_status,
         log_level;
     float queue_ms;
+    bool degrade;
     float drain_delay, drain_timeout, request_timeout, idle_timeout; /* s */
     bool health_check, version;                                      /* instead of serving */
 };

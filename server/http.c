@@ -335,6 +335,7 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
     l->epoll_fd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     l->lane = lane_new(app, &(struct lane_cfg){ .queue_rows = (app->cfg.queue_rows + n - 1) / n,
                                                 .queue_ms = (double)app->cfg.queue_ms,
+                                                .degrade = app->cfg.degrade,
                                                 .batch_rows = app->cfg.batch_rows });
     return 0;
 }

@@ -43,14 +43,18 @@ static int32_t rows_of(const struct call *c) { return c->score ? 1 : c->n_jobs; 
 bool lane_admit(struct lane *b, struct call *c, int32_t rows)
 {
     const double wait_ms = b->rows * b->row_us * 1e-3;
+    const bool room = b->rows + (rows ? rows : 1) <= b->cfg.queue_rows;
     /* Alone, a request of any size is let in. */
     if (b->rows == 0) return true;
-    if (b->rows + (rows ? rows : 1) <= b->cfg.queue_rows &&
-        (b->cfg.queue_ms == 0 || wait_ms <= b->cfg.queue_ms))
-        return true;
+    if (room && (b->cfg.queue_ms == 0 || wait_ms <= b->cfg.queue_ms)) return true;
     c->retry_after_ms = 1 + (int)wait_ms;
     metrics_shed(&b->app->metrics, SHED_QUEUE);
-    call_fail(c, ERR_OVERLOADED, "queue full: %d rows wait", b->rows);
+    if (room)
+        call_fail(c, ERR_OVERLOADED, "queue full: what waits takes about %d ms",
+                  c->retry_after_ms);
+    else
+        call_fail(c, ERR_OVERLOADED, "queue full: %d rows wait, the limit is %d", b->rows,
+                  b->cfg.queue_rows);
     return false;
 }
 
@@ -69,7 +73,7 @@ void lane_add(struct lane *b, struct call *c)
 
 bool lane_waits(const struct lane *b) { return b->first != NULL; }
 
-/* Nobody reads the answer, or it would be late and a late one is not wanted. */
+/* Nobody reads the answer. */
 static bool is_lost(struct call *c, uint64_t now)
 {
     if (now - c->queued_ns < GONE_NS) return false;
@@ -88,6 +92,8 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
     REQUIRE(done, "nothing waits");
     const uint64_t now = clock_ns();
     int32_t rows = 0;
+    const bool hurried = b->cfg.degrade && b->cfg.queue_ms > 0 &&
+                         b->rows * b->row_us * 1e-3 > b->cfg.queue_ms / 2;
     *n_jobs = 0;
     for (struct call *c = b->first; c; c = c->next) {
         if (c != done && (c->gen != done->gen || c->view != done->view || c->score ||
@@ -96,7 +102,10 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
         rows += rows_of(c);
         metrics_stage(&b->app->metrics, STAGE_QUEUE, (double)(now - c->queued_ns) * 1e-6);
         if (!is_lost(c, now))
-            for (int32_t i = 0; i < c->n_jobs; i++) b->job[(*n_jobs)++] = &c->job[i];
+            for (int32_t i = 0; i < c->n_jobs; i++) {
+                c->req[i].rec.hurried = hurried;
+                b->job[(*n_jobs)++] = &c->job[i];
+            }
         last = c;
     }
     b->first = last->next;

@@ -11,9 +11,9 @@ struct lane;
 struct lane_cfg {
     int32_t queue_rows; /* most rows that wait */
     double
-        queue_ms; /* most time that the last of them may have to, by what others have cost; 0: any */
-    int32_t
-        batch_rows; /* most rows that are computed together (a request of more is not split) */
+        queue_ms; /* most time that the last of them may have to, by what others cost; 0: any */
+    bool degrade; /* beyond half of queue_ms half of the interests are searched */
+    int32_t batch_rows; /* most rows of a batch (a request of more is not split) */
 };
 struct lane *lane_new(struct app *app, const struct lane_cfg *cfg);
 void lane_free(struct lane *b); /* nothing may wait */

@@ -18,6 +18,7 @@ static const char *const fallback_names[N_FALLBACK] = {
     "empty_history", "all_items_unknown", "no_active_interest",
     "filtered_out",  "deadline",          "other"
 };
+static const char *const degraded_names[N_DEGRADED] = { "deadline", "load" };
 static const char *const shed_names[N_SHED] = { "connections", "bodies", "queue",
                                                 "client_gone" };
 
@@ -88,7 +89,10 @@ void metrics_shed(struct server_metrics *m, enum metrics_shed reason)
     add(&m->shed[reason], 1);
 }
 
-void metrics_degraded(struct server_metrics *m) { add(&m->degraded, 1); }
+void metrics_degraded(struct server_metrics *m, const char *reason)
+{
+    add(&m->degraded[strcmp(reason, "load") == 0 ? DEGRADED_LOAD : DEGRADED_DEADLINE], 1);
+}
 
 void metrics_batch(struct server_metrics *m, int32_t rows)
 {
@@ -196,10 +200,8 @@ void metrics_write(struct buf *b, struct server_metrics *m, const char *const *r
                    fallback_names, "Answers that no interest gave.");
     write_counters(b, m->shed, N_SHED, "intentd_shed_total", "reason", shed_names,
                    "Requests refused because of load.");
-    metrics_head(b, "intentd_degraded_total", "counter",
-                 "Answers cut short by their deadline.");
-    buf_printf(b, "intentd_degraded_total{reason=\"deadline\"} %lu\n",
-               (unsigned long)get(&m->degraded));
+    write_counters(b, m->degraded, N_DEGRADED, "intentd_degraded_total", "reason",
+                   degraded_names, "Answers cut short by their deadline, or by what waits.");
     metrics_head(b, "intentd_batch_rows", "histogram", "Users computed together.");
     write_hist(b, &m->batch, count_bounds, 1, "intentd_batch_rows", NULL, NULL);
     metrics_head(b, "intentd_queue_rows", "gauge", "Users that wait for a thread.");

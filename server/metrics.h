@@ -44,6 +44,8 @@ enum metrics_fallback {
     N_FALLBACK
 };
 
+enum metrics_degraded { DEGRADED_DEADLINE, DEGRADED_LOAD, N_DEGRADED };
+
 enum metrics_shed {
     SHED_CONNECTIONS, /* over max_connections */
     SHED_BODIES,      /* bodies held together are too large */
@@ -67,7 +69,7 @@ struct server_metrics {
     atomic_uint_fast64_t history[N_HISTORY];
     atomic_uint_fast64_t fallback[N_FALLBACK];
     atomic_uint_fast64_t shed[N_SHED];
-    atomic_uint_fast64_t degraded;
+    atomic_uint_fast64_t degraded[N_DEGRADED];
     struct hist batch;      /* rows computed together */
     atomic_int inflight;    /* requests being answered */
     atomic_int queued_rows; /* rows that wait */
@@ -82,7 +84,7 @@ void metrics_history(struct server_metrics *m, int32_t used, int32_t unknown,
                      int32_t truncated);
 void metrics_fallback(struct server_metrics *m, const char *reason); /* rec_answer's word */
 void metrics_shed(struct server_metrics *m, enum metrics_shed reason);
-void metrics_degraded(struct server_metrics *m);
+void metrics_degraded(struct server_metrics *m, const char *reason); /* rec_degraded's word */
 void metrics_batch(struct server_metrics *m, int32_t rows);
 void metrics_queue(struct server_metrics *m, int32_t rows); /* more, or fewer, that wait */
 

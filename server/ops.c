@@ -65,6 +65,14 @@ void ops_info(struct call *c)
                ",\"interests\":%d,\"candidates_per_interest\":%d,\"item_id_bytes\":%d,\"body_"
                "bytes\":%d",
                LIMIT_INTERESTS, LIMIT_CANDIDATES, LIMIT_ID_BYTES, LIMIT_BODY_BYTES);
+    buf_printf(b, ",\"vectors\":%d,\"filter_clauses\":%d,\"filter_values\":%d,\"batch\":%d",
+               LIMIT_INTERESTS, LIMIT_FILTER_CLAUSES, LIMIT_FILTER_VALUES, LIMIT_BATCH_ROWS);
+    buf_printf(b,
+               ",\"exclude_lists\":%d,\"blocklists\":%d,\"blocklist_ids\":%d,\"items_batch\":%d"
+               ",\"changed_items\":%d",
+               LIMIT_EXCLUDE_LISTS, LIMIT_LISTS, LIMIT_LIST_IDS, LIMIT_BATCH, LIMIT_DELTA);
+    buf_printf(b, ",\"batch_rows\":%d,\"queue_rows\":%d", app->cfg.batch_rows,
+               app->cfg.queue_rows);
     buf_printf(b, ",\"connections\":%d,\"request_timeout_s\":%g,\"idle_timeout_s\":%g}}\n",
                app->cfg.max_connections, (double)app->cfg.request_timeout,
                (double)app->cfg.idle_timeout);

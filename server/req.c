@@ -364,6 +364,7 @@ int req_parse_encode(struct req_recommend *out, const char *body, size_t n, bool
 {
     int rc = parse_body(out, body, n, strict, a, f, encode_fields, encode_names);
     out->rec.encode_only = true;
+    out->rec.whole = true; /* a part of the vectors is none */
     return rc;
 }
 

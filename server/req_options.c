@@ -1,8 +1,12 @@
 #include "server/req_options.h"
 #include "core/base/limits.h"
 #include "server/req.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Of a query's numbers: products and norms of such stay finite. */
+static const float VECTOR_MOST = 1e15f;
 
 typedef void member_fn(struct req_json *p, const char *ptr, const json_t *v);
 
@@ -186,48 +190,74 @@ static int digit64(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Base64 of float32, little-endian as every supported machine stores it; the number of floats, or -1. */
-static int32_t read_base64(float *out, const char *s, size_t n)
+static size_t without_padding(const char *s, size_t n)
 {
-    unsigned char *to = (unsigned char *)out;
-    size_t nb = 0;
-    uint32_t bits = 0;
     while (n > 0 && s[n - 1] == '=') n--;
-    for (size_t i = 0; i < n; i++) {
-        const int d = digit64(s[i]);
-        if (d < 0) return -1;
-        bits = bits << 6 | (uint32_t)d;
-        if (i % 4 != 0)
-            to[nb++] = (unsigned char)(bits >> (i % 4 == 1 ? 4 : i % 4 == 2 ? 2 : 0));
-    }
-    return nb % sizeof(float) == 0 ? (int32_t)(nb / sizeof(float)) : -1;
+    return n;
 }
 
-/* A vector: base64 or an array of numbers; its length, or -1 and a fault. */
-static int32_t read_vector(struct req_json *p, const char *ptr, const json_t *v, float *out,
-                           size_t most)
+/* Numbers that a vector has, by the length of its text or array alone. */
+static size_t width_of(const json_t *v)
+{
+    if (json_is_array(v)) return json_array_size(v);
+    return without_padding(json_string_value(v), json_string_length(v)) * 3 / 4 / sizeof(float);
+}
+
+/* Base64 of exactly width float32, little-endian as every supported machine stores them. */
+static bool read_base64(float *out, const json_t *v, size_t width)
+{
+    const char *s = json_string_value(v);
+    const size_t n = without_padding(s, json_string_length(v));
+    unsigned char *to = (unsigned char *)out;
+    uint32_t bits = 0;
+    if (n % 4 == 1 || n * 3 / 4 != width * sizeof *out) return false;
+    for (size_t i = 0; i < n; i++) {
+        const int d = digit64(s[i]);
+        if (d < 0) return false;
+        bits = bits << 6 | (uint32_t)d;
+        if (i % 4 != 0) *to++ = (unsigned char)(bits >> (i % 4 == 1 ? 4 : i % 4 == 2 ? 2 : 0));
+    }
+    for (size_t i = 0; i < width; i++)
+        if (!(fabsf(out[i]) <= VECTOR_MOST)) return false;
+    return true;
+}
+
+/* One of width numbers: base64, or an array. */
+static bool read_vector(struct req_json *p, const char *ptr, const json_t *v, float *out,
+                        size_t width)
 {
     if (json_is_string(v)) {
-        const size_t n = json_string_length(v);
-        const int32_t got =
-            n / 4 * 3 <= most * sizeof(float) ? read_base64(out, json_string_value(v), n) : -1;
-        if (got < 1)
-            fault_add(p->f, ERR_INVALID, ptr, "%s: not base64 of float32 numbers", ptr + 1);
-        return got < 1 ? -1 : got;
+        if (read_base64(out, v, width)) return true;
+        fault_add(p->f, ERR_INVALID, ptr, "%s: not base64 of float32 numbers up to %g", ptr + 1,
+                  (double)VECTOR_MOST);
+        return false;
     }
-    if (!json_is_array(v)) return req_bad_type(p, ptr, "an array of numbers or base64", v), -1;
-    const size_t n = json_array_size(v);
-    if (n < 1 || n > most) {
-        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu numbers, the limit is %zu", ptr + 1, n,
-                  most);
-        return -1;
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < width; i++) {
         char at[96];
         snprintf(at, sizeof at, "%s/%zu", ptr, i);
-        if (!read_number(p, at, json_array_get(v, i), -1e18, 1e18, &out[i])) return -1;
+        if (!read_number(p, at, json_array_get(v, i), -(double)VECTOR_MOST, (double)VECTOR_MOST,
+                         &out[i]))
+            return false;
     }
-    return (int32_t)n;
+    return true;
+}
+
+/* The same width for all, of which there is one at least. */
+static bool check_width(struct req_json *p, const char *ptr, const json_t *v,
+                        const json_t *first)
+{
+    if (!json_is_string(v) && !json_is_array(v))
+        return req_bad_type(p, ptr, "an array of numbers or base64", v), false;
+    const size_t n = width_of(v), want = width_of(first);
+    if (n != want)
+        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu numbers, the first vector has %zu", ptr + 1,
+                  n, want);
+    else if (n < 1 || n > LIMIT_WIDTH)
+        fault_add(p->f, ERR_INVALID, ptr, "%s: %zu numbers, must be from 1 to %d", ptr + 1, n,
+                  LIMIT_WIDTH);
+    else
+        return true;
+    return false;
 }
 
 void req_set_vectors(struct req_json *p, const char *ptr, const json_t *v)
@@ -243,25 +273,18 @@ void req_set_vectors(struct req_json *p, const char *ptr, const json_t *v)
         return;
     }
     const json_t *first = json_array_get(v, 0);
-    size_t most = json_is_array(first) ? json_array_size(first)
-                                       : json_string_length(first) / 4 * 3 / sizeof(float) + 1;
-    if (most > LIMIT_WIDTH) most = LIMIT_WIDTH;
-    float *all = req_take(p, n * (most + 1) * sizeof *all);
-    int32_t len = 0;
-    for (size_t i = 0; all && i < n; i++) {
+    float *all = NULL;
+    size_t width = 0;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(v, i);
         char at[48];
         snprintf(at, sizeof at, "%s/%zu", ptr, i);
-        const int32_t got =
-            read_vector(p, at, json_array_get(v, i), all + (size_t)len * i, most);
-        if (got < 0) return;
-        if (i > 0 && got != len) {
-            fault_add(p->f, ERR_INVALID, at, "%s: %d numbers, the first vector has %d", at + 1,
-                      got, len);
-            return;
-        }
-        len = got;
+        if (!check_width(p, at, one, first)) return;
+        width = width_of(first);
+        if (!all) all = req_take(p, n * width * sizeof *all);
+        if (!all || !read_vector(p, at, one, all + i * width, width)) return;
     }
     p->out->rec.vectors = all;
     p->out->rec.n_vectors = (int32_t)n;
-    p->out->n_floats = (int32_t)n * len;
+    p->out->n_floats = (int32_t)(n * width);
 }

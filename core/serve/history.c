@@ -14,14 +14,18 @@ int run_read_history(struct run *x, struct err *e)
     const struct rec_request *r = x->r;
     struct rec_answer *a = x->a;
     int32_t skip = r->n_history > LIMIT_HISTORY ? r->n_history - LIMIT_HISTORY : 0;
+    const bool weighs_items = r->source == REC_ITEMS && r->n_weights > 0;
     const int32_t most = r->n_history - skip, L = gen_info(x->c->gen)->L;
     int32_t *row = ARENA_NEW(x->mem, int32_t, most + 1),
             *seen = ARENA_NEW(x->mem, int32_t, 2 * most + 1);
+    float *weight = weighs_items ? ARENA_NEW(x->mem, float, most) : NULL;
     for (int32_t i = skip; i < r->n_history; i++) {
         const struct corpus_rows found = corpus_find(x->c, r->history[i]);
         /* A neighbour of a new item is found; as an event it is not known to the encoder. */
         const int32_t known =
             r->source == REC_ITEMS && found.delta >= 0 ? found.delta : found.base;
+        if (weighs_items)
+            weight[x->n_rows] = r->weights[i]; /* of an unknown item: overwritten */
         if (known >= 0)
             row[x->n_rows++] = known;
         else if (found.delta < 0 && r->unknown == REC_UNKNOWN_ERROR)
@@ -33,6 +37,7 @@ int run_read_history(struct run *x, struct err *e)
     }
     const int32_t n = x->n_rows;
     x->row = row;
+    x->merge_weight = weighs_items ? weight : r->n_weights > 0 ? r->weights : NULL;
     x->seen = seen;
     x->used = n < L || r->source == REC_ITEMS ? n : L;
     a->received = r->n_history;

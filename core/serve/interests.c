@@ -7,9 +7,9 @@
 
 enum { MOST_EVENTS = 10 };
 
-static bool is_encoded(const struct run *x)
+bool run_is_encoded(const struct run *x)
 {
-    return !x->done && x->r->source == REC_HISTORY && x->used > 0;
+    return !x->done && !x->a->fallback && x->r->source == REC_HISTORY;
 }
 
 /* ---- vectors ---- */
@@ -21,11 +21,11 @@ void run_encode(struct run *x, int32_t n, struct tape *tp)
     struct encode_out o;
     int32_t B = 0;
     for (int32_t i = 0; i < n; i++)
-        if (is_encoded(&x[i])) h[B++] = (struct encode_in){ x[i].row, x[i].n_rows };
+        if (run_is_encoded(&x[i])) h[B++] = (struct encode_in){ x[i].row, x[i].n_rows };
     if (B == 0) return;
     encode_histories(&o, gen_states(x->c->gen), gen_model(x->c->gen), tp, mem, h, B);
     for (int32_t i = 0, b = 0; i < n; i++) {
-        if (!is_encoded(&x[i])) continue;
+        if (!run_is_encoded(&x[i])) continue;
         const size_t K = (size_t)o.K, first = (size_t)b * K, at = (size_t)o.cu[b++];
         x[i].phi = o.phi + first * (size_t)o.D;
         x[i].share = o.share + first;
@@ -119,17 +119,18 @@ int run_choose_interests(struct run *x, struct err *e)
 void run_use_fewer(struct run *x, int32_t n_active)
 {
     struct rec_degraded *d = &x->a->degraded;
-    const int32_t before = x->n_active;
-    int32_t *was = ARENA_NEW(x->mem, int32_t, before),
-            *left = ARENA_NEW(x->mem, int32_t, before);
-    for (int32_t i = 0; i < before; i++) was[i] = x->active[i];
-    if (n_active > 0)
-        activate(x, n_active);
-    else
-        x->n_active = 0;
-    for (int32_t i = 0; i < before; i++)
-        if (n_active == 0 || !x->interest[was[i]].active) left[d->n_interests++] = was[i];
+    const int32_t before = d->n_interests + x->n_active; /* active at first */
+    int32_t *left = ARENA_NEW(x->mem, int32_t, before), n = 0;
+    bool *was = ARENA_NEW0(x->mem, bool, x->K);
+    for (int32_t i = 0; i < d->n_interests; i++) was[d->interest[i]] = true;
+    for (int32_t i = 0; i < x->n_active; i++) was[x->active[i]] = true;
+    activate(x, n_active > 0 ? n_active : x->K);
+    for (int32_t k = 0; k < x->K && n_active == 0; k++) x->interest[k].active = false;
+    if (n_active == 0) x->n_active = 0;
+    for (int32_t k = 0; k < x->K; k++)
+        if (was[k] && !x->interest[k].active) left[n++] = k;
     d->interest = left;
+    d->n_interests = n;
     d->coverage = (double)x->n_active / before;
 }
 

@@ -28,7 +28,7 @@ struct pick_cfg {
  * penalty [limit], or NULL: what diversity took from each. */
 int32_t pick(struct cand *c, int32_t n, const struct pick_cfg *cfg, const struct corpus *corpus,
              struct arena *a, float *penalty);
-/* How many places each list has of limit: in proportion to weight [n_lists] (>= 0; all equal where they are 0), largest
- * remainders first, at least `least` each as far as that goes. */
+/* How many places each list has of limit: `least` each as far as that goes, and of the rest in proportion to weight
+ * [n_lists] (>= 0; all equal where they are 0), largest remainders first. */
 void pick_quota(int32_t *owed, int32_t n_lists, const float *weight, int32_t least,
                 int32_t limit);

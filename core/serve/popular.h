@@ -12,10 +12,10 @@ struct popular_cfg {
     const uint64_t *seed;      /* NULL: strictly by popularity */
 };
 
-/* row, score [limit], most popular first, ties by row; score is popularity over the most popular item's.  With a seed the rows are
- * drawn without replacement from the POPULAR_POOL most popular ones that are left, with chances in proportion to
- * popularity + 1 (Gumbel-max; Vieira 2014), so that not everybody sees the same: the same seed, the same rows.
- * Returns their number. */
+/* row, score [limit]; score is popularity over the most popular item's.  Most popular first, ties by row.  With a seed the rows
+ * are drawn instead, in that order, without replacement from the POPULAR_POOL * limit most popular ones that are left, with
+ * chances in proportion to popularity + 1 (Gumbel-max; Vieira 2014), so that not everybody sees the same: the same seed,
+ * the same rows.  Returns their number. */
 enum { POPULAR_POOL = 10 }; /* times limit */
 int32_t popular_items(int32_t *row, float *score, const struct corpus *c,
                       const struct popular_cfg *cfg, struct arena *a);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum { DEFAULT_LIMIT = 20 };
-static const float DEFAULT_RRF_K = 60;
+static const float DEFAULT_RRF_K = 60, DEFAULT_STRENGTH = .5f;
 
 /* What a step has cost of late: by it a request with a deadline knows what it still has time for. */
 struct pace {
@@ -50,7 +50,9 @@ struct tape *rec_worker_tape(struct rec_worker *w) { return w->tape; }
 
 void rec_request_defaults(struct rec_request *r)
 {
-    *r = (struct rec_request){ .limit = DEFAULT_LIMIT, .exclude_seen = true };
+    *r = (struct rec_request){ .limit = DEFAULT_LIMIT,
+                               .exclude_seen = true,
+                               .strength = DEFAULT_STRENGTH };
 }
 
 /* ---- what may be asked ---- */
@@ -74,15 +76,13 @@ static int check_numbers(const struct rec_request *r, struct err *e)
     return 0;
 }
 
-static int check_request(const struct run *x, struct err *e)
+static int check_weights(const struct rec_request *r, int32_t K, struct err *e)
 {
-    const struct gen_info *i = gen_info(x->c->gen);
-    const struct rec_request *r = x->r;
-    TRY(check_numbers(r, e));
-    if (r->n_weights > 0 && r->source == REC_HISTORY && r->n_weights != i->K)
-        return err_set(e, ERR_INVALID, "merge: %d weights, the model has %d interests",
-                       r->n_weights, i->K);
-    return 0;
+    const bool history = r->source == REC_HISTORY, vectors = r->source == REC_VECTORS;
+    const int32_t n = history ? K : vectors ? r->n_vectors : r->n_history;
+    const char *what = history ? "interests" : vectors ? "vectors" : "items";
+    if (r->n_weights == 0 || r->n_weights == n) return 0;
+    return err_set(e, ERR_INVALID, "merge: %d weights for %d %s", r->n_weights, n, what);
 }
 
 /* The field that diversity goes by. */
@@ -113,6 +113,13 @@ static int find_field(int32_t *field, const struct run *x, struct err *e)
 
 /* ---- deadlines ---- */
 
+/* What n of something took.  A step that nobody had time for counts as a quicker one: else an estimate that one slow
+ * moment made too large would keep everybody in a hurry from ever trying it again. */
+static void learn(double *us, double ms, int32_t n)
+{
+    *us += .1 * ((n > 0 ? 1e3 * ms / n : 0) - *us);
+}
+
 /* Whether us more microseconds would end after the deadline. */
 static bool is_late(const struct run *x, double us)
 {
@@ -131,6 +138,11 @@ static int too_late(struct run *x, const char *before, struct err *e)
 static int fit_interests(struct run *x, const struct pace *p, struct err *e)
 {
     int32_t n = x->n_active;
+    if (x->r->hurried && !x->r->whole && n > 1) {
+        n = (n + 1) / 2;
+        run_use_fewer(x, n);
+        x->a->degraded.reason = "load";
+    }
     while (n > 0 && is_late(x, n * p->search_us + p->merge_us)) n--;
     if (n == x->n_active) return 0;
     TRY(too_late(x, "search every interest", e));
@@ -144,21 +156,23 @@ static int fit_interests(struct run *x, const struct pace *p, struct err *e)
 static void answer_popular(struct run *x)
 {
     const struct rec_request *r = x->r;
-    const bool leave = r->fallback == REC_FALLBACK_POPULAR && r->filter && x->n_allow == 0;
     const struct live_view *live = x->c->live;
-    const struct popular_cfg cfg = { .limit = r->limit,
-                                     .drop = &x->drop,
-                                     .allow = !leave ? x->allow
-                                              : live ? live->base_alive
-                                                     : NULL,
-                                     .seed = r->has_seed ? &r->seed : NULL };
+    struct popular_cfg cfg = { .limit = r->limit,
+                               .drop = &x->drop,
+                               .allow = x->allow,
+                               .seed = r->has_seed ? &r->seed : NULL };
     struct rec_answer *a = x->a;
     a->fallback_used = "none";
     if (r->fallback == REC_FALLBACK_NONE) return;
-    a->fallback_used = r->filter && !leave ? "popular_within_filter" : "popular";
+    a->fallback_used = r->filter ? "popular_within_filter" : "popular";
     int32_t *row = ARENA_NEW(x->mem, int32_t, r->limit);
     float *score = ARENA_NEW(x->mem, float, r->limit);
     a->n_items = popular_items(row, score, x->c, &cfg, x->mem);
+    if (a->n_items == 0 && r->filter && r->fallback == REC_FALLBACK_POPULAR) {
+        a->fallback_used = "popular";
+        cfg.allow = live ? live->base_alive : NULL;
+        a->n_items = popular_items(row, score, x->c, &cfg, x->mem);
+    }
     struct rec_item *out = ARENA_NEW0(x->mem, struct rec_item, a->n_items + 1);
     for (int32_t i = 0; i < a->n_items; i++)
         out[i] = (struct rec_item){ .row = row[i], .score = score[i], .interest = -1 };
@@ -223,7 +237,8 @@ static int32_t merge_candidates(struct cand **c, const struct run *x)
     const struct rec_request *r = x->r;
     const struct merge_cfg cfg = { .how = r->merge,
                                    .rrf_k = r->rrf_k > 0 ? r->rrf_k : DEFAULT_RRF_K,
-                                   .weight = r->n_weights ? of_active(x, r->weights) : NULL,
+                                   .weight =
+                                       x->merge_weight ? of_active(x, x->merge_weight) : NULL,
                                    .order = by_share(x) };
     return merge_lists(c, x->mem, x->list, x->n_active, &cfg, x->query, x->c);
 }
@@ -250,8 +265,8 @@ static int answer_merged(struct run *x, const struct pace *p, struct err *e)
                             .owed = owed_places(x),
                             .n_lists = x->n_active,
                             .method = r->strength > 0 ? r->diversity : DIVERSITY_NONE,
-                            .strength = r->strength };
-    if (cfg.method == DIVERSITY_CATEGORY) TRY(find_field(&cfg.field, x, e));
+                            .strength = r->strength,
+                            .field = x->field };
     if (cfg.method != DIVERSITY_NONE && is_late(x, p->merge_us)) {
         TRY(too_late(x, "diversify", e));
         a->degraded.diversity = true;
@@ -288,11 +303,18 @@ static int prepare(struct run *x, struct rec_job *job)
         return err_set(e, ERR_INVALID, "model \"%s\" ranks candidates: use /v1/rank", i->name);
     x->K = i->K;
     x->D = i->D;
-    TRY(check_request(x, e));
+    TRY(check_numbers(x->r, e));
+    job->member = "/merge/weights";
+    TRY(check_weights(x->r, i->K, e));
+    job->member = "/diversity/field";
+    if (x->r->diversity == DIVERSITY_CATEGORY) TRY(find_field(&x->field, x, e));
+    job->member = x->r->source == REC_ITEMS ? "/items" : "/history";
     TRY(run_read_history(x, e));
+    job->member = NULL;
     TRY(run_allow(x, &job->where, &job->in_filter, e));
     run_collect_dropped(x);
-    if (x->n_allow + x->n_delta_allow == 0 && !x->a->fallback) x->a->fallback = "filtered_out";
+    if (x->n_allow + x->n_delta_allow == 0 && !x->a->fallback && !x->r->encode_only)
+        x->a->fallback = "filtered_out";
     return 0;
 }
 
@@ -309,13 +331,17 @@ static void fail(struct batch *b, int32_t i) { b->run[i].done = true; }
 static void encode(struct batch *b)
 {
     const uint64_t start = clock_ns();
-    int32_t events = 0;
+    struct pace *p = &b->w->pace;
+    int32_t waiting = 0, events = 0;
     for (int32_t i = 0; i < b->n; i++)
-        events += b->run[i].done || b->run[i].r->source != REC_HISTORY ? 0 : b->run[i].used;
+        waiting += run_is_encoded(&b->run[i]) ? b->run[i].used : 0;
     for (int32_t i = 0; i < b->n; i++) {
         struct run *x = &b->run[i];
-        if (x->done || x->a->fallback) continue;
-        if (!is_late(x, events * b->w->pace.encode_us + b->w->pace.search_us)) continue;
+        if (!run_is_encoded(x)) continue;
+        if (!is_late(x, waiting * p->encode_us + p->search_us)) {
+            events += x->used;
+            continue;
+        }
         x->a->degraded.encode = true;
         x->a->fallback = "deadline";
         if (too_late(x, "encode the history", &b->job[i]->err) < 0) fail(b, i);
@@ -328,17 +354,19 @@ static void encode(struct batch *b)
     }
     const double ms = clock_ms_since(start);
     for (int32_t i = 0; i < b->n; i++) b->job[i]->answer.encode_ms = ms;
-    if (events > 0) b->w->pace.encode_us += .1 * (1e3 * ms / events - b->w->pace.encode_us);
+    if (waiting > 0) learn(&p->encode_us, ms, events);
 }
 
 static void search(struct batch *b)
 {
     const uint64_t start = clock_ns();
     struct err e = { 0 };
-    int32_t queries = 0;
+    int32_t wanted = 0, queries = 0;
     for (int32_t i = 0; i < b->n; i++) {
         struct run *x = &b->run[i];
+        wanted += x->a->degraded.encode; /* for fear of the search too */
         if (x->done || x->n_active == 0) continue;
+        wanted += !x->a->fallback && !x->r->encode_only;
         if (x->a->fallback || x->r->encode_only)
             x->n_active = 0;
         else if (fit_interests(x, &b->w->pace, &b->job[i]->err) < 0)
@@ -353,7 +381,7 @@ static void search(struct batch *b)
     }
     const double ms = clock_ms_since(start);
     for (int32_t i = 0; i < b->n; i++) b->job[i]->answer.search_ms = ms;
-    if (queries > 0) b->w->pace.search_us += .1 * (1e3 * ms / queries - b->w->pace.search_us);
+    if (wanted > 0) learn(&b->w->pace.search_us, ms, queries);
 }
 
 static void answer(struct batch *b)
@@ -381,6 +409,7 @@ void rec_run(struct rec_worker *w, const struct corpus *c, struct rec_job *const
         job[i]->answer = (struct rec_answer){ .batch = n };
         job[i]->err.code = 0;
         job[i]->in_filter = false;
+        job[i]->member = NULL;
         b.run[i] =
             (struct run){ .c = c, .r = job[i]->request, .a = &job[i]->answer, .mem = w->req };
         if (prepare(&b.run[i], job[i]) < 0) fail(&b, i);

@@ -20,26 +20,27 @@ enum rec_source {
 };
 enum rec_fallback {
     REC_FALLBACK_WITHIN,  /* popular items that pass the filter, perhaps none */
-    REC_FALLBACK_POPULAR, /* as WITHIN; where nothing passes the filter, popular items of all */
+    REC_FALLBACK_POPULAR, /* as WITHIN; where that leaves none, popular items of all */
     REC_FALLBACK_NONE
 };
 enum rec_unknown { REC_UNKNOWN_IGNORE, REC_UNKNOWN_ERROR };
 
 struct rec_request {
     enum rec_source source;
+    int32_t limit;             /* 1 .. LIMIT_RESULTS */
     const struct str *history; /* external ids, oldest first */
     const float *vectors;      /* REC_VECTORS: [n_vectors,D], 1 .. LIMIT_INTERESTS */
     const struct str *exclude; /* external ids never to return; unknown ones are ignored */
     const struct str *lists; /* names of blocklists; those that there are not exclude nothing */
     int32_t n_history, n_vectors, n_exclude, n_lists;
     const struct filter *filter; /* NULL: none */
-    int32_t limit;               /* 1 .. LIMIT_RESULTS */
     int32_t interests;           /* most interests to use, by share; 0: all */
     int32_t
         candidates; /* per interest, at least limit; 0: limit where only the best are looked at, else 100 */
     enum merge_how merge;
-    float rrf_k;          /* 0: 60 */
-    const float *weights; /* rrf: by interest, [n_weights]; NULL: ones */
+    float rrf_k; /* 0: 60 */
+    const float *
+        weights; /* rrf: of each interest, vector or item of the request, [n_weights]; NULL: ones */
     int32_t n_weights;
     int32_t
         min_per_interest; /* places that each active interest has at least, as far as limit goes */
@@ -52,14 +53,16 @@ struct rec_request {
     bool explain;
     bool encode_only; /* vectors and shares, nothing is searched */
     bool exact;       /* search by an exact scan */
+    bool whole;       /* past the deadline: ERR_DEADLINE instead of a part of the answer */
+    bool hurried;     /* others wait: half of the interests will do, the most important ones */
+    bool has_seed;    /* of the popular items: */
     int32_t ef;       /* HNSW's width of search; 0: the index's own */
     int32_t nprobe;   /* IVF's lists to visit; 0: the index's own */
-    bool has_seed;    /* of the popular items */
     uint64_t seed;
     uint64_t deadline_ns; /* clock_ns() to be done by; 0: none */
-    bool whole;           /* past the deadline: ERR_DEADLINE instead of a part of the answer */
 };
-void rec_request_defaults(struct rec_request *r); /* limit 20, exclude_seen, within, ignore */
+/* limit 20, exclude_seen, strength .5, within, ignore */
+void rec_request_defaults(struct rec_request *r);
 
 struct rec_event { /* explain: how much an interest listened to an event */
     int32_t row;
@@ -88,7 +91,7 @@ struct rec_plan {       /* how the candidates were found */
     int32_t fetched, after_dedup;
 };
 struct rec_degraded {
-    const char *reason;      /* "deadline"; NULL: the answer is whole */
+    const char *reason;      /* "deadline", "load"; NULL: the answer is whole */
     double coverage;         /* part of the active interests that was searched */
     const int32_t *interest; /* [n_interests] those that were not */
     int32_t n_interests;
@@ -116,8 +119,9 @@ struct rec_answer {
 struct rec_job {
     const struct rec_request *request;
     struct rec_answer answer;
-    struct err err; /* code 0: answered */
-    bool in_filter; /* err is about a clause of the filter: */
+    struct err err;     /* code 0: answered */
+    const char *member; /* that err is about, as a JSON pointer; NULL: none in particular */
+    bool in_filter;     /* err is about a clause of the filter: */
     struct filter_fault where;
 };
 

@@ -27,12 +27,13 @@ struct run {
     const uint64_t *delta_allow; /* the same of the delta */
     int32_t n_delta_allow;
 
-    int32_t K, D;
+    int32_t K, D, field;           /* field: of diversity */
     const float *phi, *share;      /* [K,D], [K] */
     const float *assign, *weight;  /* [used,K], [used]; NULL where the head has none */
     struct rec_interest *interest; /* [K] */
     int32_t *active, n_active;     /* by index */
     const float *query;            /* [n_active,D] */
+    const float *merge_weight;     /* [K], NULL: ones */
     struct list *list;             /* [n_active] */
 };
 
@@ -47,7 +48,8 @@ void run_release(struct run *x);
 void run_own_allow(struct run *x);
 void run_disallow(struct run *x, int32_t row); /* of the base; after run_own_allow */
 
-/* interests.c: the vectors of all runs that are not done, in one packed batch. */
+/* interests.c: the vectors of all runs that have a history to encode, in one packed batch. */
+bool run_is_encoded(const struct run *x);
 void run_encode(struct run *x, int32_t n, struct tape *tp);
 NODISCARD int run_choose_interests(struct run *x, struct err *e);
 void run_use_fewer(struct run *x, int32_t n_active); /* the most important ones */

@@ -28,19 +28,20 @@ def intent(*args, stdin=None):
     return done.stdout
 
 
-def make_bundle(directory, name="toy", seed=7):
-    """<directory>/models/<name>/1 from 150 users with four tastes over the items i0 .. i99; the histories."""
+def make_bundle(directory, name="toy", seed=7, items=100, prep=()):
+    """<directory>/models/<name>/1 from 150 users with four tastes over the items i0 .. i99; the histories.
+    prep: more arguments of `intent prep`."""
     rng = random.Random(seed)
     histories = []
     for _ in range(150):
         taste, n = rng.randrange(4), rng.randint(4, 20)
-        histories.append([f"i{taste * 25 + rng.randrange(25)}" for _ in range(n)])
+        histories.append([f"i{taste * (items // 4) + rng.randrange(items // 4)}" for _ in range(n)])
     text, data = os.path.join(directory, "seq.txt"), os.path.join(directory, "data")
     with open(text, "w") as f:
         for u, h in enumerate(histories):
             f.write(f"u{u} {' '.join(h)}\n")
     models = os.path.join(directory, "models")
-    intent("prep", text, "--out", data)
+    intent("prep", text, "--out", data, *prep)
     intent("train", "--data", data, "--recipe", os.path.join(ROOT, "models/recipes/demo.ini"), "--set", "epochs=2",
            "--set", "width=16", "--set", "layers=1", "--out", os.path.join(models, name))
     return models, histories

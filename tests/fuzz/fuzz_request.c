@@ -1,5 +1,5 @@
-/* Request bodies, and the problem reply that what is wrong with them turns into.  The first byte chooses: bit 0 encode
- * instead of recommend, bit 1 not strict, bit 2 the bytes are header values and a date instead of a body, bit 3 rank. */
+/* Request bodies, and the problem reply that what is wrong with them turns into.  The first byte says what the others
+ * are: bits of enum mode, none of them: a body of /v1/recommend. */
 #include "core/base/err.h"
 #include "core/base/limits.h"
 #include "server/header.h"
@@ -11,6 +11,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum mode {
+    ENCODE = 1,
+    LOOSE = 2, /* not strict */
+    TEXT = 4,  /* header values and a date instead of a body */
+    RANK = 8,
+    SEARCH = 16,
+    SIMILAR = 32,
+    BATCH = 64
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb);
 
@@ -58,6 +68,16 @@ static void check_filter(const struct filter *f)
     REQUIRE(passes == (asks == 0 && ask_not == 0), "%d clauses", f->n_must);
 }
 
+static void check_vectors(const struct req_recommend *r)
+{
+    const int32_t n = r->rec.n_vectors;
+    REQUIRE(n >= 1 && n <= LIMIT_INTERESTS, "%d vectors", n);
+    REQUIRE(r->n_floats % n == 0 && r->n_floats / n >= 1 && r->n_floats / n <= LIMIT_WIDTH,
+            "%d numbers", r->n_floats);
+    for (int32_t i = 0; i < r->n_floats; i++)
+        REQUIRE(isfinite(r->rec.vectors[i]), "number %d", i);
+}
+
 static void check_request(const struct req_recommend *r)
 {
     const struct rec_request *q = &r->rec;
@@ -68,8 +88,22 @@ static void check_request(const struct req_recommend *r)
     REQUIRE(q->n_history >= 0 && q->n_history <= LIMIT_HISTORY_PARSED, "history %d",
             q->n_history);
     REQUIRE(q->n_exclude >= 0 && q->n_exclude <= LIMIT_EXCLUDE, "exclude %d", q->n_exclude);
+    REQUIRE(q->strength >= 0 && q->strength <= 1, "strength %g", (double)q->strength);
+    REQUIRE(q->rrf_k >= 0 && isfinite(q->rrf_k), "k %g", (double)q->rrf_k);
+    REQUIRE(q->min_per_interest >= 0 && q->min_per_interest <= LIMIT_RESULTS, "least %d",
+            q->min_per_interest);
+    REQUIRE(q->ef >= 0 && q->ef <= LIMIT_EF && q->nprobe >= 0 && q->nprobe <= LIMIT_EF,
+            "ef %d, nprobe %d", q->ef, q->nprobe);
+    REQUIRE(q->n_weights >= 0 && q->n_weights <= LIMIT_INTERESTS, "%d weights", q->n_weights);
+    for (int32_t i = 0; i < q->n_weights; i++)
+        REQUIRE(q->weights[i] >= 0 && isfinite(q->weights[i]), "weight %d", i);
+    if (q->source == REC_VECTORS) check_vectors(r);
+    if (q->source == REC_ITEMS)
+        REQUIRE(q->n_history >= 1 && q->n_history <= LIMIT_INTERESTS, "%d items", q->n_history);
     check_ids(q->history, q->n_history);
     check_ids(q->exclude, q->n_exclude);
+    check_ids(q->lists, q->n_lists);
+    if (q->diversity_field.len) check_ids(&q->diversity_field, 1);
     if (q->filter) check_filter(q->filter);
     if (r->model.p) check_ids(&r->model, 1);
     if (r->user_id.p) check_ids(&r->user_id, 1);
@@ -114,16 +148,55 @@ static void try_text(const char *text, size_t n)
     (void)header_is_json(text);
     (void)header_accepts_json(text);
     if (header_good_id(text)) REQUIRE(n >= 1 && n <= LIMIT_REQUEST_ID, "id of %zu bytes", n);
+    const int timeout = header_timeout_ms(text);
+    REQUIRE(timeout >= -1 && timeout <= 3600000, "%d ms", timeout);
     (void)when_rfc3339(&ms, text, n);
     check_problem(&none, text);
+}
+
+static void try_batch(const char *body, size_t nb, bool strict, struct arena *a)
+{
+    struct faults f = { 0 };
+    struct req_recommend *r;
+    struct str model;
+    int32_t n;
+    int rc = req_parse_batch(&r, &n, &model, body, nb, strict, a, &f);
+    REQUIRE((rc == 0) == (f.n == 0), "code %d with %d faults", rc, f.n);
+    if (rc < 0) {
+        check_problem(&f, "/v1/recommend/batch");
+        return;
+    }
+    REQUIRE(n >= 1 && n <= LIMIT_BATCH_ROWS, "%d requests", n);
+    if (model.p) check_ids(&model, 1);
+    for (int32_t i = 0; i < n; i++) check_request(&r[i]);
+}
+
+static void try_request(unsigned mode, const char *body, size_t nb, struct arena *a)
+{
+    const bool strict = !(mode & LOOSE);
+    struct faults f = { 0 };
+    struct req_recommend r;
+    int rc = mode & RANK      ? req_parse_rank(&r, body, nb, strict, a, &f)
+             : mode & SEARCH  ? req_parse_search(&r, body, nb, strict, a, &f)
+             : mode & SIMILAR ? req_parse_similar(&r, body, nb, strict, a, &f)
+             : mode & ENCODE  ? req_parse_encode(&r, body, nb, strict, a, &f)
+                              : req_parse_recommend(&r, body, nb, strict, a, &f);
+    REQUIRE((rc == 0) == (f.n == 0), "code %d with %d faults", rc, f.n);
+    if (rc < 0)
+        check_problem(&f, "/v1/recommend");
+    else if (mode & RANK)
+        check_rank(&r);
+    else
+        check_request(&r);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
 {
     if (nb == 0) return 0;
-    unsigned mode = *data++;
+    const unsigned mode = *data++;
+    const char *body = (const char *)data;
     nb--;
-    if (mode & 4) {
+    if (mode & TEXT) {
         char *text = malloc(nb + 1);
         if (!text) return 0;
         memcpy(text, data, nb);
@@ -133,20 +206,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nb)
         return 0;
     }
     struct arena *a = arena_new("fuzz", 4096, 1 << 20);
-    struct faults f = { 0 };
-    struct req_recommend r;
-    const char *body = (const char *)data;
-    bool strict = !(mode & 2);
-    int rc = mode & 8   ? req_parse_rank(&r, body, nb, strict, a, &f)
-             : mode & 1 ? req_parse_encode(&r, body, nb, strict, a, &f)
-                        : req_parse_recommend(&r, body, nb, strict, a, &f);
-    REQUIRE((rc == 0) == (f.n == 0), "code %d with %d faults", rc, f.n);
-    if (rc == 0 && mode & 8)
-        check_rank(&r);
-    else if (rc == 0)
-        check_request(&r);
+    if (mode & BATCH)
+        try_batch(body, nb, !(mode & LOOSE), a);
     else
-        check_problem(&f, "/v1/recommend");
+        try_request(mode, body, nb, a);
     arena_free(a);
     return 0;
 }

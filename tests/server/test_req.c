@@ -1,3 +1,4 @@
+#include "core/base/buf.h"
 #include "core/base/limits.h"
 #include "server/req.h"
 #include <check.h>
@@ -17,7 +18,10 @@ static void setup(void) { arena = arena_new("test", 4096, 16 << 20); }
 static void teardown(void) { arena_free(arena); }
 
 /* Parses with the body's last byte against a page that may not be read. */
-enum { RECOMMEND, ENCODE, RANK };
+enum { RECOMMEND, ENCODE, RANK, SEARCH, SIMILAR, BATCH };
+static struct req_recommend *batch;
+static int32_t n_batch;
+static struct str batch_model;
 static int parse_as(const char *body, size_t n, bool strict, int route)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page) / page * page;
@@ -29,9 +33,13 @@ static int parse_as(const char *body, size_t n, bool strict, int route)
     memcpy(at, body, n);
     f = (struct faults){ 0 };
     arena_reset(arena);
-    int rc = route == RANK     ? req_parse_rank(&r, at, n, strict, arena, &f)
-             : route == ENCODE ? req_parse_encode(&r, at, n, strict, arena, &f)
-                               : req_parse_recommend(&r, at, n, strict, arena, &f);
+    int rc = route == RANK      ? req_parse_rank(&r, at, n, strict, arena, &f)
+             : route == ENCODE  ? req_parse_encode(&r, at, n, strict, arena, &f)
+             : route == SEARCH  ? req_parse_search(&r, at, n, strict, arena, &f)
+             : route == SIMILAR ? req_parse_similar(&r, at, n, strict, arena, &f)
+             : route == BATCH
+                 ? req_parse_batch(&batch, &n_batch, &batch_model, at, n, strict, arena, &f)
+                 : req_parse_recommend(&r, at, n, strict, arena, &f);
     munmap(map, room + page); /* nothing of the result may point into the body */
     return rc;
 }
@@ -371,6 +379,202 @@ START_TEST(req_rank_refuses_what_is_wrong_and_says_where)
 }
 END_TEST
 
+/* ---- search, similar, batches ---- */
+
+static int parse_to(int route, const char *body)
+{
+    return parse_as(body, strlen(body), true, route);
+}
+
+START_TEST(req_takes_the_options_of_an_answer)
+{
+    ck_assert_int_eq(
+        parse("{\"merge\":{\"strategy\":\"rrf\",\"k\":10,\"weights\":[1,0.5],"
+              "\"min_per_interest\":2},\"diversity\":{\"method\":\"mmr\",\"strength\":0.25,"
+              "\"field\":\"brand\"},\"search\":{\"exact\":true,\"ef\":7,\"nprobe\":9},"
+              "\"seed\":-1,\"allow_degraded\":false,\"fallback\":\"popular\","
+              "\"exclude_lists\":[\"out\"]}"),
+        0);
+    const struct rec_request *q = &r.rec;
+    ck_assert_int_eq(q->merge, MERGE_RRF);
+    ck_assert(q->rrf_k == 10 && q->n_weights == 2 && q->weights[1] == 0.5f);
+    ck_assert_int_eq(q->min_per_interest, 2);
+    ck_assert_int_eq(q->diversity, DIVERSITY_MMR);
+    ck_assert(q->strength == 0.25f && is(q->diversity_field, "brand"));
+    ck_assert(q->exact && q->ef == 7 && q->nprobe == 9);
+    ck_assert(q->has_seed && q->seed == UINT64_MAX && q->whole);
+    ck_assert_int_eq(q->fallback, REC_FALLBACK_POPULAR);
+    ck_assert(r.rec.n_lists == 1 && is(r.rec.lists[0], "out"));
+}
+END_TEST
+
+START_TEST(req_search_reads_vectors_in_both_forms)
+{
+    static const struct {
+        const char *body;
+        int n, floats;
+    } good[] = {
+        { "{\"vectors\":[[1,-2.5,0.125]]}", 1, 3 },
+        { "{\"vectors\":[\"AACAPwAAIMAAAAA+\"]}", 1, 3 },
+        { "{\"vectors\":[[1,-2.5,0.125],\"AACAPwAAIMAAAAA+\"],\"limit\":3}", 2, 6 },
+        { "{\"vectors\":[\"AACAPw==\",[1],\"AACAPw\"]}", 3, 3 },
+    };
+    static const float want[] = { 1, -2.5f, 0.125f };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        ck_assert_msg(parse_to(SEARCH, good[i].body) == 0, "%s: %s", good[i].body,
+                      f.at[0].detail);
+        ck_assert_int_eq(r.rec.source, REC_VECTORS);
+        ck_assert_int_eq(r.rec.n_vectors, good[i].n);
+        ck_assert_int_eq(r.n_floats, good[i].floats);
+        for (int j = 0; j < r.n_floats; j++)
+            ck_assert(r.rec.vectors[j] == want[j % (r.n_floats / r.rec.n_vectors)]);
+        ck_assert_int_eq(r.rec.fallback, REC_FALLBACK_NONE);
+    }
+}
+END_TEST
+
+static const struct bad other_bads[] = {
+    { "s{}", ERR_INVALID, "", "vectors is missing" },
+    { "s{\"vectors\":[]}", ERR_INVALID, "/vectors", "must be from 1 to 64" },
+    { "s{\"vectors\":{}}", ERR_BAD_TYPE, "/vectors", "" },
+    { "s{\"vectors\":[1]}", ERR_BAD_TYPE, "/vectors/0", "numbers or base64" },
+    { "s{\"vectors\":[[]]}", ERR_INVALID, "/vectors/0", "must be from 1 to 4096" },
+    { "s{\"vectors\":[[1,null]]}", ERR_BAD_TYPE, "/vectors/0/1", "a number" },
+    { "s{\"vectors\":[[1,2],[1]]}", ERR_INVALID, "/vectors/1", "the first vector has 2" },
+    { "s{\"vectors\":[[1],[1,2]]}", ERR_INVALID, "/vectors/1", "the first vector has 1" },
+    { "s{\"vectors\":[[1],[1,2,3,4]]}", ERR_INVALID, "/vectors/1", "the first vector has 1" },
+    { "s{\"vectors\":[[1e16]]}", ERR_INVALID, "/vectors/0/0", "" },
+    { "s{\"vectors\":[\"\"]}", ERR_INVALID, "/vectors/0", "0 numbers" },
+    { "s{\"vectors\":[\"====\"]}", ERR_INVALID, "/vectors/0", "0 numbers" },
+    { "s{\"vectors\":[\"AACAPwAAI\"]}", ERR_INVALID, "/vectors/0", "base64" },
+    { "s{\"vectors\":[\"AACA\"]}", ERR_INVALID, "/vectors/0", "0 numbers" },
+    { "s{\"vectors\":[\"AACAPwA\"]}", ERR_INVALID, "/vectors/0", "base64" },
+    { "s{\"vectors\":[\"AAC Pw==\"]}", ERR_INVALID, "/vectors/0", "base64" },
+    { "s{\"vectors\":[\"AADAfw==\"]}", ERR_INVALID, "/vectors/0", "base64" }, /* NaN */
+    { "s{\"vectors\":[\"AACAfw==\"]}", ERR_INVALID, "/vectors/0", "base64" }, /* infinity */
+    { "s{\"vectors\":[\"AACAPw==\",\"AACAPwAAgD8=\"]}", ERR_INVALID, "/vectors/1", "" },
+    { "s{\"vectors\":[[1]],\"history\":[]}", ERR_UNKNOWN_FIELD, "/history", "" },
+    { "s{\"vectors\":[[1]],\"interests\":1}", ERR_UNKNOWN_FIELD, "/interests", "" },
+    { "i{}", ERR_INVALID, "", "items is missing" },
+    { "i{\"items\":[]}", ERR_INVALID, "/items", "is empty" },
+    { "i{\"items\":[{}]}", ERR_BAD_TYPE, "/items/0", "" },
+    { "i{\"items\":\"a\"}", ERR_BAD_TYPE, "/items", "" },
+    { "i{\"items\":[1],\"seed\":1}", ERR_UNKNOWN_FIELD, "/seed", "" },
+    { "b[]", ERR_BAD_TYPE, "", "an object" },
+    { "b{}", ERR_INVALID, "", "requests is missing" },
+    { "b{\"requests\":[]}", ERR_INVALID, "/requests", "is empty" },
+    { "b{\"requests\":7}", ERR_BAD_TYPE, "/requests", "an array" },
+    { "b{\"requests\":[7]}", ERR_BAD_TYPE, "/requests/0", "an object" },
+    { "b{\"requests\":[{},{\"history\":[\"\"]}]}", ERR_INVALID, "/requests/1/history/0", "" },
+    { "b{\"requests\":[{\"limt\":1}]}", ERR_UNKNOWN_FIELD, "/requests/0/limt", "\"limit\"" },
+    { "b{\"requests\":[{\"model\":\"x\"}]}", ERR_UNKNOWN_FIELD, "/requests/0/model", "" },
+    { "b{\"requests\":[{}],\"defaults\":[]}", ERR_BAD_TYPE, "/defaults", "" },
+    { "b{\"requests\":[{}],\"defaults\":{\"seed\":\"x\"}}", ERR_BAD_TYPE, "/defaults/seed",
+      "" },
+    { "b{\"requests\":[{}],\"request\":1}", ERR_UNKNOWN_FIELD, "/request",
+      "model, defaults, requests" },
+    { "b{\"requests\":[{}],\"model\":1}", ERR_BAD_TYPE, "/model", "" },
+    { "b{\"requests\":[{\"filter\":{\"must\":[{\"key\":\"a\"}]}}]}", ERR_INVALID,
+      "/requests/0/filter/must/0", "" },
+};
+
+START_TEST(req_other_routes_refuse_what_is_wrong_and_say_where)
+{
+    const struct bad *b = &other_bads[_i];
+    const int route = b->body[0] == 's' ? SEARCH : b->body[0] == 'i' ? SIMILAR : BATCH;
+    ck_assert_msg(parse_to(route, b->body + 1) == b->code, "%s: %s", b->body,
+                  f.n ? f.at[0].detail : "accepted");
+    ck_assert_str_eq(f.at[0].pointer, b->pointer);
+    ck_assert_msg(strstr(f.at[0].detail, b->detail) != NULL, "%s: %s", b->body, f.at[0].detail);
+}
+END_TEST
+
+START_TEST(req_vectors_have_caps)
+{
+    static const struct {
+        int n, width, want;
+    } caps[] = { { LIMIT_INTERESTS, 3, 0 },
+                 { LIMIT_INTERESTS + 1, 3, ERR_INVALID },
+                 { 1, LIMIT_WIDTH, 0 },
+                 { 1, LIMIT_WIDTH + 1, ERR_INVALID } };
+    for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
+        struct buf b = { 0 };
+        buf_puts(&b, "{\"vectors\":[");
+        for (int v = 0; v < caps[i].n; v++)
+            for (int j = 0; j < caps[i].width; j++)
+                buf_puts(&b, j == 0 ? v ? "],[1" : "[1" : ",1");
+        buf_puts(&b, "]]}");
+        ck_assert_int_eq(parse_as(b.data, b.len, true, SEARCH), caps[i].want);
+        buf_free(&b);
+    }
+}
+END_TEST
+
+START_TEST(req_similar_takes_ids)
+{
+    ck_assert_int_eq(parse_to(SIMILAR, "{\"items\":[\"a\",7],\"unknown_items\":\"error\"}"), 0);
+    ck_assert_int_eq(r.rec.source, REC_ITEMS);
+    ck_assert(r.rec.n_history == 2 && is(r.rec.history[1], "7"));
+    ck_assert_int_eq(r.rec.unknown, REC_UNKNOWN_ERROR);
+    char *body = many("items", LIMIT_INTERESTS);
+    ck_assert_int_eq(parse_to(SIMILAR, body), 0);
+    free(body);
+    body = many("items", LIMIT_INTERESTS + 1);
+    ck_assert_int_eq(parse_to(SIMILAR, body), ERR_INVALID);
+    free(body);
+}
+END_TEST
+
+START_TEST(req_batch_defaults_hold_where_a_request_says_nothing)
+{
+    const char *body =
+        "{\"requests\":[{},{\"limit\":9,\"merge\":{\"k\":5}},{\"history\":[\"b\"]}],"
+        "\"model\":\"m\",\"defaults\":{\"limit\":3,\"history\":[\"a\",\"c\"],"
+        "\"merge\":{\"strategy\":\"rrf\",\"k\":7},\"explain\":true}}";
+    ck_assert_int_eq(parse_to(BATCH, body), 0);
+    ck_assert(n_batch == 3 && is(batch_model, "m"));
+    static const int limit[] = { 3, 9, 3 }, history[] = { 2, 2, 1 };
+    for (int i = 0; i < 3; i++) {
+        const struct rec_request *q = &batch[i].rec;
+        ck_assert_int_eq(q->limit, limit[i]);
+        ck_assert_int_eq(q->n_history, history[i]);
+        ck_assert_int_eq(q->merge, MERGE_RRF);
+        ck_assert(q->rrf_k == (i == 1 ? 5 : 7) && q->explain && q->exclude_seen);
+    }
+    ck_assert(is(batch[2].rec.history[0], "b"));
+}
+END_TEST
+
+START_TEST(req_batch_has_a_cap)
+{
+    for (int n = LIMIT_BATCH_ROWS; n <= LIMIT_BATCH_ROWS + 1; n++) {
+        struct buf b = { 0 };
+        buf_puts(&b, "{\"requests\":[{}");
+        for (int i = 1; i < n; i++) buf_puts(&b, ",{}");
+        buf_puts(&b, "]}");
+        ck_assert_int_eq(parse_as(b.data, b.len, true, BATCH),
+                         n == LIMIT_BATCH_ROWS ? 0 : ERR_BATCH_TOO_LARGE);
+        buf_free(&b);
+    }
+}
+END_TEST
+
+START_TEST(req_truncations_of_the_other_routes_are_bad_json)
+{
+    static const char *const whole[] = {
+        [SEARCH] = "{\"vectors\":[[1,2],\"AACAPwAAgD8=\"],\"limit\":3}",
+        [SIMILAR] = "{\"items\":[\"a\",5],\"filter\":{\"must\":[]}}",
+        [BATCH] = "{\"defaults\":{\"limit\":3},\"requests\":[{\"history\":[1]},{}]}"
+    };
+    for (int route = SEARCH; route <= BATCH; route++) {
+        const size_t n = strlen(whole[route]);
+        ck_assert_int_eq(parse_as(whole[route], n, true, route), 0);
+        for (size_t cut = 0; cut < n; cut++)
+            ck_assert_int_eq(parse_as(whole[route], cut, true, route), ERR_BAD_JSON);
+    }
+}
+END_TEST
+
 START_TEST(req_rank_has_caps)
 {
     struct {
@@ -415,6 +619,15 @@ Suite *suite_req(void)
     tcase_add_loop_test(t, req_rank_refuses_what_is_wrong_and_says_where, 0,
                         (int)(sizeof rank_bads / sizeof *rank_bads));
     tcase_add_test(t, req_rank_has_caps);
+    tcase_add_test(t, req_takes_the_options_of_an_answer);
+    tcase_add_test(t, req_search_reads_vectors_in_both_forms);
+    tcase_add_loop_test(t, req_other_routes_refuse_what_is_wrong_and_say_where, 0,
+                        (int)(sizeof other_bads / sizeof *other_bads));
+    tcase_add_test(t, req_vectors_have_caps);
+    tcase_add_test(t, req_similar_takes_ids);
+    tcase_add_test(t, req_batch_defaults_hold_where_a_request_says_nothing);
+    tcase_add_test(t, req_batch_has_a_cap);
+    tcase_add_test(t, req_truncations_of_the_other_routes_are_bad_json);
     suite_add_tcase(s, t);
     return s;
 }

@@ -1,3 +1,4 @@
+#include "core/base/clock.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
@@ -480,6 +481,179 @@ START_TEST(encode_only_gives_vectors_or_none)
 }
 END_TEST
 
+/* ---- deadlines ---- */
+
+static const int32_t hurried[] = { 3, 9, 27, 81, 120 };
+enum { N_HURRIED = sizeof hurried / sizeof *hurried };
+
+START_TEST(recommend_past_the_deadline_gives_popular_items_and_says_so)
+{
+    struct fixture fx = fixture_defaults();
+    fx.V = 200;
+    open_fixture(&fx);
+    req.deadline_ns = clock_ns();
+    ask_rows(hurried, N_HURRIED);
+    ck_assert_str_eq(ans.degraded.reason, "deadline");
+    ck_assert(ans.degraded.encode && ans.degraded.coverage == 0);
+    ck_assert_str_eq(ans.fallback, "deadline");
+    ck_assert_str_eq(ans.fallback_used, "popular");
+    ck_assert_int_eq(ans.n_items, 20);
+    ck_assert_int_eq(ans.n_interests, 0); /* nothing was encoded */
+    for (int32_t i = 0; i < ans.n_items; i++) {
+        ck_assert_int_eq(ans.item[i].interest, -1);
+        for (int32_t j = 0; j < N_HURRIED; j++) ck_assert_int_ne(ans.item[i].row, hurried[j]);
+    }
+    req.fallback = REC_FALLBACK_NONE;
+    ask_rows(hurried, N_HURRIED);
+    ck_assert_int_eq(ans.n_items, 0);
+    ck_assert_str_eq(ans.degraded.reason, "deadline");
+}
+END_TEST
+
+START_TEST(recommend_past_the_deadline_fails_where_a_part_is_not_wanted)
+{
+    struct fixture fx = fixture_defaults();
+    fx.V = 200;
+    open_fixture(&fx);
+    static const float vector[16] = { 1 };
+    const struct rec_request whole[] = {
+        { .limit = 5, .source = REC_VECTORS, .vectors = vector, .n_vectors = 1 },
+        { .limit = 5 },
+        { .limit = 5, .encode_only = true },
+    };
+    struct str *ids = ids_of(hurried, N_HURRIED);
+    for (int i = 0; i < 3; i++) {
+        struct err e = { 0 };
+        req = whole[i];
+        if (req.source == REC_HISTORY) req.history = ids, req.n_history = N_HURRIED;
+        req.whole = true;
+        req.deadline_ns = clock_ns();
+        ck_assert_int_eq(recommend(&ans, worker, &corpus, &req, &e), ERR_DEADLINE);
+        ck_assert_ptr_nonnull(strstr(e.msg, "deadline"));
+        req.deadline_ns = 0;
+        ck_assert_int_eq(recommend(&ans, worker, &corpus, &req, NULL), 0);
+    }
+    free_ids(ids, N_HURRIED);
+}
+END_TEST
+
+START_TEST(recommend_vectors_past_the_deadline_were_not_to_be_encoded)
+{
+    struct fixture fx = fixture_defaults();
+    open_fixture(&fx);
+    static const float vectors[32] = { 1 };
+    req.source = REC_VECTORS;
+    req.vectors = vectors;
+    req.n_vectors = 2;
+    req.fallback = REC_FALLBACK_NONE;
+    req.deadline_ns = clock_ns();
+    ask();
+    ck_assert_str_eq(ans.degraded.reason, "deadline");
+    ck_assert(!ans.degraded.encode);
+    ck_assert_int_eq(ans.degraded.n_interests, 2);
+    ck_assert_int_eq(ans.n_items, 0);
+    ck_assert_str_eq(ans.fallback, "deadline");
+}
+END_TEST
+
+/* Whatever there was time for, the answer is that of the interests it says were searched. */
+START_TEST(recommend_near_the_deadline_is_what_it_says)
+{
+    struct fixture fx = fixture_defaults();
+    fx.V = 3000;
+    fx.K = 8;
+    open_fixture(&fx);
+    struct rec_worker *calm = rec_worker_new();
+    struct str *ids = ids_of(hurried, N_HURRIED);
+    int popular = 0;
+    req.history = ids;
+    req.n_history = N_HURRIED;
+    for (int i = 0; i < 20; i++) ask(); /* learns what the steps take */
+    for (int trial = 0; trial < 400; trial++) {
+        struct rec_request some = req;
+        struct rec_answer want;
+        req.deadline_ns = clock_ns() + (uint64_t)trial * 5000;
+        ask();
+        req.deadline_ns = 0;
+        if (ans.fallback) {
+            ck_assert_str_eq(ans.fallback, "deadline");
+            ck_assert(ans.degraded.coverage == 0);
+            ck_assert(ans.degraded.encode || ans.degraded.n_interests == 8);
+            popular++;
+            continue;
+        }
+        const int32_t searched = 8 - ans.degraded.n_interests;
+        ck_assert(ans.degraded.coverage == (ans.degraded.reason ? searched / 8.0 : 1));
+        some.interests = searched;
+        ck_assert_int_eq(recommend(&want, calm, &corpus, &some, NULL), 0);
+        ck_assert_int_eq(ans.n_items, want.n_items);
+        for (int32_t i = 0; i < want.n_items; i++) {
+            ck_assert_int_eq(ans.item[i].row, want.item[i].row);
+            ck_assert(ans.item[i].score == want.item[i].score);
+        }
+        for (int32_t k = 0; k < ans.degraded.n_interests; k++)
+            ck_assert(!want.interest[ans.degraded.interest[k]].active);
+    }
+    ck_assert_int_gt(popular, 0);
+    req.deadline_ns = clock_ns() + 60000000000u;
+    ask();
+    ck_assert_ptr_null(ans.degraded.reason);
+    req.history = NULL;
+    free_ids(ids, N_HURRIED);
+    rec_worker_free(calm);
+}
+END_TEST
+
+/* What a step took once must not keep those in a hurry away for ever. */
+START_TEST(recommend_tries_again_what_there_was_no_time_for)
+{
+    struct fixture fx = fixture_defaults();
+    fx.V = 100000;
+    open_fixture(&fx);
+    for (int i = 0; i < 30; i++) ask_rows(hurried, N_HURRIED);
+    /* half of what a search of one interest takes */
+    const uint64_t ns = (uint64_t)(1e6 * (2 * ans.encode_ms + ans.search_ms / 8));
+    int tries = 0;
+    do {
+        req.deadline_ns = clock_ns() + ns;
+        ask_rows(hurried, N_HURRIED);
+    } while (ans.degraded.reason && ans.degraded.coverage == 0 && ++tries < 300);
+    ck_assert_int_lt(tries, 300);
+}
+END_TEST
+
+START_TEST(recommend_wants_a_weight_for_each_query)
+{
+    struct fixture fx = fixture_defaults();
+    open_fixture(&fx);
+    static const float weights[4] = { 1, 0, 0, 0 }, vectors[32] = { 1, [17] = 1 };
+    static const struct str items[] = { { "nope", 4 }, { "i3", 2 }, { "i5", 2 } };
+    req.merge = MERGE_RRF;
+    req.weights = weights;
+    for (int source = REC_HISTORY; source <= REC_ITEMS; source++) {
+        const int32_t queries = source == REC_HISTORY ? 4 : source == REC_VECTORS ? 2 : 3;
+        req.source = (enum rec_source)source;
+        req.history = items;
+        req.n_history = 3;
+        req.vectors = vectors;
+        req.n_vectors = 2;
+        for (int32_t n = 1; n <= 4; n++) {
+            req.n_weights = n;
+            ck_assert_int_eq(recommend(&ans, worker, &corpus, &req, NULL),
+                             n == queries ? 0 : ERR_INVALID);
+        }
+    }
+    static const float second[] = { 0, 1, 0 }; /* the first item that is known */
+    req.weights = second;
+    req.n_weights = 3;
+    ask();
+    for (int32_t i = 0; i < 5; i++) {
+        ck_assert_int_eq(ans.item[i].interest, 0);
+        ck_assert(ans.item[i].score > 0);
+    }
+}
+END_TEST
+
 Suite *suite_recommend(void);
 Suite *suite_recommend(void)
 {
@@ -502,6 +676,12 @@ Suite *suite_recommend(void)
     tcase_add_test(t, recommend_refuses_requests_out_of_range);
     tcase_add_test(t, recommend_takes_the_largest_request);
     tcase_add_test(t, encode_only_gives_vectors_or_none);
+    tcase_add_test(t, recommend_past_the_deadline_gives_popular_items_and_says_so);
+    tcase_add_test(t, recommend_past_the_deadline_fails_where_a_part_is_not_wanted);
+    tcase_add_test(t, recommend_vectors_past_the_deadline_were_not_to_be_encoded);
+    tcase_add_test(t, recommend_near_the_deadline_is_what_it_says);
+    tcase_add_test(t, recommend_tries_again_what_there_was_no_time_for);
+    tcase_add_test(t, recommend_wants_a_weight_for_each_query);
     suite_add_tcase(s, t);
     return s;
 }
