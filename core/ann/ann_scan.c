@@ -12,19 +12,29 @@ enum {
     GROUP = 32,             /* queries of one pass over the rows */
     BLOCK = 16,             /* panels of one call of the kernel, at most */
     BLOCK_BYTES = 24 << 10, /* so that they stay in the first-level cache */
-    ROOM = 768,             /* candidates beside k before they are thinned out */
+    MORE = 64,              /* hits that come in before they are thinned out again */
+    ROOM = 512,             /* hits beside k that there is room for */
     FEW = 2,                /* queries for which rows are not worth turning */
     AHEAD = 6,              /* rows that are asked of memory before their turn */
+    PROBES = 8,             /* rows that try bytes out, as queries */
+    PROBE_K = 32,
+    DOT_COST = 40, /* of a row scored by dot, in steps of the kernel */
 };
 
 struct scan {
     const float *rows;
-    int32_t V, D, pairs, n_panels, block;
-    float *mean;     /* [D] */
-    uint32_t *panel; /* [n_panels,pairs,16] */
-    double most;     /* max |row| */
-    double most16;   /* max |row'| */
-    double off16;    /* max |row - mean - row'| */
+    int32_t V, D, n_panels, block;
+    bool bytes;
+    int32_t words;       /* of a row: bytes ceil(D/4), bf16 ceil(D/2) */
+    size_t stride;       /* words of a panel */
+    float *mean;         /* [D] */
+    uint32_t *panel;     /* [n_panels,stride] */
+    double mean_norm;    /* |mean| */
+    double most;         /* max |row| */
+    double most_rounded; /* max |row'| */
+    double off;          /* max |row - mean - row'| */
+    double ones_rounded; /* bytes: both in what a one of the row stands for */
+    double ones_off;
 };
 
 /* ---- making ---- */
@@ -44,55 +54,80 @@ static float from_bf16(uint16_t h)
     return x;
 }
 
-static void find_mean(float *mean, const float *rows, int32_t V, int32_t D)
+static void find_mean(struct scan *s)
 {
+    const int32_t D = s->D;
     double *sum = xcalloc((size_t)D, sizeof *sum);
-    for (int32_t v = 0; v < V; v++)
+    for (int32_t v = 0; v < s->V; v++)
         for (int32_t d = 0; d < D; d++)
-            sum[d] += (double)rows[(size_t)v * (size_t)D + (size_t)d];
-    for (int32_t d = 0; d < D; d++) mean[d] = (float)(sum[d] / V);
+            sum[d] += (double)s->rows[(size_t)v * (size_t)D + (size_t)d];
+    for (int32_t d = 0; d < D; d++) s->mean[d] = (float)(sum[d] / s->V);
+    s->mean_norm = norm(s->mean, D);
     free(sum);
 }
 
-/* Row v into its panel; h [2*pairs], of which the last of an odd D is zero. */
-static void pack_row(struct scan *s, int32_t v, float *centred, uint16_t *h)
+/* word [words]: what the panel holds of centred. */
+static void pack_bf16(struct scan *s, uint32_t *word, const float *row, const float *centred)
 {
-    const float *row = s->rows + (size_t)v * (size_t)s->D;
     double off = 0, n16 = 0;
-    for (int32_t d = 0; d < s->D; d++) centred[d] = row[d] - s->mean[d];
+    uint16_t *h = (uint16_t *)(void *)word;
     num->vec->to_bf16(h, centred, s->D);
     for (int32_t d = 0; d < s->D; d++) {
         const double r = (double)from_bf16(h[d]), x = (double)row[d] - (double)s->mean[d] - r;
         n16 += r * r;
         off += x * x;
     }
-    s->most = fmax(s->most, norm(row, s->D));
-    s->most16 = fmax(s->most16, sqrt(n16));
-    s->off16 = fmax(s->off16, sqrt(off));
-    uint32_t *to = s->panel + (size_t)(v / SCAN_PANEL) * (size_t)s->pairs * SCAN_PANEL;
-    for (int32_t i = 0; i < s->pairs; i++)
-        to[i * SCAN_PANEL + v % SCAN_PANEL] = h[2 * i] | (uint32_t)h[2 * i + 1] << 16;
+    s->most_rounded = fmax(s->most_rounded, sqrt(n16));
+    s->off = fmax(s->off, sqrt(off));
 }
 
-struct scan *scan_new(const float *rows, int32_t V, int32_t D)
+/* Returns what a one stands for. */
+static float pack_bytes(struct scan *s, uint32_t *word, const float *centred)
 {
-    struct scan *s = xcalloc(1, sizeof *s);
-    *s = (struct scan){ .rows = rows, .V = V, .D = D, .pairs = (D + 1) / 2 };
-    s->n_panels = (V + SCAN_PANEL - 1) / SCAN_PANEL;
-    s->block = BLOCK_BYTES / (s->pairs * SCAN_PANEL * (int32_t)sizeof *s->panel);
+    struct scan_bytes of;
+    num->scan->to_bytes((int8_t *)(void *)word, &of, centred, s->D);
+    for (int32_t i = 0; i < s->words; i++) word[i] ^= 0x80808080u;
+    /* centred is off by 2^-24 of itself. */
+    const double rounded = sqrt((double)of.square),
+                 off = (double)of.off + 0x1p-23 * (double)of.norm;
+    s->ones_rounded = fmax(s->ones_rounded, rounded);
+    s->ones_off = fmax(s->ones_off, off);
+    s->most_rounded = fmax(s->most_rounded, rounded * (double)of.scale);
+    return of.scale;
+}
+
+static void pack(struct scan *s, bool as_bytes)
+{
+    s->bytes = as_bytes;
+    s->words = as_bytes ? (s->D + 3) / 4 : (s->D + 1) / 2;
+    s->stride = (size_t)(s->words + as_bytes) * SCAN_PANEL;
+    s->block = BLOCK_BYTES / (int32_t)(s->stride * sizeof *s->panel);
     s->block = s->block < 4 ? 4 : s->block > BLOCK ? BLOCK : s->block / 4 * 4;
-    const size_t nb = (size_t)s->n_panels * (size_t)s->pairs * SCAN_PANEL * sizeof *s->panel;
-    s->mean = xcalloc((size_t)D, sizeof *s->mean);
+    s->most = s->most_rounded = s->off = s->ones_rounded = s->ones_off = 0;
+    const size_t nb = (size_t)s->n_panels * s->stride * sizeof *s->panel;
+    free(s->panel);
     s->panel = xaligned(nb);
     memset(s->panel, 0, nb); /* rows past the last one are never counted, but added up */
-    find_mean(s->mean, rows, V, D);
-    float *centred = xmalloc((size_t)D * sizeof *centred);
-    uint16_t *h = xcalloc(2 * (size_t)s->pairs, sizeof *h);
-    for (int32_t v = 0; v < V; v++) pack_row(s, v, centred, h);
-    free(h);
+    float *centred = xmalloc((size_t)s->D * sizeof *centred);
+    uint32_t *word = xcalloc((size_t)s->words, sizeof *word);
+    for (int32_t v = 0; v < s->V; v++) {
+        const float *row = s->rows + (size_t)v * (size_t)s->D;
+        uint32_t *to = s->panel + (size_t)(v / SCAN_PANEL) * s->stride + v % SCAN_PANEL;
+        for (int32_t d = 0; d < s->D; d++) centred[d] = row[d] - s->mean[d];
+        s->most = fmax(s->most, norm(row, s->D));
+        if (as_bytes) {
+            const float one = pack_bytes(s, word, centred);
+            memcpy(to + s->words * SCAN_PANEL, &one, sizeof one);
+        } else {
+            pack_bf16(s, word, row, centred);
+        }
+        for (int32_t i = 0; i < s->words; i++) to[i * SCAN_PANEL] = word[i];
+    }
+    free(word);
     free(centred);
-    return s;
 }
+
+bool scan_has_bytes(const struct scan *s) { return s->bytes; }
 
 void scan_free(struct scan *s)
 {
@@ -110,13 +145,14 @@ static double gamma32(int32_t D) { return (D + 16) * 0x1p-23; }
 /* What products below the smallest normal number lose when they are flushed to zero. */
 static double flushed(const struct scan *s, double q)
 {
-    return s->D * 0x1p-120 * (1 + q + s->most + s->most16);
+    return s->D * 0x1p-120 * (1 + q + s->most + s->most_rounded);
 }
 
 /* Where sums may overflow, nothing is known: every row is scored by dot. */
 static double or_unknown(const struct scan *s, double q, double bound)
 {
-    const bool safe = q * (s->most + s->most16) < 0x1p100 && q < 0x1p100 && s->most < 0x1p100;
+    const bool safe =
+        q * (s->most + s->most_rounded) < 0x1p100 && q < 0x1p100 && s->most < 0x1p100;
     return safe ? bound : HUGE_VAL;
 }
 
@@ -128,12 +164,18 @@ double scan_bound(const struct scan *s, const float *query)
 
 /* ---- scanning ---- */
 
-struct seeker { /* one query under way */
+struct tally {
+    int64_t scored; /* rows, summed over the queries */
+    int64_t dotted; /* those of them that were scored by dot as well */
+};
+
+/* One query under way: |unit * x + shift - score| <= bound for some x in [low, high] of a hit. */
+struct seeker {
     const float *query;
-    double bound;   /* B */
-    double shift;   /* query . mean: what s' lacks */
+    double unit, shift, bound;
     uint64_t *best; /* [k + room] the k best that are scored, then room for more */
     int32_t n_best;
+    int32_t thin_at; /* hits */
 };
 
 struct pass { /* one group of queries over some rows */
@@ -145,13 +187,12 @@ struct pass { /* one group of queries over some rows */
     struct scan_hits hits[GROUP];
     const void *queries; /* as the kernel wants them */
     uint64_t *tmp;       /* [k + room] */
+    int32_t *likely;     /* [room] */
     float *turned;       /* [BLOCK,D,16] */
     struct scan_panel panel[BLOCK];
     int32_t n_panels;
-    int64_t scored;
+    struct tally tally;
 };
-
-static float below(double x) { return nextafterf((float)x, -INFINITY); }
 
 static const float *row_of(const struct scan *s, int32_t row)
 {
@@ -166,72 +207,108 @@ static void ask_for(const struct scan *s, int32_t row)
     for (int32_t d = 0; d < s->D; d += 16) __builtin_prefetch(x + d);
 }
 
-/* Scores the first n of what is held by dot, keeps the k best and raises the bar to the k-th less B. */
-static void settle(struct pass *p, int i, int32_t n)
+static void raise(struct scan_hits *h, double least)
 {
-    struct seeker *k = &p->seek[i];
-    struct scan_hits *h = &p->hits[i];
-    const struct scan *s = p->s;
-    for (int32_t j = 0; j < n; j++) {
-        const int32_t row = row_at(p, h->at[j]);
-        if (j + AHEAD < n) ask_for(s, row_at(p, h->at[j + AHEAD]));
-        k->best[k->n_best + j] = rank_key(num->vec->dot(k->query, row_of(s, row), s->D), row);
-    }
-    rank_sort(k->best, p->tmp, k->n_best + n);
-    k->n_best = k->n_best + n < p->k ? k->n_best + n : p->k;
-    h->n -= n;
-    memmove(h->score, h->score + n, (size_t)h->n * sizeof *h->score);
-    memmove(h->at, h->at + n, (size_t)h->n * sizeof *h->at);
-    if (k->n_best < p->k) return;
-    const float least = below((double)rank_score(k->best[p->k - 1]) - k->shift - k->bound);
-    if (least > h->least) h->least = least;
+    const float x = nextafterf((float)least, -INFINITY);
+    if (x > h->least) h->least = x;
 }
 
-/* Leaves out what can't be among the k best.  Returns what at least k of those left reach. */
+/* Scores the n rows at `at` by dot: they join the best. */
+static void score_by_dot(struct pass *p, int i, const int32_t *at, int32_t n)
+{
+    struct seeker *k = &p->seek[i];
+    const struct scan *s = p->s;
+    uint64_t *to = k->best + k->n_best;
+    for (int32_t j = 0; j < n && j < AHEAD; j++) ask_for(s, row_at(p, at[j]));
+    for (int32_t j = 0; j < n; j++) {
+        const int32_t row = row_at(p, at[j]);
+        if (j + AHEAD < n) ask_for(s, row_at(p, at[j + AHEAD]));
+        to[j] = rank_key(num->vec->dot(k->query, row_of(s, row), s->D), row);
+    }
+    k->n_best += n;
+    p->tally.dotted += n;
+}
+
+/* The bar for hits, once k rows score as much as the key. */
+static void raise_to(struct pass *p, int i, uint64_t key)
+{
+    const struct seeker *k = &p->seek[i];
+    if (k->n_best >= p->k)
+        raise(&p->hits[i], ((double)rank_score(key) - k->shift - k->bound) / k->unit);
+}
+
+/* Sorts the best and keeps k. */
+static void cut(struct pass *p, int i)
+{
+    struct seeker *k = &p->seek[i];
+    if (k->n_best <= SCAN_FEW_KEYS) {
+        uint64_t *was = k->best;
+        num->scan->rank(p->tmp, was, k->n_best);
+        k->best = p->tmp;
+        p->tmp = was;
+    } else {
+        rank_sort(k->best, p->tmp, k->n_best);
+    }
+    k->n_best = k->n_best < p->k ? k->n_best : p->k;
+}
+
+/* Leaves out what can't be among the k best.  Returns what at least k of the lows left reach. */
 static float thin(struct pass *p, int i)
 {
+    const struct seeker *k = &p->seek[i];
     struct scan_hits *h = &p->hits[i];
-    if (h->n <= p->k || isinf(p->seek[i].bound)) return -INFINITY;
-    const float reached = num->scan->least_of(h->score, h->n, p->k);
-    const float least = below((double)reached - 2 * p->seek[i].bound);
-    if (least > h->least) h->least = least;
-    h->n = num->scan->keep(h->score, h->at, h->n, h->least);
+    if (h->n <= p->k || isinf(k->bound)) return -INFINITY;
+    const float reached = num->scan->least_of(h->low, h->n, p->k);
+    raise(h, (double)reached - 2 * k->bound / k->unit);
+    num->scan->keep(h, h->least);
     return reached;
 }
 
-/* Moves what is not less than `least` to the front, the others behind it; how many. */
-static int32_t part(struct scan_hits *h, float least)
+/* Takes the hits whose low reaches `least` away, to p->likely; how many. */
+static int32_t take_likely(struct pass *p, struct scan_hits *h, float least)
 {
-    int32_t n = 0;
-    for (int32_t j = 0; j < h->n; j++) {
-        if (h->score[j] < least) continue;
-        const float score = h->score[j];
-        const int32_t at = h->at[j];
-        h->score[j] = h->score[n];
-        h->at[j] = h->at[n];
-        h->score[n] = score;
-        h->at[n++] = at;
+    int32_t n = 0, left = 0;
+    for (int32_t j = 0; j < h->n; j++) { /* no branch: none could be foretold */
+        const bool likely = !(h->low[j] < least);
+        p->likely[n] = h->at[j];
+        h->high[left] = h->high[j];
+        h->at[left] = h->at[j];
+        n += likely;
+        left += !likely;
     }
+    h->n = left;
     return n;
 }
 
 /* The likely ones first: their exact scores rule out most of the others. */
 static void finish(struct pass *p, int i)
 {
+    struct seeker *k = &p->seek[i];
     struct scan_hits *h = &p->hits[i];
-    settle(p, i, part(h, thin(p, i)));
-    h->n = num->scan->keep(h->score, h->at, h->n, h->least);
-    settle(p, i, h->n);
+    score_by_dot(p, i, p->likely, take_likely(p, h, thin(p, i)));
+    uint64_t last = UINT64_MAX;
+    for (int32_t j = 0; j < k->n_best; j++) last = k->best[j] < last ? k->best[j] : last;
+    raise_to(p, i, last);
+    num->scan->keep(h, h->least);
+    score_by_dot(p, i, h->at, h->n);
+    cut(p, i);
 }
 
 /* Room for a block's rows. */
 static void make_room(struct pass *p)
 {
     for (int i = 0; i < p->nq; i++) {
-        if (p->hits[i].n + BLOCK * SCAN_PANEL <= p->room) continue;
+        struct scan_hits *h = &p->hits[i];
+        if (h->n < p->seek[i].thin_at) continue;
         (void)thin(p, i);
-        /* Many rows lie within B of the k-th: exact scores are a higher bar. */
-        if (p->hits[i].n + BLOCK * SCAN_PANEL > p->room - ROOM / 2) settle(p, i, p->hits[i].n);
+        if (h->n + BLOCK * SCAN_PANEL + MORE > p->room) {
+            /* Many rows lie within B of the k-th: exact scores are a higher bar. */
+            score_by_dot(p, i, h->at, h->n);
+            h->n = 0;
+            cut(p, i);
+            raise_to(p, i, p->seek[i].best[p->k - 1]);
+        }
+        p->seek[i].thin_at = h->n + MORE;
     }
 }
 
@@ -241,14 +318,15 @@ static void flush(struct pass *p)
     if (p->fp32)
         num->scan->fp32(p->hits, p->queries, p->nq, p->s->D, p->panel, p->n_panels);
     else
-        num->scan->bf16(p->hits, p->queries, p->nq, p->s->pairs, p->panel, p->n_panels);
+        (p->s->bytes ? num->scan->bytes : num->scan->bf16)(p->hits, p->queries, p->nq,
+                                                           p->s->words, p->panel, p->n_panels);
     p->n_panels = 0;
 }
 
 static void add_panel(struct pass *p, const void *x, int32_t at, uint32_t rows)
 {
     p->panel[p->n_panels++] = (struct scan_panel){ .x = x, .at = at, .rows = rows };
-    p->scored += (int64_t)__builtin_popcount(rows) * p->nq;
+    p->tally.scored += (int64_t)__builtin_popcount(rows) * p->nq;
     if (p->n_panels == p->s->block) flush(p);
 }
 
@@ -269,7 +347,7 @@ static void add_turned(struct pass *p, int32_t at, int32_t n, uint32_t rows)
 static void add_dots(struct pass *p, int32_t at, int32_t n, uint32_t rows)
 {
     make_room(p);
-    p->scored += (int64_t)__builtin_popcount(rows) * p->nq;
+    p->tally.scored += (int64_t)__builtin_popcount(rows) * p->nq;
     for (; rows; rows &= rows - 1) {
         const int32_t r = __builtin_ctz(rows);
         const float *x = row_of(p->s, row_at(p, at + r));
@@ -278,7 +356,7 @@ static void add_dots(struct pass *p, int32_t at, int32_t n, uint32_t rows)
             struct scan_hits *h = &p->hits[i];
             const float score = num->vec->dot(p->seek[i].query, x, p->s->D);
             if (score < h->least) continue;
-            h->score[h->n] = score;
+            h->high[h->n] = h->low[h->n] = score;
             h->at[h->n++] = at + r;
         }
     }
@@ -313,8 +391,7 @@ static void pass_rows(struct pass *p, const struct scan_job *job)
         if (p->fp32)
             add_rows(p, i * SCAN_PANEL, to - i * SCAN_PANEL, rows);
         else
-            add_panel(p, s->panel + (size_t)i * (size_t)s->pairs * SCAN_PANEL, i * SCAN_PANEL,
-                      rows);
+            add_panel(p, s->panel + (size_t)i * s->stride, i * SCAN_PANEL, rows);
     }
 }
 
@@ -324,34 +401,61 @@ static void pass_list(struct pass *p, int32_t n)
         add_rows(p, at, n - at, rows_of_panel(NULL, at / SCAN_PANEL, n));
 }
 
-/* A query as the kernel wants it, and its B. */
-static void start_query(struct pass *p, int i, const float *query, uint32_t *q16)
+static void start_bf16(struct pass *p, int i, uint32_t *word)
 {
     const struct scan *s = p->s;
     struct seeker *k = &p->seek[i];
-    const double q = norm(query, s->D);
-    k->query = query;
-    p->hits[i].least = -INFINITY;
-    if (p->fp32) {
-        k->bound = scan_bound(s, query);
-        return;
+    uint16_t *h = (uint16_t *)(void *)word;
+    double off = 0, rounded = 0, q = 0;
+    word[s->words - 1] = 0;
+    num->vec->to_bf16(h, k->query, s->D);
+    for (int32_t d = 0; d < s->D; d++) {
+        const double x = (double)k->query[d], r = (double)from_bf16(h[d]);
+        k->shift += x * (double)s->mean[d];
+        q += x * x;
+        rounded += r * r;
+        off += (x - r) * (x - r);
     }
-    double off = 0, q_norm16 = 0;
-    for (int32_t j = 0; j < s->pairs; j++) {
-        uint16_t h[2] = { 0 };
-        const int32_t n = s->D - 2 * j < 2 ? s->D - 2 * j : 2;
-        num->vec->to_bf16(h, query + 2 * j, n);
-        q16[j] = h[0] | (uint32_t)h[1] << 16;
-        for (int32_t d = 0; d < n; d++) {
-            const double x = (double)from_bf16(h[d]), o = (double)query[2 * j + d] - x;
-            k->shift += (double)query[2 * j + d] * (double)s->mean[2 * j + d];
-            q_norm16 += x * x;
-            off += o * o;
-        }
-    }
-    const double rounding = (sqrt(off) * s->most16 + q * s->off16) * (1 + 0x1p-20);
-    const double sums = gamma32(s->D) * (sqrt(q_norm16) * s->most16 + q * s->most);
+    q = sqrt(q);
+    const double rounding = (sqrt(off) * s->most_rounded + q * s->off) * (1 + 0x1p-20);
+    const double sums = gamma32(s->D) * (sqrt(rounded) * s->most_rounded + q * s->most);
     k->bound = or_unknown(s, q, rounding + sums + flushed(s, q));
+}
+
+/* The rounding's share of B goes into the sums: a hit's high is beyond its score, its low below. */
+static void start_bytes(struct pass *p, int i, uint32_t *word)
+{
+    const struct scan *s = p->s;
+    struct seeker *k = &p->seek[i];
+    struct scan_bytes of;
+    num->scan->to_bytes((int8_t *)(void *)word, &of, k->query, s->D);
+    const double q = (double)of.norm * (double)of.scale,
+                 rounding = (double)of.off * s->ones_rounded + (double)of.norm * s->ones_off,
+                 fp32 = s->D * 127.0 * 127.0 * 0x1p-21;
+    const double sums = gamma32(s->D) * q * (s->most + s->mean_norm);
+    k->unit = (double)of.scale;
+    k->shift = (double)num->vec->dot(k->query, s->mean, s->D);
+    k->bound = or_unknown(s, q, sums + flushed(s, q));
+    if (!(k->bound < (double)INFINITY)) return;
+    const double ones = ceil(rounding * (1 + 0x1p-20) + fp32 + 1);
+    p->hits[i].start = (int32_t)ones - 128 * of.sum;
+    p->hits[i].width = nextafterf((float)(2 * ones), INFINITY);
+}
+
+/* A query as the kernel wants it, and its B. */
+static void start_query(struct pass *p, int i, const float *query, uint32_t *word)
+{
+    struct seeker *k = &p->seek[i];
+    k->query = query;
+    k->unit = 1;
+    k->thin_at = p->k + MORE;
+    p->hits[i].least = -INFINITY;
+    if (p->fp32)
+        k->bound = scan_bound(p->s, query);
+    else if (p->s->bytes)
+        start_bytes(p, i, word);
+    else
+        start_bf16(p, i, word);
 }
 
 static void *carve(char **at, size_t nb)
@@ -367,24 +471,31 @@ static struct pass *start_pass(const struct scan *s, const struct scan_job *job,
 {
     const int32_t k = job->k < s->V ? job->k : s->V;
     const size_t room = (size_t)(k > ROOM ? 2 * k : k + ROOM) + BLOCK * SCAN_PANEL + SCAN_SPARE,
-                 n_keys = room + (size_t)k, n = (size_t)nq, D = (size_t)s->D;
+                 n_keys = room + (size_t)k, n = (size_t)nq, D = (size_t)s->D,
+                 words = (size_t)s->words;
     char *at = ann_scratch(SCRATCH_SCAN, sizeof(struct pass) + (n + 1) * (n_keys * 8 + 64) +
-                                             n * (room * 8 + 128) + n * (size_t)s->pairs * 4 +
-                                             BLOCK * SCAN_PANEL * D * sizeof(float) + 256);
+                                             n * (room * 12 + 192) + n * words * 4 + room * 4 +
+                                             BLOCK * SCAN_PANEL * D * sizeof(float) + 320);
     struct pass *p = carve(&at, sizeof *p);
-    *p = (struct pass){ .s = s, .k = k, .nq = nq, .list = list };
+    memset(p, 0, sizeof *p);
+    p->s = s;
+    p->k = k;
+    p->nq = nq;
+    p->list = list;
     p->room = (int32_t)room - SCAN_SPARE;
     p->fp32 = job->fp32 || list;
     p->tmp = carve(&at, n_keys * sizeof *p->tmp);
+    p->likely = carve(&at, room * sizeof *p->likely);
     p->turned = carve(&at, BLOCK * SCAN_PANEL * D * sizeof *p->turned);
-    uint32_t *q16 = carve(&at, n * (size_t)s->pairs * sizeof *q16);
+    uint32_t *word = carve(&at, n * words * sizeof *word);
     for (int i = 0; i < nq; i++) {
         p->seek[i].best = carve(&at, n_keys * sizeof *p->seek[i].best);
-        p->hits[i].score = carve(&at, room * sizeof(float));
+        p->hits[i].high = carve(&at, room * sizeof(float));
+        p->hits[i].low = carve(&at, room * sizeof(float));
         p->hits[i].at = carve(&at, room * sizeof(int32_t));
-        start_query(p, i, job->queries + (size_t)(first + i) * D, q16 + i * s->pairs);
+        start_query(p, i, job->queries + (size_t)(first + i) * D, word + (size_t)i * words);
     }
-    p->queries = p->fp32 ? (const void *)p->seek[0].query : q16;
+    p->queries = p->fp32 ? (const void *)p->seek[0].query : word;
     return p;
 }
 
@@ -398,10 +509,10 @@ static void end_pass(int32_t *ids, float *scores, struct pass *p, int32_t k)
     }
 }
 
-static int64_t scan(int32_t *ids, float *scores, const struct scan *s,
-                    const struct scan_job *job, const int32_t *list, int32_t n_list)
+static struct tally scan(int32_t *ids, float *scores, const struct scan *s,
+                         const struct scan_job *job, const int32_t *list, int32_t n_list)
 {
-    int64_t scored = 0;
+    struct tally sum = { 0 };
     for (int32_t i = 0; i < job->nq; i += GROUP) {
         const int32_t nq = job->nq - i < GROUP ? job->nq - i : GROUP;
         struct pass *p = start_pass(s, job, i, nq, list);
@@ -411,20 +522,57 @@ static int64_t scan(int32_t *ids, float *scores, const struct scan *s,
             pass_rows(p, job);
         end_pass(ids + (size_t)i * (size_t)job->k, scores + (size_t)i * (size_t)job->k, p,
                  job->k);
-        scored += p->scored;
+        sum.scored += p->tally.scored;
+        sum.dotted += p->tally.dotted;
     }
-    return scored;
+    return sum;
 }
 
 int64_t scan_all(int32_t *ids, float *scores, const struct scan *s, const struct scan_job *job)
 {
-    return scan(ids, scores, s, job, NULL, 0);
+    return scan(ids, scores, s, job, NULL, 0).scored;
 }
 
 int64_t scan_list(int32_t *ids, float *scores, const struct scan *s, const struct scan_job *job,
                   const int32_t *rows, int32_t n)
 {
-    return scan(ids, scores, s, job, rows, n);
+    return scan(ids, scores, s, job, rows, n).scored;
+}
+
+/* Do bytes tell these rows apart?  What they leave to dot must cost less than bf16 would. */
+static bool bytes_suffice(const struct scan *s)
+{
+    int32_t ids[PROBES * PROBE_K];
+    float scores[PROBES * PROBE_K];
+    int64_t dotted = 0;
+    for (int32_t i = 0; i < PROBES; i++)
+        dotted += scan(ids, scores, s,
+                       &(struct scan_job){ .queries =
+                                               row_of(s, (int32_t)((int64_t)i * s->V / PROBES)),
+                                           .nq = 1,
+                                           .k = PROBE_K },
+                       NULL, 0)
+                      .dotted;
+    const double in_vain = (double)dotted / PROBES - (s->V < PROBE_K ? s->V : PROBE_K);
+    return in_vain * DOT_COST <= (double)s->n_panels * s->words;
+}
+
+struct scan *scan_new_as(const float *rows, int32_t V, int32_t D, bool bytes)
+{
+    struct scan *s = xcalloc(1, sizeof *s);
+    *s = (struct scan){ .rows = rows, .V = V, .D = D };
+    s->n_panels = (V + SCAN_PANEL - 1) / SCAN_PANEL;
+    s->mean = xcalloc((size_t)D, sizeof *s->mean);
+    find_mean(s);
+    pack(s, bytes);
+    return s;
+}
+
+struct scan *scan_new(const float *rows, int32_t V, int32_t D)
+{
+    struct scan *s = scan_new_as(rows, V, D, num->scan->bytes_are_fast() && D <= SCAN_MOST_D);
+    if (s->bytes && !bytes_suffice(s)) pack(s, false);
+    return s;
 }
 
 int32_t scan_panels(const uint64_t *allow, int32_t V)

@@ -13,7 +13,7 @@ enum { MAX_M = 3, MAX_NP = 1 };
 #endif
 enum { MAX_V = MAX_NP * PV };
 
-enum kind { FP32, BF16, BF16_UNIT };
+enum kind { FP32, BF16, BF16_UNIT, BYTES, BYTES_UNIT };
 
 /* Bit i: not a[i] < b[i]. */
 INLINE uint32_t not_less(vf a, vf b)
@@ -30,21 +30,24 @@ INLINE uint32_t not_less(vf a, vf b)
 #endif
 }
 
-/* Appends the lanes of m. */
-INLINE int32_t append(float *score, int32_t *at, vf s, vi place, uint32_t m)
+/* The lanes of m to the front. */
+INLINE void put_lanes(float *to, vf x, uint32_t m)
 {
 #if SIMD_512
     /* Not compressstore: Zen 4 takes a hundred cycles for it. */
-    _mm512_storeu_ps(score, _mm512_maskz_compress_ps((__mmask16)m, (__m512)s));
-    _mm512_storeu_si512(at, _mm512_maskz_compress_epi32((__mmask16)m, (__m512i)place));
+    _mm512_storeu_ps(to, _mm512_maskz_compress_ps((__mmask16)m, (__m512)x));
+#else
+    for (int32_t n = 0; m; m &= m - 1) to[n++] = x[__builtin_ctz(m)];
+#endif
+}
+
+INLINE int32_t count_lanes(uint32_t m)
+{
+#if SIMD_512 || SIMD_256
     return __builtin_popcount(m);
 #else
     int32_t n = 0;
-    for (; m; m &= m - 1) {
-        const int i = __builtin_ctz(m);
-        score[n] = s[i];
-        at[n++] = place[i];
-    }
+    for (; m; m &= m - 1) n++;
     return n;
 #endif
 }
@@ -57,13 +60,27 @@ INLINE vi lanes_from(int32_t at)
     return lane + at;
 }
 
-INLINE void emit(struct scan_hits *h, const vf *acc, const struct scan_panel *p)
+/* x [NP*PV] scores of NP panels, one [NP*PV] what a one of their rows stands for.  One branch for
+ * all of them: hits are rare. */
+INLINE void emit(struct scan_hits *h, const vf *x, const vf *one, const struct scan_panel *p,
+                 const int NP)
 {
     const vf least = vf_set(h->least);
+    uint64_t hit = 0, there = 0;
     UNROLL
-    for (int v = 0; v < PV; v++) {
-        const uint32_t m = not_less(acc[v], least) & (p->rows >> (v * VW)) & ((1u << VW) - 1);
-        if (m) h->n += append(h->score + h->n, h->at + h->n, acc[v], lanes_from(p->at + v * VW), m);
+    for (int v = 0; v < NP * PV; v++) hit |= (uint64_t)not_less(x[v], least) << (v * VW);
+    UNROLL
+    for (int i = 0; i < NP; i++) there |= (uint64_t)p[i].rows << (i * SCAN_PANEL);
+    hit &= there;
+    if (!hit) return;
+    UNROLL
+    for (int v = 0; v < NP * PV; v++) {
+        const uint32_t m = (uint32_t)(hit >> (v * VW)) & ((1u << VW) - 1);
+        if (!m) continue;
+        put_lanes(h->high + h->n, x[v], m);
+        put_lanes(h->low + h->n, x[v] - h->width * one[v], m);
+        put_lanes((float *)(void *)(h->at + h->n), (vf)lanes_from(p[v / PV].at + v % PV * VW), m);
+        h->n += count_lanes(m);
     }
 }
 
@@ -77,6 +94,25 @@ INLINE vf bf16_unit(vf acc, vu x, vu q)
     (void)x, (void)q;
 #endif
     return acc;
+}
+
+/* acc + the 16 sums of four products of bytes, those of x unsigned, those of q signed. */
+INLINE vf bytes_unit(vf acc, vu x, vu q)
+{
+#if SIMD_512
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(q));
+#else
+    (void)x, (void)q;
+#endif
+    return acc;
+}
+
+INLINE vf bytes_portable(vf acc, vu x, uint32_t q)
+{
+    vi sum = (vi)acc;
+    UNROLL
+    for (int b = 0; b < 32; b += 8) sum += (vi)(x >> b & 255u) * (int32_t)(int8_t)(q >> b);
+    return (vf)sum;
 }
 
 INLINE void step(vf acc[MAX_M][MAX_V], const vf *x, const uint32_t *q, ptrdiff_t ldq, const int M,
@@ -98,8 +134,12 @@ INLINE void step(vf acc[MAX_M][MAX_V], const vf *x, const uint32_t *q, ptrdiff_t
                 acc[m][v] += (vf)b * x[v];
             else if (kind == BF16)
                 acc[m][v] += (vf)b_low * low[v] + (vf)b_high * high[v];
-            else
+            else if (kind == BF16_UNIT)
                 acc[m][v] = bf16_unit(acc[m][v], (vu)x[v], b);
+            else if (kind == BYTES)
+                acc[m][v] = bytes_portable(acc[m][v], (vu)x[v], bits);
+            else
+                acc[m][v] = bytes_unit(acc[m][v], (vu)x[v], b);
         }
     }
 }
@@ -114,7 +154,8 @@ INLINE void tile(struct scan_hits *h, const uint32_t *q, int32_t steps, const st
     UNROLL
     for (int m = 0; m < M; m++)
         UNROLL
-        for (int v = 0; v < NP * PV; v++) acc[m][v] = (vf){ 0 };
+        for (int v = 0; v < NP * PV; v++)
+            acc[m][v] = kind < BYTES ? (vf){ 0 } : (vf)((vi){ 0 } + h[m].start);
     for (int32_t k = 0; k < steps; k++) {
         UNROLL
         for (int v = 0; v < NP * PV; v++)
@@ -122,9 +163,16 @@ INLINE void tile(struct scan_hits *h, const uint32_t *q, int32_t steps, const st
         step(acc, x, q + k, steps, M, NP * PV, kind);
     }
     UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-        for (int i = 0; i < NP; i++) emit(h + m, acc[m] + i * PV, p + i);
+    for (int v = 0; v < NP * PV; v++)
+        x[v] = kind < BYTES ? vf_set(1) : vf_load(from[v / PV] + steps * SCAN_PANEL + v % PV * VW);
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        if (kind >= BYTES)
+            UNROLL
+            for (int v = 0; v < NP * PV; v++)
+                acc[m][v] = __builtin_convertvector((vi)acc[m][v], vf) * x[v];
+        emit(h + m, acc[m], x, p, NP);
+    }
 }
 
 /* M queries as a constant. */
@@ -176,6 +224,59 @@ static void bf16(struct scan_hits *hits, const uint32_t *queries, int32_t nq, in
     run(hits, queries, nq, pairs, panel, n, MAX_NP > 2 ? 2 : MAX_NP, BF16);
 }
 
+static bool bytes_are_fast(void)
+{
+    return SIMD_512 && __builtin_cpu_supports("avx512vnni");
+}
+
+static void bytes(struct scan_hits *hits, const uint32_t *queries, int32_t nq, int32_t quads,
+                  const struct scan_panel *panel, int32_t n)
+{
+    if (bytes_are_fast())
+        run(hits, queries, nq, quads, panel, n, MAX_NP, BYTES_UNIT);
+    else
+        run(hits, queries, nq, quads, panel, n, MAX_NP > 2 ? 2 : MAX_NP, BYTES);
+}
+
+static float largest(const float *x, int32_t n)
+{
+    vf m = { 0 };
+    for (int32_t i = 0; i < n; i += VW) {
+        const vf v = vf_get(x + i, n - i);
+        m = vf_max(m, (vf)((vu)v & 0x7fffffffu));
+    }
+    return vf_hmax(m);
+}
+
+/* Adding 3 * 2^22 rounds to an integer, which the low bits then hold. */
+static void to_bytes(int8_t *b, struct scan_bytes *of, const float *x, int32_t n)
+{
+    const float magic = 12582912.0f, most = largest(x, n),
+                per = 127 / (most > 0x1p-100f ? most : 0x1p-100f);
+    vf norm = { 0 }, off = { 0 };
+    vi sum = { 0 }, square = { 0 };
+    for (int32_t i = 0; i < n; i += VW) {
+        const vf v = vf_get(x + i, n - i) * per;
+        const vf shifted = vf_max(vf_min(v, vf_set(127)), vf_set(-127)) + magic;
+        const vf o = v - (shifted - magic);
+        const vi k = (vi)shifted - 0x4b400000;
+        norm += v * v;
+        off += o * o;
+        sum += k;
+        square += k * k;
+        for (int j = 0; j < VW && i + j < (n + 3) / 4 * 4; j++) b[i + j] = (int8_t)k[j];
+    }
+    *of = (struct scan_bytes){ .scale = 1 / per };
+    for (int j = 0; j < VW; j++) {
+        of->sum += sum[j];
+        of->square += square[j];
+    }
+    /* Sums of n squares are off by n 2^-24 of themselves at most, v by 2^-24 of itself, scale too. */
+    const float more = 1 + (float)(n + 16) * 0x1p-23f;
+    of->norm = __builtin_sqrtf(vf_hsum(norm)) * more;
+    of->off = __builtin_sqrtf(vf_hsum(off)) * more + 0x1p-21f * of->norm;
+}
+
 static void turn(float *panel, const float *const row[SCAN_PANEL], int32_t D)
 {
     int32_t d = 0;
@@ -199,48 +300,98 @@ static int32_t count(const float *x, int32_t n, float least)
 static float least_of(const float *score, int32_t n, int32_t k)
 {
     enum { ROUNDS = 20 };
-    float low = score[0], high = score[0];
-    for (int32_t i = 1; i < n; i++) {
-        low = score[i] < low ? score[i] : low;
-        high = score[i] > high ? score[i] : high;
+    vf least = vf_set(score[0]), most = least;
+    int32_t j = 0;
+    for (; j + VW <= n; j += VW) {
+        least = vf_min(least, vf_load(score + j));
+        most = vf_max(most, vf_load(score + j));
+    }
+    float low = -vf_hmax(-least), high = vf_hmax(most);
+    for (; j < n; j++) {
+        low = score[j] < low ? score[j] : low;
+        high = score[j] > high ? score[j] : high;
     }
     int32_t at_low = n;
     for (int i = 0; i < ROUNDS && at_low > k + k / 8; i++) {
         const float middle = 0.5f * low + 0.5f * high;
         const int32_t c = count(score, n, middle);
-        if (c < k) {
-            high = middle;
-        } else {
-            low = middle;
-            at_low = c;
-        }
+        const bool enough = c >= k;
+        low = enough ? middle : low;
+        at_low = enough ? c : at_low;
+        high = enough ? high : middle;
     }
     return low;
 }
 
-static int32_t keep(float *score, int32_t *at, int32_t n, float least)
+static void keep(struct scan_hits *h, float least)
 {
     int32_t kept = 0, i = 0;
     const vf t = vf_set(least);
-    for (; i + VW <= n; i += VW) {
-        const vf s = vf_load(score + i);
-        const vi place = (vi)vf_load((const float *)(const void *)(at + i));
-        const uint32_t m = not_less(s, t);
-        if (m) kept += append(score + kept, at + kept, s, place, m);
+    for (; i + VW <= h->n; i += VW) {
+        const vf high = vf_load(h->high + i), low = vf_load(h->low + i),
+                 at = vf_load((const float *)(const void *)(h->at + i));
+        const uint32_t m = not_less(high, t);
+        put_lanes(h->high + kept, high, m);
+        put_lanes(h->low + kept, low, m);
+        put_lanes((float *)(void *)(h->at + kept), at, m);
+        kept += count_lanes(m);
     }
-    for (; i < n; i++)
-        if (!(score[i] < least)) {
-            score[kept] = score[i];
-            at[kept++] = at[i];
+    for (; i < h->n; i++)
+        if (!(h->high[i] < least)) {
+            h->high[kept] = h->high[i];
+            h->low[kept] = h->low[i];
+            h->at[kept++] = h->at[i];
         }
-    return kept;
+    h->n = kept;
+}
+
+typedef uint64_t vk __attribute__((vector_size(VW * 4)));
+typedef uint64_t vk_any __attribute__((vector_size(VW * 4), aligned(8), may_alias));
+
+/* n + 1 where a > b. */
+INLINE vk count_larger(vk n, vk a, vk b)
+{
+#if SIMD_512
+    const __mmask8 m = _mm512_cmpgt_epu64_mask((__m512i)a, (__m512i)b);
+    return (vk)_mm512_mask_sub_epi64((__m512i)n, m, (__m512i)n, _mm512_set1_epi64(-1));
+#else
+    return n - (vk)(a > b);
+#endif
+}
+
+/* Each key's place is the number of those that are larger. */
+static void rank(uint64_t *out, const uint64_t *key, int32_t n)
+{
+    enum { KW = VW / 2, AT_ONCE = SCAN_SPARE / KW };
+    for (int32_t i = 0; i < n; i += SCAN_SPARE) {
+        vk x[AT_ONCE], place[AT_ONCE];
+        uint64_t at[SCAN_SPARE];
+        UNROLL
+        for (int v = 0; v < AT_ONCE; v++) {
+            x[v] = *(const vk_any *)(key + i + v * KW);
+            place[v] = (vk){ 0 };
+        }
+        for (int32_t j = 0; j < n; j++)
+            UNROLL
+            for (int v = 0; v < AT_ONCE; v++) 
+                place[v] = count_larger(place[v], key[j] - (vk){ 0 }, x[v]);
+        UNROLL
+        for (int v = 0; v < AT_ONCE; v++) *(vk_any *)(at + v * KW) = place[v];
+        const int32_t here = n - i < SCAN_SPARE ? n - i : SCAN_SPARE;
+#pragma GCC unroll 1
+        for (int32_t j = 0; j < here; j++) out[at[j]] = key[i + j];
+    }
 }
 
 extern const struct k_scan_ops NUM_TABLE(k_scan);
 const struct k_scan_ops NUM_TABLE(k_scan) = {
     .fp32 = fp32,
     .bf16 = bf16,
+    .bytes = bytes,
+    .bytes_are_fast = bytes_are_fast,
+    .to_bytes = to_bytes,
     .turn = turn,
     .least_of = least_of,
     .keep = keep,
+    .rank = rank,
 };

@@ -1,4 +1,5 @@
-/* The exact scan, with every instruction set: its list is the one that sorting all scores gives, whatever the data. */
+/* The exact scan, with every instruction set: its list is the one that sorting all scores gives,
+ * whatever the data. */
 #include "core/ann/ann_rank.h"
 #include "core/ann/ann_scan.h"
 #include "core/base/mem.h"
@@ -36,6 +37,10 @@ enum {
     HUGE_VALUES,
     TINY,
     NEARLY_EQUAL,
+    HEAVY_TAILED,
+    CLUSTERED,
+    EACH_CONSTANT,
+    ONE_LARGE_DIMENSION,
     KINDS
 };
 
@@ -50,6 +55,10 @@ static float value(int kind, int32_t row, int32_t d)
     case SIZES_DIFFER: return x * ldexpf(1, row % 40 - 20);
     case HUGE_VALUES: return x * 1e37f;
     case TINY: return x * 1e-40f;
+    case HEAVY_TAILED: return x * ldexpf(1, __builtin_ctz((uint32_t)row | 1u << 12));
+    case CLUSTERED: return (float)((row % 7 * 31 + d * 17) % 11 - 5) + 0.01f * x;
+    case EACH_CONSTANT: return (float)(row % 1000) - 499.5f;
+    case ONE_LARGE_DIMENSION: return d == row % 5 ? 1000 * x : x;
     case NEARLY_EQUAL: return 1 + x * 1e-7f;
     default: return x;
     }
@@ -118,9 +127,8 @@ static void assert_exact(const struct world *w, bool filtered)
     }
 }
 
-static void scan_every_way(struct world *w)
+static void scan_rows(struct world *w, const struct scan *s)
 {
-    struct scan *s = scan_new(w->rows, w->V, w->D);
     struct scan_job job = { .queries = w->queries, .nq = w->nq, .k = w->k };
     int32_t *list = xmalloc(sizeof *list * (size_t)w->V), n = 0;
     for (int fp32 = 0; fp32 < 2; fp32++) {
@@ -128,6 +136,7 @@ static void scan_every_way(struct world *w)
         ck_assert_int_eq(scan_all(w->ids, w->scores, s, &job), (int64_t)w->nq * w->V);
         assert_exact(w, false);
     }
+    memset(w->allow, 0, sizeof *w->allow * (size_t)((w->V + 63) / 64));
     for (int32_t v = 0; v < w->V; v++)
         if (v / 16 % 3 && rng_u64(&rng) % 4 == 0) {
             w->allow[v / 64] |= (uint64_t)1 << (v % 64);
@@ -143,14 +152,24 @@ static void scan_every_way(struct world *w)
     ck_assert_int_eq(scan_list(w->ids, w->scores, s, &job, list, n), (int64_t)w->nq * n);
     assert_exact(w, true);
     free(list);
-    scan_free(s);
+}
+
+static void scan_every_way(struct world *w)
+{
+    for (int bytes = 0; bytes < 2; bytes++) {
+        struct scan *s = scan_new_as(w->rows, w->V, w->D, bytes);
+        ck_assert_int_eq(scan_has_bytes(s), bytes);
+        scan_rows(w, s);
+        scan_free(s);
+    }
 }
 
 static const int32_t shapes[][4] = {
     /* V, D, nq, k */
     { 1, 1, 1, 1 },       { 15, 2, 2, 5 },       { 16, 3, 3, 16 },    { 17, 4, 7, 20 },
     { 100, 5, 1, 1 },     { 300, 17, 33, 10 },   { 64, 64, 6, 64 },   { 5000, 8, 5, 100 },
-    { 4000, 64, 2, 100 }, { 3000, 33, 12, 900 }, { 1500, 130, 4, 3 },
+    { 4000, 64, 2, 100 }, { 3000, 33, 12, 900 }, { 1500, 130, 4, 3 }, { 700, 7, 40, 1000 },
+    { 3, 6, 2, 1 },
 };
 
 START_TEST(a_scan_of_any_shape_is_exact)
@@ -169,14 +188,14 @@ START_TEST(a_scan_of_any_data_is_exact)
 {
     for (int i = 0; i < n_isa; i++) {
         num = isa[i];
-        struct world w = world_new(_i, 4000, 24, 7, 50);
+        struct world w = world_new(_i, 2500, 24, 7, 50);
         scan_every_way(&w);
         world_free(&w);
     }
 }
 END_TEST
 
-START_TEST(rows_that_round_to_the_same_bf16_are_told_apart)
+START_TEST(rows_that_round_to_the_same_are_told_apart)
 {
     enum { V = 6000, D = 16 };
     struct world w = world_new(ZERO, V, D, 1, 40);
@@ -203,7 +222,234 @@ START_TEST(a_scan_needs_no_more_memory_the_second_time)
 }
 END_TEST
 
+START_TEST(queries_of_any_size_find_the_same_list)
+{
+    enum { V = 3000, D = 12 };
+    for (int i = 0; i < n_isa; i++) {
+        num = isa[i];
+        struct world w = world_new(NORMAL, V, D, 6, 20);
+        for (int32_t d = 0; d < D; d++) {
+            w.queries[d] = 0;
+            w.queries[D + d] *= 1e-42f;
+            w.queries[2 * D + d] *= 1e-34f;
+            w.queries[3 * D + d] *= 1e34f;
+            w.queries[4 * D + d] = d == 3 ? 1e30f : 1e-30f;
+        }
+        scan_every_way(&w);
+        world_free(&w);
+    }
+}
+END_TEST
+
+START_TEST(rows_that_bytes_do_not_tell_apart_are_kept_as_bf16)
+{
+    enum { V = 8000, D = 16 };
+    struct world w = world_new(NORMAL, V, D, 3, 10);
+    struct scan *s = scan_new(w.rows, V, D);
+    ck_assert_int_eq(scan_has_bytes(s), num->scan->bytes_are_fast());
+    scan_rows(&w, s);
+    scan_free(s);
+    for (int32_t v = 0; v < V; v++)
+        for (int32_t d = 0; d < D; d++)
+            w.rows[v * D + d] = (v % 2 ? 1.0f : -1.0f) + 1e-3f * rng_normal(&rng);
+    s = scan_new(w.rows, V, D);
+    ck_assert(!scan_has_bytes(s));
+    scan_rows(&w, s);
+    scan_free(s);
+    world_free(&w);
+}
+END_TEST
+
 /* ---- kernels ---- */
+
+enum { PANELS = 7, MOST_NQ = 13, MOST_D = 70, FOUND = PANELS * SCAN_PANEL + SCAN_SPARE };
+
+static float value_of_bf16(uint16_t h)
+{
+    const uint32_t u = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+struct kernel { /* rows and queries as a kind has them, and as numbers */
+    int32_t D;
+    int kind; /* 0 fp32, 1 bf16, 2 bytes */
+    double row[PANELS * SCAN_PANEL][MOST_D], query[MOST_NQ][MOST_D];
+    float one[PANELS * SCAN_PANEL];
+    float panel[PANELS][(MOST_D + 1) * SCAN_PANEL];
+    uint32_t words[MOST_NQ * MOST_D];
+};
+
+static int32_t words_of(const struct kernel *k)
+{
+    return k->kind == 0 ? k->D : k->kind == 1 ? (k->D + 1) / 2 : (k->D + 3) / 4;
+}
+
+/* Element d of what starts at `word`, whose words are `step` apart. */
+static void put(struct kernel *k, double *x, uint32_t *word, int step, int32_t d, bool is_row)
+{
+    const float y = rng_normal(&rng);
+    uint16_t h;
+    switch (k->kind) {
+    case 0:
+        memcpy(word + d * step, &y, sizeof y);
+        *x = (double)y;
+        break;
+    case 1:
+        num->vec->to_bf16(&h, &y, 1);
+        memcpy((char *)(word + d / 2 * step) + d % 2 * 2, &h, sizeof h);
+        *x = (double)value_of_bf16(h);
+        break;
+    default: {
+        const int b = (int)(rng_u64(&rng) % 255) - 127;
+        ((uint8_t *)(word + d / 4 * step))[d % 4] = (uint8_t)(is_row ? b + 128 : b);
+        *x = b;
+    }
+    }
+}
+
+static void kernel_fill(struct kernel *k, int kind, int32_t D)
+{
+    memset(k, 0, sizeof *k);
+    k->kind = kind;
+    k->D = D;
+    for (int r = 0; r < PANELS * SCAN_PANEL; r++) {
+        uint32_t *word = (uint32_t *)(void *)k->panel[r / SCAN_PANEL] + r % SCAN_PANEL;
+        k->one[r] = kind == 2 ? ldexpf(1, r % 9 - 4) : 1;
+        for (int32_t d = 0; d < D; d++) put(k, &k->row[r][d], word, SCAN_PANEL, d, true);
+        if (kind == 2) memcpy(word + words_of(k) * SCAN_PANEL, &k->one[r], sizeof(float));
+    }
+    for (int i = 0; i < MOST_NQ; i++)
+        for (int32_t d = 0; d < D; d++)
+            put(k, &k->query[i][d], k->words + i * words_of(k), 1, d, false);
+}
+
+static void assert_found(const struct kernel *k, const struct scan_hits *h, int i, float least)
+{
+    int32_t n = 0;
+    for (int r = 0; r < PANELS * SCAN_PANEL; r++) {
+        double s = 0, size = 0;
+        for (int32_t d = 0; d < k->D; d++) {
+            s += k->row[r][d] * k->query[i][d];
+            size += fabs(k->row[r][d] * k->query[i][d]);
+        }
+        const double tol = k->kind == 2 ? 0 : size * 1e-5;
+        if (k->kind == 2) s = (s + i) * (double)k->one[r];
+        const bool found = n < h->n && h->at[n] == 100 + r;
+        if (r % 16 == 5 || s < (double)least - tol) ck_assert(!found);
+        if (r % 16 != 5 && s > (double)least + tol) ck_assert(found);
+        if (!found) continue;
+        ck_assert_double_le(fabs((double)h->high[n] - s), tol);
+        ck_assert(h->low[n] == h->high[n] - 3 * k->one[r]);
+        n++;
+    }
+    ck_assert_int_eq(n, h->n);
+}
+
+static void run_kernel(const struct kernel *k, int32_t nq, int32_t n, float least)
+{
+    static float high[MOST_NQ][FOUND], low[MOST_NQ][FOUND];
+    static int32_t at[MOST_NQ][FOUND];
+    struct scan_hits hits[MOST_NQ];
+    struct scan_panel panel[PANELS];
+    for (int p = 0; p < PANELS; p++)
+        panel[p] =
+            (struct scan_panel){ k->panel[p], 100 + p * SCAN_PANEL, 0xffffu & ~(1u << 5) };
+    for (int32_t i = 0; i < nq; i++) {
+        double sum = 0;
+        for (int32_t d = 0; d < k->D; d++) sum += k->query[i][d];
+        hits[i] = (struct scan_hits){
+            .high = high[i], .low = low[i], .at = at[i], .width = 3, .least = least
+        };
+        if (k->kind == 2) hits[i].start = i - 128 * (int32_t)sum;
+    }
+    for (int32_t p = 0, m; p < PANELS; p += m) {
+        m = PANELS - p < n ? PANELS - p : n;
+        if (k->kind == 0)
+            num->scan->fp32(hits, (const float *)(const void *)k->words, nq, k->D, panel + p,
+                            m);
+        else
+            (k->kind == 1 ? num->scan->bf16 : num->scan->bytes)(hits, k->words, nq, words_of(k),
+                                                                panel + p, m);
+    }
+    for (int32_t i = 0; i < nq; i++) assert_found(k, &hits[i], i, least);
+}
+
+START_TEST(kernels_find_what_is_not_less_than_the_least)
+{
+    static const int32_t dims[] = { 1, 2, 3, 4, 7, 16, 33, 64, 70 };
+    struct kernel *k = xmalloc(sizeof *k);
+    for (int i = 0; i < n_isa; i++)
+        for (size_t j = 0; j < sizeof dims / sizeof *dims; j++) {
+            num = isa[i];
+            kernel_fill(k, _i, dims[j]);
+            for (int32_t nq = 1; nq <= MOST_NQ; nq++) {
+                run_kernel(k, nq, 1 + nq % PANELS, -INFINITY);
+                run_kernel(k, nq, PANELS, _i == 2 ? 1000 : 0.5f);
+            }
+        }
+    free(k);
+}
+END_TEST
+
+static double norm_of(const double *x, int32_t n)
+{
+    double s = 0;
+    for (int32_t i = 0; i < n; i++) s += x[i] * x[i];
+    return sqrt(s);
+}
+
+START_TEST(bytes_are_near_what_they_stand_for_and_say_how_near)
+{
+    enum { MOST = 70 };
+    float x[MOST];
+    double exact[MOST], off[MOST], whole[MOST];
+    int8_t b[MOST + 4];
+    struct scan_bytes of;
+    for (int i = 0; i < n_isa; i++)
+        for (int32_t n = 1; n <= MOST; n++)
+            for (int e = -110; e <= 120; e += 23) {
+                int32_t sum = 0;
+                for (int32_t d = 0; d < n; d++)
+                    x[d] = n % 10 == 9 ? 0 : ldexpf(rng_normal(&rng), d % 7 == 2 ? e - 5 : e);
+                memset(b, 99, sizeof b);
+                isa[i]->scan->to_bytes(b, &of, x, n);
+                for (int32_t d = 0; d < n; d++) {
+                    const double one = (double)of.scale;
+                    exact[d] = (double)x[d] / one;
+                    whole[d] = b[d];
+                    off[d] = exact[d] - whole[d];
+                    sum += b[d];
+                    ck_assert_int_ge(b[d], -127);
+                    ck_assert_double_le(fabs(off[d]), 0.5001);
+                }
+                for (int32_t d = n; d < (n + 3) / 4 * 4; d++) ck_assert_int_eq(b[d], 0);
+                ck_assert_int_eq(b[(n + 3) / 4 * 4], 99);
+                ck_assert_int_eq(of.sum, sum);
+                ck_assert_double_eq(of.square, round(pow(norm_of(whole, n), 2)));
+                ck_assert_double_ge((double)of.norm, norm_of(exact, n));
+                ck_assert_double_ge((double)of.off, norm_of(off, n));
+                ck_assert_double_le((double)of.norm, norm_of(exact, n) * 1.0001);
+                ck_assert_double_le((double)of.off, norm_of(off, n) * 1.0001 + 1e-3);
+            }
+}
+END_TEST
+
+START_TEST(rank_sorts_keys)
+{
+    enum { N = 200 };
+    uint64_t key[N + SCAN_SPARE], sorted[N], out[N];
+    for (int i = 0; i < n_isa; i++)
+        for (int32_t n = 0; n <= N; n++) {
+            for (int32_t j = 0; j < N + SCAN_SPARE; j++) key[j] = rng_u64(&rng);
+            memcpy(sorted, key, sizeof sorted);
+            qsort(sorted, (size_t)n, sizeof *sorted, by_key);
+            isa[i]->scan->rank(out, key, n);
+            ck_assert_mem_eq(out, sorted, sizeof *out * (size_t)n);
+        }
+}
+END_TEST
 
 START_TEST(least_of_is_reached_by_k_scores_and_seldom_by_many_more)
 {
@@ -228,19 +474,25 @@ END_TEST
 START_TEST(keep_moves_what_is_not_less_to_the_front_in_order)
 {
     enum { N = 100 };
-    float x[N + SCAN_SPARE];
+    float high[N + SCAN_SPARE], low[N + SCAN_SPARE];
     int32_t at[N + SCAN_SPARE];
     for (int i = 0; i < n_isa; i++)
         for (int32_t n = 0; n <= N; n++) {
+            struct scan_hits h = { .high = high, .low = low, .at = at, .n = n };
             int32_t want[N], m = 0;
             for (int32_t j = 0; j < n; j++) {
-                x[j] = j % 11 == 3 ? NAN : rng_normal(&rng);
+                high[j] = j % 11 == 3 ? NAN : rng_normal(&rng);
+                low[j] = (float)j;
                 at[j] = 1000 + j;
-                if (!(x[j] < 0.5f)) want[m++] = at[j];
+                if (!(high[j] < 0.5f)) want[m++] = at[j];
             }
-            ck_assert_int_eq(isa[i]->scan->keep(x, at, n, 0.5f), m);
+            isa[i]->scan->keep(&h, 0.5f);
+            ck_assert_int_eq(h.n, m);
             ck_assert_mem_eq(at, want, sizeof *at * (size_t)m);
-            for (int32_t j = 0; j < m; j++) ck_assert(!(x[j] < 0.5f));
+            for (int32_t j = 0; j < m; j++) {
+                ck_assert(!(high[j] < 0.5f));
+                ck_assert(low[j] == (float)(at[j] - 1000));
+            }
         }
 }
 END_TEST
@@ -283,8 +535,13 @@ Suite *suite_ann_scan(void)
     tcase_add_loop_test(t, a_scan_of_any_shape_is_exact, 0,
                         (int)(sizeof shapes / sizeof *shapes));
     tcase_add_loop_test(t, a_scan_of_any_data_is_exact, 0, KINDS);
-    tcase_add_test(t, rows_that_round_to_the_same_bf16_are_told_apart);
+    tcase_add_test(t, rows_that_round_to_the_same_are_told_apart);
     tcase_add_test(t, a_scan_needs_no_more_memory_the_second_time);
+    tcase_add_test(t, queries_of_any_size_find_the_same_list);
+    tcase_add_test(t, rows_that_bytes_do_not_tell_apart_are_kept_as_bf16);
+    tcase_add_loop_test(t, kernels_find_what_is_not_less_than_the_least, 0, 3);
+    tcase_add_test(t, bytes_are_near_what_they_stand_for_and_say_how_near);
+    tcase_add_test(t, rank_sorts_keys);
     tcase_add_test(t, least_of_is_reached_by_k_scores_and_seldom_by_many_more);
     tcase_add_test(t, keep_moves_what_is_not_less_to_the_front_in_order);
     tcase_add_test(t, keys_rank_by_score_then_row);
