@@ -232,7 +232,7 @@ START_TEST(keep_moves_what_is_not_less_to_the_front_in_order)
     int32_t at[N + SCAN_SPARE];
     for (int i = 0; i < n_isa; i++)
         for (int32_t n = 0; n <= N; n++) {
-            int32_t want[N], m = 0;
+            int32_t want[N] = { 0 }, m = 0;
             for (int32_t j = 0; j < n; j++) {
                 x[j] = j % 11 == 3 ? NAN : rng_normal(&rng);
                 at[j] = 1000 + j;
