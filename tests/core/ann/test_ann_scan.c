@@ -479,7 +479,7 @@ START_TEST(keep_moves_what_is_not_less_to_the_front_in_order)
     for (int i = 0; i < n_isa; i++)
         for (int32_t n = 0; n <= N; n++) {
             struct scan_hits h = { .high = high, .low = low, .at = at, .n = n };
-            int32_t want[N], m = 0;
+            int32_t want[N] = { 0 }, m = 0;
             for (int32_t j = 0; j < n; j++) {
                 high[j] = j % 11 == 3 ? NAN : rng_normal(&rng);
                 low[j] = (float)j;
