@@ -2,6 +2,7 @@
 #include "core/base/limits.h"
 #include "core/num/num.h"
 #include "core/serve/reply.h"
+#include "core/serve/states.h"
 #include "server/call.h"
 #include <inttypes.h>
 #include <string.h>
@@ -119,6 +120,34 @@ static void write_deltas(struct buf *b, const struct lives *lives, const struct 
     }
 }
 
+/* The encoder's states of recent histories. */
+static void write_states(struct buf *b, const struct catalog *cat)
+{
+    static const struct {
+        const char *name, *type, *help;
+    } of[] = {
+        { "intentd_state_cache_hits_total", "counter",
+          "Histories of which a beginning was kept." },
+        { "intentd_state_cache_misses_total", "counter",
+          "Histories that were encoded and kept." },
+        { "intentd_state_cache_evictions_total", "counter", "Histories that made room." },
+        { "intentd_state_cache_bytes", "gauge", "Memory that kept histories take." },
+    };
+    for (int k = 0; k < 4; k++) {
+        metrics_head(b, of[k].name, of[k].type, of[k].help);
+        for (int i = 0; i < catalog_count(cat); i++) {
+            struct states_stats n;
+            struct states *s = gen_states(catalog_at(cat, i));
+            if (!s) continue;
+            states_count(&n, s);
+            const uint64_t value[] = { n.hits, n.misses, n.evictions, n.nb };
+            buf_printf(b, "%s{model=", of[k].name);
+            metrics_label(b, gen_info(catalog_at(cat, i))->name);
+            buf_printf(b, "} %" PRIu64 "\n", value[k]);
+        }
+    }
+}
+
 static void write_catalog(struct buf *b, struct app *app, const struct catalog *cat)
 {
     metrics_head(b, "intentd_model_info", "gauge", "Served models; always 1.");
@@ -137,6 +166,7 @@ static void write_catalog(struct buf *b, struct app *app, const struct catalog *
                  "Recall of the index against an exact scan, measured at load.", true,
                  recall_of);
     write_deltas(b, app->lives, cat);
+    write_states(b, cat);
     metrics_head(b, "intentd_model_loads_total", "counter", "Bundles that were opened.");
     buf_printf(b, "intentd_model_loads_total{result=\"ok\"} %d\n", catalog_count(cat));
     buf_printf(b, "intentd_model_loads_total{result=\"refused\"} %d\n", catalog_failed(cat));
