@@ -166,7 +166,8 @@ static void ask_for(const struct scan *s, int32_t row)
     for (int32_t d = 0; d < s->D; d += 16) __builtin_prefetch(x + d);
 }
 
-/* Scores the first n of what is held by dot, keeps the k best and raises the bar to the k-th less B. */
+/* Scores the first n of what is held by dot, keeps the k best and raises the bar to the k-th
+ * less B. */
 static void settle(struct pass *p, int i, int32_t n)
 {
     struct seeker *k = &p->seek[i];

@@ -1,9 +1,11 @@
-/* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS flat, our scan of fp32 and of bf16 rows, IVF
- * and HNSW; then filters: for each type and share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
+/* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS
+ * flat, our scan of fp32 and of bf16 rows, IVF and HNSW; then filters: for each type and
+ * share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
  * those that reach a recall of .99, and the recall of the one chosen.
  *   bench_ann [V...]      default 12000 100000; 1000000 takes minutes, most of them for the graph
- * Rows and queries are a mixture with few directions, as trained vectors are: 200 centres of N(0,1) in 16 dimensions, .6 N(0,1)
- * around them, turned into 64 by a matrix of N(0,1)/4, .1 N(0,1) in each of the 64, length 1 + .1 N(0,1). */
+ * Rows and queries are a mixture with few directions, as trained vectors are: 200 centres of
+ * N(0,1) in 16 dimensions, .6 N(0,1) around them, turned into 64 by a matrix of N(0,1)/4, .1
+ * N(0,1) in each of the 64, length 1 + .1 N(0,1). */
 #include "core/ann/ann_impl.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"

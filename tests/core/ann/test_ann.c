@@ -211,7 +211,8 @@ START_TEST(an_exact_search_with_a_filter_gives_the_list_of_the_allowed_rows)
 }
 END_TEST
 
-/* Recall against the exact answer; whatever was done, nothing comes that is not allowed and nothing is short. */
+/* Recall against the exact answer; whatever was done, nothing comes that is not allowed and
+ * nothing is short. */
 static double filtered_recall(const struct ann *a, int32_t k, struct ann_params p)
 {
     static struct hit hit[V];
@@ -238,7 +239,8 @@ static double filtered_recall(const struct ann *a, int32_t k, struct ann_params 
     return (double)hits / (double)all;
 }
 
-/* The index with the costs of a machine on which a graph or lists are free, or take for ever. */
+/* The index with the costs of a machine on which a graph or lists are free, or take for
+ * ever. */
 static struct ann as_if(const struct ann *a, bool free_of_charge)
 {
     struct ann x = *a;
@@ -476,7 +478,8 @@ START_TEST(the_same_rows_build_the_same_file)
 }
 END_TEST
 
-/* Small ones, so that every byte can be tried.  FAISS writes lists of which most are empty in another form. */
+/* Small ones, so that every byte can be tried.  FAISS writes lists of which most are empty
+ * in another form. */
 enum { SV = 40, SD = 3, IVF_SPARSE = TYPES, FORMS };
 
 static const float *few_values(void)

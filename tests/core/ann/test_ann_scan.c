@@ -1,4 +1,5 @@
-/* The exact scan, with every instruction set: its list is the one that sorting all scores gives, whatever the data. */
+/* The exact scan, with every instruction set: its list is the one that sorting all scores
+ * gives, whatever the data. */
 #include "core/ann/ann_rank.h"
 #include "core/ann/ann_scan.h"
 #include "core/base/mem.h"
