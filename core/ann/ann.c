@@ -121,7 +121,8 @@ int ann_build_scan(struct ann **out, const float *rows, int32_t V, int32_t D, st
     return build_exact(out, rows, V, D, ANN_SCAN, e);
 }
 
-/* Only while the index is private to its builder, before any search of another thread: FAISS writes the value into the index itself. */
+/* Only while the index is private to its builder, before any search of another thread: FAISS
+ * writes the value into the index itself. */
 static int set_parameter(FaissIndex *index, const char *name, int32_t value, struct err *e)
 {
     FaissParameterSpace *space = NULL;

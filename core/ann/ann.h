@@ -1,18 +1,22 @@
-/* ann.h — nearest rows by inner product: FAISS behind a C face, and an exact scan of our own beside it.
+/* ann.h — nearest rows by inner product: FAISS behind a C face, and an exact scan of our own
+ * beside it.
  *   struct ann *a = NULL;  TRY(ann_build_auto(&a, &report, rows, V, D, queries, nq, NULL, &e));
  *   TRY(ann_save(a, path, &e));  ann_free(a);                     offline
  *   TRY(ann_open(&a, path, "scan", V, D, &e));                    in the daemon
- *   TRY(ann_search(ids, scores, a, phi, K, 100, &(struct ann_params){ .allow = bits, .n_allow = n }, &e));
+ *   struct ann_params p = { .allow = bits, .n_allow = n };
+ *   TRY(ann_search(ids, scores, a, phi, K, 100, &p, &e));
  *
- * Types: "flat" (FAISS's exact index), "scan" (ours, exact as well; its file is a flat index), "hnswM" (graph of M links),
- * "ivfN" (N lists).  Whatever the type, a score is num->vec->dot(query, row, D) to the bit, and rows are in order of score
- * descending, then row ascending; flat and scan return the list that sorting all rows gives.  So what a search returns depends
- * on its query, k, width and filter, not on the type's rounding nor on the queries beside it; where a graph or lists are
- * filtered, the plan also depends on nq and on what this machine takes for each (an approximate list or the exact one).
+ * Types: "flat" (FAISS's exact index), "scan" (ours, exact as well; its file is a flat
+ * index), "hnswM" (graph of M links), "ivfN" (N lists).  Whatever the type, a score is
+ * num->vec->dot(query, row, D) to the bit, and rows are in order of score descending, then
+ * row ascending; flat and scan return the list that sorting all rows gives.  So what a
+ * search returns depends on its query, k, width and filter, not on the type's rounding nor
+ * on the queries beside it; where a graph or lists are filtered, the plan also depends on nq
+ * and on what this machine takes for each (an approximate list or the exact one).
  *
- * An index is immutable once built or opened; everything a search needs travels with the call.  Beside FAISS's copy it holds
- * its rows once more as bf16, for scans; IVF once more as fp32.
- * Thread: any, except where said.  num_init comes before. */
+ * An index is immutable once built or opened; everything a search needs travels with the
+ * call.  Beside FAISS's copy it holds its rows once more as bf16, for scans; IVF once more
+ * as fp32. Thread: any, except where said.  num_init comes before. */
 #pragma once
 #include "core/base/err.h"
 #include <stdbool.h>
@@ -52,8 +56,9 @@ NODISCARD int ann_build_hnsw(struct ann **out, const float *rows, int32_t V, int
 NODISCARD int ann_build_ivf(struct ann **out, const float *rows, int32_t V, int32_t D,
                             int32_t n_lists, int32_t n_probe, struct err *e);
 
-/* Doubles the own width of a graph or lists until recall at k of queries [nq,D] is `want`, or `most` (0: the largest there is)
- * is passed; *recall is what the width it ends with reaches.  Only before other threads see the index. */
+/* Doubles the own width of a graph or lists until recall at k of queries [nq,D] is `want`,
+ * or the width is `most` (0: the largest there is); *recall is what the width it ends with
+ * reaches.  Only before other threads see the index. */
 NODISCARD int ann_tune(double *recall, struct ann *a, const float *queries, int32_t nq,
                        int32_t k, double want, int32_t most, struct err *e);
 
@@ -80,18 +85,20 @@ struct ann_report { /* what ann_build_auto chose, and from what */
     int n, chosen;
     struct ann_candidate of[ANN_CANDIDATES];
 };
-/* Builds flat, scan and, for many rows, IVF and HNSW tuned to the wanted recall on queries [nq,D]; times each on this machine,
- * one thread; takes the least of  3/4 us_batch + 1/4 us_one  among those that reach the recall.  In that order one must be 10 %
- * better than the one chosen before it, so equals do not change places from run to run.
- * queries = NULL: rows themselves, evenly spaced, are the sample. */
+/* Builds flat, scan and, for many rows, IVF and HNSW tuned to the wanted recall on queries
+ * [nq,D]; times each on this machine, one thread; takes the least of  3/4 us_batch + 1/4
+ * us_one  among those that reach the recall.  In that order one must be 10 % better than the
+ * one chosen before it, so equals do not change places from run to run. queries = NULL: rows
+ * themselves, evenly spaced, are the sample. */
 NODISCARD int ann_build_auto(struct ann **out, struct ann_report *report, const float *rows,
                              int32_t V, int32_t D, const float *queries, int32_t nq,
                              const struct ann_auto *opts, struct err *e);
 
 /* ---- files ---- */
 
-/* The file must hold exactly V rows of D (each of its sizes, links, lists and values is checked before FAISS sees it) and be of
- * the type said ("scan" is a flat file; NULL: what the file says), else ERR_BAD_BUNDLE with the reason. */
+/* The file must hold exactly V rows of D (each of its sizes, links, lists and values is
+ * checked before FAISS sees it) and be of the type said ("scan" is a flat file; NULL: what
+ * the file says), else ERR_BAD_BUNDLE with the reason. */
 NODISCARD int ann_open(struct ann **out, const char *path, const char *type, int32_t V,
                        int32_t D, struct err *e);
 NODISCARD int ann_open_mem(struct ann **out, const void *data, size_t nb, const char *type,
@@ -106,19 +113,22 @@ void ann_free(struct ann *a); /* NULL is fine */
  *   ids, scores [nq,k]   -1 and -INFINITY where rows ran out
  *   queries     [nq,D]   an all-zero query gets the first rows, score 0; NaN or Inf: ERR_INVALID
  *   p                    may be NULL; its filter holds for every query of the call
- * Every row returned is allowed, and min(k, rows allowed) of them are.  With a filter the cheapest of these is done, by costs measured
- * when the index was built or opened: a scan of the allowed rows in place or gathered; the graph, fetching k / selectivity, with
- * a width to match; the lists, as many as hold the allowed rows that a search without filter looks at.  Where graph or lists yield too
- * few, the scan answers.  k > V is fine.  Runs on the calling thread alone; no malloc of ours once its scratch has grown. */
+ * Every row returned is allowed, and min(k, rows allowed) of them are.  With a filter the
+ * cheapest of these is done, by costs measured when the index was built or opened: a scan of
+ * the allowed rows in place or gathered; the graph, fetching k / selectivity, with a width
+ * to match; the lists, as many as hold the allowed rows that a search without filter looks
+ * at.  Where graph or lists yield too few, the scan answers.  k > V is fine.  Runs on the
+ * calling thread alone; no malloc of ours once its scratch has grown. */
 NODISCARD int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *queries,
                          int32_t nq, int32_t k, const struct ann_params *p, struct err *e);
-/* The exact k best of rows [n], each below V and listed once, in any order; otherwise as ann_search. */
+/* The exact k best of rows [n], each below V and listed once, in any order; otherwise as
+ * ann_search. */
 NODISCARD int ann_scan_rows(int32_t *ids, float *scores, const struct ann *a,
                             const float *queries, int32_t nq, int32_t k, const int32_t *rows,
                             int32_t n, struct err *e);
 
-/* Share of the exact k best that a search of `width` (0: the index's own) finds, mean over queries [nq,D].  A row that ties with
- * the last of them counts. */
+/* Share of the exact k best that a search of `width` (0: the index's own) finds, mean over
+ * queries [nq,D].  A row that ties with the last of them counts. */
 NODISCARD int ann_recall(double *recall, const struct ann *a, const float *queries, int32_t nq,
                          int32_t k, int32_t width, struct err *e);
 

@@ -103,7 +103,8 @@ static int check_flat(struct cursor *c, int32_t V, int32_t D, struct err *e)
     return check_values(rows.p, (size_t)V, D, e);
 }
 
-/* FAISS's struct HNSW: row i owns links[offset[i] .. offset[i+1]), level l of them from cum[l] to cum[l+1]. */
+/* FAISS's struct HNSW: row i owns links[offset[i] .. offset[i+1]), level l of them from
+ * cum[l] to cum[l+1]. */
 struct graph {
     struct array cum, level, offset, link;
 };

@@ -10,7 +10,8 @@ enum { ANN_MAX_EF = 4096, ANN_DEPTH = 100 /* widths are tuned for this many rows
 struct ann_rate {
     double fixed, query;
 };
-/* Measured on the index itself, in the thread's own time.  Plans are chosen by it; what they find never depends on it. */
+/* Measured on the index itself, in the thread's own time.  Plans are chosen by it; what they
+ * find never depends on it. */
 struct ann_cost {
     struct ann_rate row;    /* scanned in place */
     struct ann_rate listed; /* gathered */

@@ -1,5 +1,5 @@
-/* ann_rank.h — rankings as 64-bit keys: score descending, then row ascending, is one comparison of integers.
- * Private to core/ann.  Thread: any (pure). */
+/* ann_rank.h — rankings as 64-bit keys: score descending, then row ascending, is one
+ * comparison of integers. Private to core/ann.  Thread: any (pure). */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -32,6 +32,7 @@ void rank_sort(uint64_t *key, uint64_t *tmp, int32_t n);
 void rank_out(int32_t *ids, float *scores, const uint64_t *key, int32_t n, int32_t k);
 
 enum ann_scratch { SCRATCH_SCAN, SCRATCH_SEARCH, SCRATCH_ROWS, SCRATCHES };
-/* At least nb bytes of the calling thread, aligned to 64, that stay until it ends: after the largest need nothing is
- * allocated any more.  What they held is lost when they grow.  A slot has one user at a time. */
+/* At least nb bytes of the calling thread, aligned to 64, that stay until it ends: after the
+ * largest need nothing is allocated any more.  What they held is lost when they grow.  A
+ * slot has one user at a time. */
 void *ann_scratch(enum ann_scratch slot, size_t nb);

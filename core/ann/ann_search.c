@@ -93,8 +93,8 @@ static int32_t take(const struct call *c, int32_t i, const int64_t *row, int32_t
                         c->allow);
 }
 
-/* FAISS's list is cut by its own rounding: what it left out may belong before our k-th where that comes within
- * the rounding's bound of the last row fetched. */
+/* FAISS's list is cut by its own rounding: what it left out may belong before our k-th where
+ * that comes within the rounding's bound of the last row fetched. */
 static bool cut_is_sure(const struct call *c, int32_t i, int32_t found, const float *scores,
                         int32_t n)
 {
@@ -132,7 +132,8 @@ static void rescue_if_short(struct call *c, int32_t i, int32_t found)
     by_scan(c, i, 1);
 }
 
-/* FAISS 1.7.3 sizes its queue by the index's own ef or by k, never by the parameters': so ef rows are asked for. */
+/* FAISS 1.7.3 sizes its queue by the index's own ef or by k, never by the parameters': so ef
+ * rows are asked for. */
 static int by_graph(struct call *c, int32_t ef, struct err *e)
 {
     const int32_t n = c->k > ef ? c->k : ef, fetch = n < c->a->V ? n : c->a->V;
@@ -160,8 +161,8 @@ static int32_t count_allowed(const int64_t *id, int32_t n, const uint64_t *allow
     return c;
 }
 
-/* The nearest lists until `want` allowed rows are in them; -1 in what is left of the n.  Never fewer than `least` lists.
- * false: the n do not hold so many. */
+/* The nearest lists until `want` allowed rows are in them; -1 in what is left of the n.
+ * Never fewer than `least` lists. false: the n do not hold so many. */
 static bool pick_lists(struct call *c, int64_t *list, const int32_t *order, int32_t n,
                        int32_t least, double want)
 {
@@ -179,8 +180,9 @@ static bool pick_lists(struct call *c, int64_t *list, const int32_t *order, int3
     return enough;
 }
 
-/* Allowed rows that a search of k must look at, for its recall to be that of a search without filter: a filter that
- * keeps few rows near the query makes it look further, down to a scan. */
+/* Allowed rows that a search of k must look at, for its recall to be that of a search
+ * without filter: a filter that keeps few rows near the query makes it look further, down to
+ * a scan. */
 static double rows_to_see(const struct ann *a, int32_t width, int32_t k)
 {
     const double deep = k > ANN_DEPTH ? (double)k / ANN_DEPTH : 1;
@@ -256,7 +258,8 @@ static struct plan own_plan(const struct ann *a, int32_t k, int32_t width)
     return (struct plan){ .way = BY_LISTS, .n_lists = deep < a->n ? (int32_t)deep : a->n };
 }
 
-/* Rows that must be fetched for k of them to be allowed: three deviations more than the mean, were they drawn. */
+/* Rows that must be fetched for k of them to be allowed: three deviations more than the
+ * mean, were they drawn. */
 static struct plan filtered_plan(const struct ann *a, int32_t nq, int32_t k, int32_t width,
                                  int32_t n_allow)
 {

@@ -2,7 +2,8 @@
 #include "core/num/isa.h"
 #include "core/num/simd.h"
 
-/* A tile: M queries times NP panels of PV vectors each stay in registers while the dimensions run. */
+/* A tile: M queries times NP panels of PV vectors each stay in registers while the
+ * dimensions run. */
 enum { PV = SCAN_PANEL / VW };
 #if SIMD_512
 enum { MAX_M = 6, MAX_NP = 4 };

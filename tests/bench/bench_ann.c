@@ -1,9 +1,11 @@
-/* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS flat, our scan of fp32 and of bf16 rows, IVF
- * and HNSW; then filters: for each type and share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
+/* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS
+ * flat, our scan of fp32 and of bf16 rows, IVF and HNSW; then filters: for each type and
+ * share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
  * those that reach a recall of .99, and the recall of the one chosen.
  *   bench_ann [V...]      default 12000 100000; 1000000 takes minutes, most of them for the graph
- * Rows and queries are a mixture with few directions, as trained vectors are: 200 centres of N(0,1) in 16 dimensions, .6 N(0,1)
- * around them, turned into 64 by a matrix of N(0,1)/4, .1 N(0,1) in each of the 64, length 1 + .1 N(0,1). */
+ * Rows and queries are a mixture with few directions, as trained vectors are: 200 centres of
+ * N(0,1) in 16 dimensions, .6 N(0,1) around them, turned into 64 by a matrix of N(0,1)/4, .1
+ * N(0,1) in each of the 64, length 1 + .1 N(0,1). */
 #include "core/ann/ann_impl.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -154,35 +156,43 @@ static void filter_row(const struct ann *a, uint64_t *allow, double kept, int ba
 
 /* ---- ---- */
 
-static void bench(int32_t V)
+static void build(struct ann **a, int t, const float *rows, int32_t V)
 {
     struct err e = { 0 };
-    struct ann *a[4];
     double got;
-    float *rows = xmalloc(sizeof(float) * (size_t)V * D);
-    uint64_t *allow = xmalloc((size_t)(V + 63) / 64 * sizeof *allow);
-    mixture(rows, V, 2);
-    must(ann_build_flat(&a[0], rows, V, D, &e), &e);
-    must(ann_build_scan(&a[1], rows, V, D, &e), &e);
-    must(ann_build_ivf(&a[2], rows, V, D, 0, 0, &e), &e);
-    must(ann_tune(&got, a[2], queries, TUNE, DEPTH, 0.99, 0, &e), &e);
-    must(ann_build_hnsw(&a[3], rows, V, D, 0, 0, 0, &e), &e);
-    must(ann_tune(&got, a[3], queries, TUNE, DEPTH, 0.99, WIDEST, &e), &e);
-    printf("\n%9s %-10s %6s %9s %9s %9s %9s %8s\n", "V", "type", "width", "1", "4", "32", "256",
-           "recall");
-    row("flat", a[0], false);
-    row("scan fp32", a[1], true);
-    row("scan bf16", a[1], false);
-    row(a[2]->type, a[2], false);
-    row(a[3]->type, a[3], false);
-    printf("\n%9s %-8s %7s %5s %-10s %9s %9s %6s %8s   %9s %9s %9s\n", "V", "type", "kept",
-           "batch", "plan", "us", "best us", "ratio", "recall", "scan", "allowed", "own");
-    for (int t = 1; t < 4; t++)
-        for (int batch = 1; batch <= 4; batch += 3)
-            for (double kept = 0.5; kept > 0.0005; kept = kept > 0.4 ? 0.1 : kept / 10)
-                filter_row(a[t], allow, kept, batch);
-    for (int t = 0; t < 4; t++) ann_free(a[t]);
+    must(t == 0   ? ann_build_flat(a, rows, V, D, &e)
+         : t == 1 ? ann_build_scan(a, rows, V, D, &e)
+         : t == 2 ? ann_build_ivf(a, rows, V, D, 0, 0, &e)
+                  : ann_build_hnsw(a, rows, V, D, 0, 0, 0, &e),
+         &e);
+    if (t >= 2) must(ann_tune(&got, *a, queries, TUNE, DEPTH, 0.99, WIDEST, &e), &e);
+}
+
+static void filters(const struct ann *a)
+{
+    uint64_t *allow = xmalloc((size_t)(a->V + 63) / 64 * sizeof *allow);
+    printf("%9s %-8s %7s %5s %-10s %9s %9s %6s %8s   %9s %9s %9s\n", "", "", "kept", "batch",
+           "plan", "us", "best us", "ratio", "recall", "scan", "allowed", "own");
+    for (int batch = 1; batch <= 4; batch += 3)
+        for (double kept = 0.5; kept > 0.0005; kept = kept > 0.4 ? 0.1 : kept / 10)
+            filter_row(a, allow, kept, batch);
     free(allow);
+}
+
+static void bench(int32_t V)
+{
+    float *rows = xmalloc(sizeof(float) * (size_t)V * D);
+    mixture(rows, V, 2);
+    for (int t = 0; t < 4; t++) {
+        struct ann *a;
+        build(&a, t, rows, V);
+        printf("\n%9s %-10s %6s %9s %9s %9s %9s %8s\n", "V", "type", "width", "1", "4", "32",
+               "256", "recall");
+        if (t == 1) row("scan fp32", a, true);
+        row(t == 1 ? "scan bf16" : a->type, a, false);
+        if (t > 0) filters(a); /* a flat index's are the scan's */
+        ann_free(a);
+    }
     free(rows);
 }
 

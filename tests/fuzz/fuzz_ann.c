@@ -1,5 +1,5 @@
-/* Bytes as an index file of 40 rows of 3. What is accepted must search within bounds and return every row, whatever the type, with a
- * filter and without. */
+/* Bytes as an index file of 40 rows of 3. What is accepted must search within bounds and
+ * return every row, whatever the type, with a filter and without. */
 #include "core/ann/ann.h"
 #include "core/num/num.h"
 #include <stdint.h>
