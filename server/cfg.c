@@ -24,7 +24,7 @@ const struct opt cfg_opts[] = {
         struct cfg, queue_rows, "256", 1, 1000000,
         "users whose requests may wait, all threads together; others are told to come back"),
     OPT_FLOAT(
-        struct cfg, queue_ms, "12", 0, 60000,
+        struct cfg, queue_ms, "200", 0, 60000,
         "most milliseconds that a request may have to wait, by what others have cost; 0: any"),
     OPT_BOOL(struct cfg, degrade, "true",
              "when half of queue_ms is waited, search half of a request's interests "
