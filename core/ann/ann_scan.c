@@ -9,21 +9,23 @@
 #include <string.h>
 
 enum {
-    GROUP = 32,             /* queries of one pass over the rows */
-    BLOCK = 16,             /* panels of one call of the kernel, at most */
-    BLOCK_BYTES = 24 << 10, /* so that they stay in the first-level cache */
-    MORE = 64,              /* hits that come in before they are thinned out again */
-    ROOM = 512,             /* hits beside k that there is room for */
-    FEW = 2,                /* queries for which rows are not worth turning */
-    AHEAD = 6,              /* rows that are asked of memory before their turn */
-    PROBES = 8,             /* rows that try bytes out, as queries */
+    GROUP = 32, /* queries of one pass over the rows */
+    FIRST = 16, /* panels of the first call of the kernel, all of whose rows are hits */
+    BLOCK_BYTES =
+        128 << 10, /* of panels of later calls, which stay in the second-level cache */
+    MORE = 96,     /* hits that come in before they are thinned out again */
+    ROOM = 512,    /* hits beside k that there is room for, beside a call's */
+    FEW = 2,       /* queries for which rows are not worth turning */
+    AHEAD = 6,     /* rows that are asked of memory before their turn */
+    PROBES = 8,    /* rows that try bytes out, as queries */
     PROBE_K = 32,
     DOT_COST = 40, /* of a row scored by dot, in steps of the kernel */
 };
 
 struct scan {
     const float *rows;
-    int32_t V, D, n_panels, block;
+    int32_t V, D, n_panels;
+    int32_t block; /* panels of one call of the kernel, at most */
     bool bytes;
     int32_t words;       /* of a row: bytes ceil(D/4), bf16 ceil(D/2) */
     size_t stride;       /* words of a panel */
@@ -102,7 +104,9 @@ static void pack(struct scan *s, bool as_bytes)
     s->words = as_bytes ? (s->D + 3) / 4 : (s->D + 1) / 2;
     s->stride = (size_t)(s->words + as_bytes) * SCAN_PANEL;
     s->block = BLOCK_BYTES / (int32_t)(s->stride * sizeof *s->panel);
-    s->block = s->block < 4 ? 4 : s->block > BLOCK ? BLOCK : s->block / 4 * 4;
+    s->block = s->block < FIRST         ? FIRST
+               : s->block > SCAN_PANELS ? SCAN_PANELS
+                                        : s->block / 4 * 4;
     s->most = s->most_rounded = s->off = s->ones_rounded = s->ones_off = 0;
     const size_t nb = (size_t)s->n_panels * s->stride * sizeof *s->panel;
     free(s->panel);
@@ -188,9 +192,9 @@ struct pass { /* one group of queries over some rows */
     const void *queries; /* as the kernel wants them */
     uint64_t *tmp;       /* [k + room] */
     int32_t *likely;     /* [room] */
-    float *turned;       /* [BLOCK,D,16] */
-    struct scan_panel panel[BLOCK];
-    int32_t n_panels;
+    float *turned;       /* [FIRST,D,16] */
+    struct scan_panel panel[SCAN_PANELS];
+    int32_t n_panels, block, most_block;
     struct tally tally;
 };
 
@@ -301,7 +305,7 @@ static void make_room(struct pass *p)
         struct scan_hits *h = &p->hits[i];
         if (h->n < p->seek[i].thin_at) continue;
         (void)thin(p, i);
-        if (h->n + BLOCK * SCAN_PANEL + MORE > p->room) {
+        if (h->n + SCAN_PANELS * SCAN_PANEL + MORE > p->room) {
             /* Many rows lie within B of the k-th: exact scores are a higher bar. */
             score_by_dot(p, i, h->at, h->n);
             h->n = 0;
@@ -321,13 +325,14 @@ static void flush(struct pass *p)
         (p->s->bytes ? num->scan->bytes : num->scan->bf16)(p->hits, p->queries, p->nq,
                                                            p->s->words, p->panel, p->n_panels);
     p->n_panels = 0;
+    p->block = 2 * p->block < p->most_block ? 2 * p->block : p->most_block;
 }
 
 static void add_panel(struct pass *p, const void *x, int32_t at, uint32_t rows)
 {
     p->panel[p->n_panels++] = (struct scan_panel){ .x = x, .at = at, .rows = rows };
     p->tally.scored += (int64_t)__builtin_popcount(rows) * p->nq;
-    if (p->n_panels == p->s->block) flush(p);
+    if (p->n_panels == p->block) flush(p);
 }
 
 /* Up to 16 of the n rows from position `at` on, turned where the kernel will read them. */
@@ -470,12 +475,13 @@ static struct pass *start_pass(const struct scan *s, const struct scan_job *job,
                                int32_t nq, const int32_t *list)
 {
     const int32_t k = job->k < s->V ? job->k : s->V;
-    const size_t room = (size_t)(k > ROOM ? 2 * k : k + ROOM) + BLOCK * SCAN_PANEL + SCAN_SPARE,
+    const size_t room = (size_t)(k > ROOM ? 2 * k : k + ROOM) + SCAN_PANELS * SCAN_PANEL +
+                        SCAN_SPARE,
                  n_keys = room + (size_t)k, n = (size_t)nq, D = (size_t)s->D,
                  words = (size_t)s->words;
     char *at = ann_scratch(SCRATCH_SCAN, sizeof(struct pass) + (n + 1) * (n_keys * 8 + 64) +
                                              n * (room * 12 + 192) + n * words * 4 + room * 4 +
-                                             BLOCK * SCAN_PANEL * D * sizeof(float) + 320);
+                                             FIRST * SCAN_PANEL * D * sizeof(float) + 320);
     struct pass *p = carve(&at, sizeof *p);
     memset(p, 0, sizeof *p);
     p->s = s;
@@ -484,9 +490,11 @@ static struct pass *start_pass(const struct scan *s, const struct scan_job *job,
     p->list = list;
     p->room = (int32_t)room - SCAN_SPARE;
     p->fp32 = job->fp32 || list;
+    p->block = FIRST;
+    p->most_block = p->fp32 ? FIRST : s->block;
     p->tmp = carve(&at, n_keys * sizeof *p->tmp);
     p->likely = carve(&at, room * sizeof *p->likely);
-    p->turned = carve(&at, BLOCK * SCAN_PANEL * D * sizeof *p->turned);
+    p->turned = carve(&at, FIRST * SCAN_PANEL * D * sizeof *p->turned);
     uint32_t *word = carve(&at, n * words * sizeof *word);
     for (int i = 0; i < nq; i++) {
         p->seek[i].best = carve(&at, n_keys * sizeof *p->seek[i].best);

@@ -61,27 +61,81 @@ INLINE vi lanes_from(int32_t at)
     return lane + at;
 }
 
-/* x [NP*PV] scores of NP panels, one [NP*PV] what a one of their rows stands for.  One branch for
- * all of them: hits are rare. */
-INLINE void emit(struct scan_hits *h, const vf *x, const vf *one, const struct scan_panel *p,
+/* Tiles of one query that have a hit.  Every tile is written, and the next one over it unless it has
+ * one: no branch, since none could be foretold. */
+enum { SLOT = MAX_NP * SCAN_PANEL, SLOTS = SCAN_PANELS / MAX_NP + MAX_NP };
+struct found {
+    float score[SLOTS * SLOT];
+    uint64_t hits[SLOTS]; /* bit 16 i + r: row r of the tile's panel i */
+    int32_t first[SLOTS]; /* the tile's first panel */
+    int32_t n;
+};
+
+INLINE uint64_t rows_of(const struct scan_panel *p, const int NP)
+{
+    uint64_t rows = 0;
+    UNROLL
+    for (int i = 0; i < NP; i++) rows |= (uint64_t)p[i].rows << (i * SCAN_PANEL);
+    return rows;
+}
+
+/* x [NP*PV]: the scores of NP panels from `first` on, `rows` of which count. */
+INLINE void note(struct found *f, const vf *x, float least, uint64_t rows, int32_t first,
                  const int NP)
 {
-    const vf least = vf_set(h->least);
-    uint64_t hit = 0, there = 0;
-    UNROLL
-    for (int v = 0; v < NP * PV; v++) hit |= (uint64_t)not_less(x[v], least) << (v * VW);
-    UNROLL
-    for (int i = 0; i < NP; i++) there |= (uint64_t)p[i].rows << (i * SCAN_PANEL);
-    hit &= there;
-    if (!hit) return;
+    uint64_t hits = 0;
     UNROLL
     for (int v = 0; v < NP * PV; v++) {
-        const uint32_t m = (uint32_t)(hit >> (v * VW)) & ((1u << VW) - 1);
+        hits |= (uint64_t)not_less(x[v], vf_set(least)) << (v * VW);
+        vf_store(f->score + f->n * SLOT + v * VW, x[v]);
+    }
+    f->hits[f->n] = hits & rows;
+    f->first[f->n] = first;
+    f->n += (hits & rows) != 0;
+}
+
+/* What a one of the panel's rows stands for. */
+INLINE vf ones_of(const struct scan_panel *p, int32_t steps, int v, const enum kind kind)
+{
+    return kind < BYTES ? vf_set(1) : vf_load((const float *)p->x + steps * SCAN_PANEL + v * VW);
+}
+
+/* Many rows of a tile. */
+INLINE void append_lanes(struct scan_hits *h, const float *score, uint64_t hits,
+                         const struct scan_panel *p, int32_t steps, const enum kind kind)
+{
+    for (int v = 0; v < MAX_V; v++) {
+        const uint32_t m = (uint32_t)(hits >> (v * VW)) & ((1u << VW) - 1);
         if (!m) continue;
-        put_lanes(h->high + h->n, x[v], m);
-        put_lanes(h->low + h->n, x[v] - h->width * one[v], m);
-        put_lanes((float *)(void *)(h->at + h->n), (vf)lanes_from(p[v / PV].at + v % PV * VW), m);
+        const struct scan_panel *of = p + v / PV;
+        const vf x = vf_load(score + v * VW);
+        put_lanes(h->high + h->n, x, m);
+        put_lanes(h->low + h->n, x - h->width * ones_of(of, steps, v % PV, kind), m);
+        put_lanes((float *)(void *)(h->at + h->n), (vf)lanes_from(of->at + v % PV * VW), m);
         h->n += count_lanes(m);
+    }
+}
+
+INLINE void append(struct scan_hits *h, const struct found *f, const struct scan_panel *p,
+                   int32_t steps, const enum kind kind)
+{
+    enum { MANY = 6 };
+    for (int32_t i = 0; i < f->n; i++) {
+        const struct scan_panel *first = p + f->first[i];
+        uint64_t hits = f->hits[i];
+        if (__builtin_popcountll(hits) > MANY) {
+            append_lanes(h, f->score + i * SLOT, hits, first, steps, kind);
+            continue;
+        }
+        for (; hits; hits &= hits - 1) {
+            const int lane = __builtin_ctzll(hits), r = lane % SCAN_PANEL;
+            const struct scan_panel *of = first + lane / SCAN_PANEL;
+            const float x = f->score[i * SLOT + lane],
+                        one = kind < BYTES ? 1 : ((const float *)of->x)[steps * SCAN_PANEL + r];
+            h->high[h->n] = x;
+            h->low[h->n] = x - h->width * one;
+            h->at[h->n++] = of->at + r;
+        }
     }
 }
 
@@ -145,13 +199,15 @@ INLINE void step(vf acc[MAX_M][MAX_V], const vf *x, const uint32_t *q, ptrdiff_t
     }
 }
 
-INLINE void tile(struct scan_hits *h, const uint32_t *q, int32_t steps, const struct scan_panel *p,
-                 const int M, const int NP, const enum kind kind)
+/* Panels p[first] to p[first + NP - 1]. */
+INLINE void tile(struct found *f, const struct scan_hits *h, const uint32_t *q, int32_t steps,
+                 const struct scan_panel *p, int32_t first, const int M, const int NP,
+                 const enum kind kind)
 {
     vf acc[MAX_M][MAX_V], x[MAX_V];
     const float *from[MAX_NP];
     UNROLL
-    for (int i = 0; i < NP; i++) from[i] = p[i].x;
+    for (int i = 0; i < NP; i++) from[i] = p[first + i].x;
     UNROLL
     for (int m = 0; m < M; m++)
         UNROLL
@@ -163,47 +219,52 @@ INLINE void tile(struct scan_hits *h, const uint32_t *q, int32_t steps, const st
             x[v] = vf_load(from[v / PV] + k * SCAN_PANEL + v % PV * VW);
         step(acc, x, q + k, steps, M, NP * PV, kind);
     }
+    const uint64_t rows = rows_of(p + first, NP);
     UNROLL
-    for (int v = 0; v < NP * PV; v++)
-        x[v] = kind < BYTES ? vf_set(1) : vf_load(from[v / PV] + steps * SCAN_PANEL + v % PV * VW);
+    for (int v = 0; v < NP * PV; v++) x[v] = ones_of(p + first + v / PV, steps, v % PV, kind);
     UNROLL
     for (int m = 0; m < M; m++) {
         if (kind >= BYTES)
             UNROLL
             for (int v = 0; v < NP * PV; v++)
                 acc[m][v] = __builtin_convertvector((vi)acc[m][v], vf) * x[v];
-        emit(h + m, acc[m], x, p, NP);
+        note(f + m, acc[m], h[m].least, rows, first, NP);
     }
 }
 
 /* M queries as a constant. */
-INLINE void tiles(struct scan_hits *h, const uint32_t *q, int32_t steps, const struct scan_panel *p,
-                  int M, const int NP, const enum kind kind)
+INLINE void tiles(struct found *f, const struct scan_hits *h, const uint32_t *q, int32_t steps,
+                  const struct scan_panel *p, int32_t first, int M, const int NP,
+                  const enum kind kind)
 {
     switch (M) {
-    case 1: tile(h, q, steps, p, 1, NP, kind); break;
-    case 2: tile(h, q, steps, p, 2, NP, kind); break;
-    case 3: tile(h, q, steps, p, 3, NP, kind); break;
+    case 1: tile(f, h, q, steps, p, first, 1, NP, kind); break;
+    case 2: tile(f, h, q, steps, p, first, 2, NP, kind); break;
+    case 3: tile(f, h, q, steps, p, first, 3, NP, kind); break;
 #if VW > 4
-    case 4: tile(h, q, steps, p, 4, NP, kind); break;
-    case 5: tile(h, q, steps, p, 5, NP, kind); break;
-    case 6: tile(h, q, steps, p, 6, NP, kind); break;
+    case 4: tile(f, h, q, steps, p, first, 4, NP, kind); break;
+    case 5: tile(f, h, q, steps, p, first, 5, NP, kind); break;
+    case 6: tile(f, h, q, steps, p, first, 6, NP, kind); break;
 #endif
     default: break;
     }
 }
 
-/* Each share of the queries runs over all panels, which stay in the first-level cache. */
+/* Each share of the queries runs over all panels, which stay in a near cache. */
 INLINE void run(struct scan_hits *hits, const uint32_t *q, int32_t nq, int32_t steps,
                 const struct scan_panel *p, int32_t n, const int NP, const enum kind kind)
 {
+    struct found found[MAX_M];
     for (int32_t i = 0, M; i < nq; i += M) {
         const int32_t shares = (nq - i + MAX_M - 1) / MAX_M;
         M = (nq - i + shares - 1) / shares;
+        for (int32_t m = 0; m < M; m++) found[m].n = 0;
         int32_t j = 0;
         for (; j + NP <= n; j += NP)
-            tiles(hits + i, q + (ptrdiff_t)i * steps, steps, p + j, M, NP, kind);
-        for (; j < n; j++) tiles(hits + i, q + (ptrdiff_t)i * steps, steps, p + j, M, 1, kind);
+            tiles(found, hits + i, q + (ptrdiff_t)i * steps, steps, p, j, M, NP, kind);
+        for (; j < n; j++)
+            tiles(found, hits + i, q + (ptrdiff_t)i * steps, steps, p, j, M, 1, kind);
+        for (int32_t m = 0; m < M; m++) append(hits + i + m, found + m, p, steps, kind);
     }
 }
 

@@ -2,8 +2,7 @@
  * matter.
  *   num->scan->bytes(hits, queries, nq, quads, panel, n);
  * A panel holds its 16 rows side by side, dimension by dimension, so that a vector of sums is 16
- * rows' scores and is compared as one with the least score of interest, before anything is stored.
- * Three kinds:
+ * rows' scores and is compared as one with the least score of interest.  Three kinds:
  *   fp32   float    [D,16]           element (d,r): dimension d of row r
  *   bf16   uint32_t [(D+1)/2,16]     element (i,r): dimensions 2i (low half) and 2i+1 of row r; an
  *                                    odd D ends in a zero
@@ -19,6 +18,7 @@
 
 enum {
     SCAN_PANEL = 16,
+    SCAN_PANELS = 64, /* of a call, at most */
     SCAN_SPARE = 16, /* entries that hits may be written past their end */
     SCAN_MOST_D = 1 << 16, /* of bytes: sums stay below 2^31 */
     SCAN_FEW_KEYS = 160,
@@ -49,8 +49,8 @@ struct scan_bytes { /* x as bytes b: x = scale * b, nearly */
 };
 
 struct k_scan_ops {
-    /* hits [nq], queries [nq,D].  Each query's arrays need room for 16 n more entries and
-     * SCAN_SPARE. */
+    /* hits [nq], queries [nq,D], panel [n], n <= SCAN_PANELS.  Each query's arrays need room for
+     * 16 n more entries and SCAN_SPARE. */
     void (*fp32)(struct scan_hits *hits, const float *queries, int32_t nq, int32_t D,
                  const struct scan_panel *panel, int32_t n);
     /* queries [nq,pairs] as in a panel: two dimensions an element */

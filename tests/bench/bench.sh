@@ -22,6 +22,7 @@ build/release/bench_encoder
 
 title "search"
 build/release/bench_ann
+build/release/bench_scan
 
 title "filters"
 build/release/bench_filter
