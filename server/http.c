@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -32,8 +33,15 @@ struct loop { /* a thread, its connections and what waits on them */
     struct lane *lane;
     pthread_t thread;
     int epoll_fd; /* the library's */
-    int writing;  /* owner: requests that are with the writer */
-    bool quiet;   /* owner: takes no more connections */
+    int wake_fd;  /* readable when the inbox is not empty */
+    pthread_mutex_t mu;
+    struct newcomers {
+        int *fd;
+        int n, cap;
+    } inbox;            /* GUARDED_BY(mu): connections that others took in for it */
+    atomic_int n_conns; /* its own, and those of the inbox */
+    int writing;        /* owner: requests that are with the writer */
+    bool quiet;         /* owner: takes no more connections */
 };
 
 struct http {
@@ -196,6 +204,7 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (*context) conns_close(*context);
         *context = NULL;
+        atomic_fetch_sub(&((struct loop *)cls)->n_conns, 1);
         return;
     }
     const union MHD_ConnectionInfo *info =
@@ -239,8 +248,6 @@ static unsigned connection_room(const struct cfg *cfg)
     return want;
 }
 
-/* ---- the threads ---- */
-
 static void on_written(struct call *c) { MHD_resume_connection(c->connection); }
 
 /* Those whose answers are there go on, in the next round of the library. */
@@ -256,42 +263,94 @@ static void serve(struct loop *l)
     }
 }
 
-/* Lets go of the listening socket, after taking in what the kernel had accepted: those are still served. */
-static void quiesce(struct loop *l)
+/* ---- new connections: whoever sees them takes them in, for the thread that has fewest ---- */
+
+static struct loop *idlest(const struct http *h)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
-    int fd, own = MHD_quiesce_daemon(l->mhd);
-    while ((fd = accept4(l->http->listen_fd, (struct sockaddr *)&ss, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        if (MHD_add_connection(l->mhd, fd, (struct sockaddr *)&ss, len) != MHD_YES)
-            log_warn("http.refused", "reason=\"%s\"", strerror(errno));
-        len = sizeof ss;
-    }
-    if (own != MHD_INVALID_SOCKET) close(own);
-    l->quiet = true;
-    atomic_fetch_add(&l->http->n_quiet, 1);
+    struct loop *best = &h->loop[0];
+    for (struct loop *l = best + 1; l < h->loop + h->n_loops; l++)
+        if (atomic_load(&l->n_conns) < atomic_load(&best->n_conns)) best = l;
+    return best;
 }
 
-/* Until something has come, or ROUND_MS. Not by MHD_run_wait: given a time, the library's epoll loop sleeps again when it was
- * woken by exactly as many events as it takes at once. */
-static void wait_for_clients(struct loop *l)
+static void adopt(struct loop *l, int fd)
 {
-    MHD_UNSIGNED_LONG_LONG ms = ROUND_MS;
-    struct pollfd p = { .fd = l->epoll_fd, .events = POLLIN };
-    if (MHD_get_timeout(l->mhd, &ms) == MHD_YES && ms == 0) return;
-    (void)poll(&p, 1, ms < ROUND_MS ? (int)ms : ROUND_MS);
+    struct sockaddr_storage ss = { 0 };
+    socklen_t len = sizeof ss;
+    (void)getpeername(fd, (struct sockaddr *)&ss, &len);
+    if (MHD_add_connection(l->mhd, fd, (struct sockaddr *)&ss, len) == MHD_YES) return;
+    atomic_fetch_sub(&l->n_conns, 1);
+    log_warn("http.refused", "reason=\"%s\"", strerror(errno));
+}
+
+static void hand_over(struct loop *to, int fd)
+{
+    const uint64_t one = 1;
+    struct newcomers *in = &to->inbox;
+    pthread_mutex_lock(&to->mu);
+    if (in->n == in->cap) {
+        in->cap = in->cap ? 2 * in->cap : 16;
+        in->fd = xrealloc(in->fd, (size_t)in->cap, sizeof *in->fd);
+    }
+    in->fd[in->n++] = fd;
+    pthread_mutex_unlock(&to->mu);
+    (void)!write(to->wake_fd, &one, sizeof one);
+}
+
+static void take_in(struct loop *l)
+{
+    int fd;
+    while ((fd = accept4(l->http->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        struct loop *to = idlest(l->http);
+        atomic_fetch_add(&to->n_conns, 1);
+        if (to == l)
+            adopt(l, fd);
+        else
+            hand_over(to, fd);
+    }
+}
+
+static void empty_inbox(struct loop *l)
+{
+    uint64_t n;
+    (void)!read(l->wake_fd, &n, sizeof n);
+    pthread_mutex_lock(&l->mu);
+    struct newcomers in = l->inbox;
+    l->inbox = (struct newcomers){ 0 };
+    pthread_mutex_unlock(&l->mu);
+    for (int i = 0; i < in.n; i++) adopt(l, in.fd[i]);
+    free(in.fd);
+}
+
+/* ---- the threads ---- */
+
+/* Until something has come, at most ms.  Not by MHD_run_wait: given a time, the library's epoll loop sleeps again when it was
+ * woken by exactly as many events as it takes at once. */
+static void wait_for_clients(struct loop *l, int ms)
+{
+    MHD_UNSIGNED_LONG_LONG due = ROUND_MS;
+    struct pollfd p[] = { { .fd = l->epoll_fd, .events = POLLIN },
+                          { .fd = l->wake_fd, .events = POLLIN },
+                          { .fd = l->quiet ? -1 : l->http->listen_fd, .events = POLLIN } };
+    if (MHD_get_timeout(l->mhd, &due) == MHD_YES && due < (unsigned)ms) ms = (int)due;
+    if (poll(p, 3, ms) <= 0) return;
+    if (p[2].revents) take_in(l);
+    if (p[1].revents) empty_inbox(l);
 }
 
 static void *go_round(void *arg)
 {
     struct loop *l = arg;
+    struct http *h = l->http;
     bool busy = false;
-    while (!atomic_load_explicit(&l->http->stop, memory_order_relaxed)) {
-        if (!busy) wait_for_clients(l);
+    while (!atomic_load_explicit(&h->stop, memory_order_relaxed)) {
+        wait_for_clients(l, busy ? 0 : ROUND_MS);
         (void)MHD_run(l->mhd);
-        if (!l->quiet && atomic_load_explicit(&l->http->quiesce, memory_order_relaxed))
-            quiesce(l);
+        if (!l->quiet && atomic_load_explicit(&h->quiesce, memory_order_relaxed)) {
+            take_in(l); /* what the kernel had accepted is still served */
+            l->quiet = true;
+            atomic_fetch_add(&h->n_quiet, 1);
+        }
         busy = lane_waits(l->lane);
         if (busy)
             serve(l); /* their replies are sent by the next round, so don't wait before it */
@@ -301,7 +360,8 @@ static void *go_round(void *arg)
         (void)MHD_run(l->mhd);
     }
     (void)MHD_run(l->mhd);
-    MHD_stop_daemon(l->mhd); /* closes its own listening socket unless it was quiesced */
+    empty_inbox(l); /* to be closed with the others */
+    MHD_stop_daemon(l->mhd);
     return NULL;
 }
 
@@ -312,10 +372,10 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
     const unsigned room = connection_room(&app->cfg);
     l->http = h;
     l->app = app;
-    int fd = fcntl(h->listen_fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) return err_sys(e, ERR_IO, "the listening socket");
+    pthread_mutex_init(&l->mu, NULL);
+    l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (l->wake_fd < 0) return err_sys(e, ERR_IO, "eventfd");
     struct MHD_OptionItem options[] = {
-        { MHD_OPTION_LISTEN_SOCKET, fd, NULL },
         { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, l },
         { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, l },
         { MHD_OPTION_CONNECTION_LIMIT, room, NULL },
@@ -325,13 +385,10 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
         { MHD_OPTION_END, 0, NULL },
     };
     l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
-                                  MHD_USE_ERROR_LOG,
+                                  MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
                               0, NULL, NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log,
                               NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
-    if (!l->mhd) {
-        close(fd);
-        return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads", n);
-    }
+    if (!l->mhd) return err_sys(e, ERR_IO, "the HTTP server did not start with %d threads", n);
     l->epoll_fd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     l->lane = lane_new(app, &(struct lane_cfg){ .queue_rows = (app->cfg.queue_rows + n - 1) / n,
                                                 .queue_ms = (double)app->cfg.queue_ms,
@@ -343,7 +400,13 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
 static void loops_free(struct http *h)
 {
     writer_free(h->writer);
-    for (int i = 0; i < h->n_loops; i++) lane_free(h->loop[i].lane);
+    for (int i = 0; i < h->n_loops; i++) {
+        struct loop *l = &h->loop[i];
+        if (!l->http) continue; /* not opened */
+        lane_free(l->lane);
+        if (l->wake_fd >= 0) close(l->wake_fd);
+        pthread_mutex_destroy(&l->mu);
+    }
     close(h->listen_fd);
     free(h->loop);
     free(h);

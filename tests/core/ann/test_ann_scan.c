@@ -210,6 +210,20 @@ START_TEST(rows_that_round_to_the_same_are_told_apart)
 }
 END_TEST
 
+START_TEST(a_scan_needs_no_more_memory_the_second_time)
+{
+    struct world w = world_new(NORMAL, 3000, 16, 40, 300);
+    struct scan *s = scan_new(w.rows, w.V, w.D);
+    const struct scan_job job = { .queries = w.queries, .nq = w.nq, .k = w.k };
+    (void)scan_all(w.ids, w.scores, s, &job);
+    const void *was = ann_scratch(SCRATCH_SCAN, 1);
+    (void)scan_all(w.ids, w.scores, s, &job);
+    ck_assert_ptr_eq(ann_scratch(SCRATCH_SCAN, 1), was);
+    scan_free(s);
+    world_free(&w);
+}
+END_TEST
+
 /* As bytes the first value is 127 and the others 50: one row in 40 loses its lead. */
 START_TEST(rows_that_rounding_puts_behind_are_found)
 {
@@ -554,6 +568,7 @@ Suite *suite_ann_scan(void)
                         (int)(sizeof shapes / sizeof *shapes));
     tcase_add_loop_test(t, a_scan_of_any_data_is_exact, 0, KINDS);
     tcase_add_test(t, rows_that_round_to_the_same_are_told_apart);
+    tcase_add_test(t, a_scan_needs_no_more_memory_the_second_time);
     tcase_add_test(t, rows_that_rounding_puts_behind_are_found);
     tcase_add_test(t, queries_of_any_size_find_the_same_list);
     tcase_add_test(t, rows_that_bytes_do_not_tell_apart_are_kept_as_bf16);
