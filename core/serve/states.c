@@ -64,6 +64,9 @@ struct states *states_new(const struct model *m, size_t nb)
     /* An entry has a page at least: the sets are half empty, so few of them overflow. */
     for (s->n_slots = WAYS; s->n_slots < 2 * n_pages; s->n_slots *= 2) continue;
     s->mem = xaligned(SHARDS * n_pages * nb_page);
+    memset(s->mem, 0,
+           SHARDS * n_pages *
+               nb_page); /* a request must not wait for the system to find pages */
     s->tag = xcalloc(SHARDS * (size_t)s->n_slots, sizeof *s->tag);
     s->entry = xcalloc(SHARDS * (size_t)s->n_slots, sizeof *s->entry);
     s->rows = xcalloc(SHARDS * n_pages, sizeof *s->rows);

@@ -7,7 +7,7 @@
  * Found by the events themselves, each compared: a state is never another history's, nor out of date.
  * What was taken is the taker's alone until it is put back; who asks meanwhile finds nothing and encodes
  * anew.  So a user has one entry, which moves along.  The entries that were not asked for longest go first
- * (CLOCK).  All memory is reserved by states_new; pages of it that were never used are not touched.
+ * (CLOCK).  All memory is taken by states_new, which touches it.
  * Thread: any; by a history's first events one of eight locks is held while it is looked up. */
 #pragma once
 #include "core/base/arena.h"
