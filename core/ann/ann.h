@@ -15,7 +15,7 @@
  * and on what this machine takes for each (an approximate list or the exact one).
  *
  * An index is immutable once built or opened; everything a search needs travels with the
- * call.  Beside FAISS's copy it holds its rows once more as bf16, for scans; IVF once more
+ * call.  Beside FAISS's copy it holds its rows once more as bytes or bf16, for scans; IVF once more
  * as fp32. Thread: any, except where said.  num_init comes before. */
 #pragma once
 #include "core/base/err.h"

@@ -1,5 +1,5 @@
 /* Search by catalogue size and batch, one thread: us of a query and recall@100 of FAISS
- * flat, our scan of fp32 and of bf16 rows, IVF and HNSW; then filters: for each type and
+ * flat, our scan of fp32 and of rounded rows, IVF and HNSW; then filters: for each type and
  * share of rows kept (drawn at random) the plan chosen, its us, the best plan's us among
  * those that reach a recall of .99, and the recall of the one chosen.
  *   bench_ann [V...]      default 12000 100000; 1000000 takes minutes, most of them for the graph
@@ -189,7 +189,7 @@ static void bench(int32_t V)
         printf("\n%9s %-10s %6s %9s %9s %9s %9s %8s\n", "V", "type", "width", "1", "4", "32",
                "256", "recall");
         if (t == 1) row("scan fp32", a, true);
-        row(t == 1 ? "scan bf16" : a->type, a, false);
+        row(t == 1 ? "scan rounded" : a->type, a, false);
         if (t > 0) filters(a); /* a flat index's are the scan's */
         ann_free(a);
     }
