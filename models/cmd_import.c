@@ -26,7 +26,7 @@ static const struct opt opts[] = {
     OPT_STR(struct args, out, NULL, "model directory; a new version is written into it"),
     OPT_CHOICE(struct args, seen, "mask", "mask|keep|zero",
                "history items in the validation that is told"),
-    OPT_CHOICE(struct args, index, "auto", "auto|flat|hnsw", "search index built at the end"),
+    OPT_CHOICE(struct args, index, "auto", INDEX_TYPES, "search index built at the end"),
     OPT_INT(struct args, threads, "0", 0, 256, "threads; 0: one per core"),
     OPT_END
 };

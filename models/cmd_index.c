@@ -19,7 +19,7 @@ static const struct opt opts[] = {
             "items file: its new items get vectors from their attributes, in a new version"),
     OPT_STR(struct args, compact, NULL,
             "item store (intentd --store): its changes become part of a new version"),
-    OPT_CHOICE(struct args, type, "auto", "auto|flat|scan|hnsw|ivf",
+    OPT_CHOICE(struct args, type, "auto", INDEX_TYPES,
                "FAISS's exact index, our exact scan, graph, lists, or what is fastest here"),
     OPT_FLOAT(struct args, recall, "0.99", 0.01, 1,
               "least share of the exact best 100 to be found"),

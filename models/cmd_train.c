@@ -30,7 +30,7 @@ static const struct opt opts[] = {
              "--no-test ends with training: --resume then tests and indexes"),
     OPT_FLOAT(struct args, save_every, "60", 0, 1e6,
               "seconds between saved states; the end of an epoch saves too"),
-    OPT_CHOICE(struct args, index, "auto", "auto|flat|hnsw", "search index built at the end"),
+    OPT_CHOICE(struct args, index, "auto", INDEX_TYPES, "search index built at the end"),
     OPT_BOOL(
         struct args, profile, "false",
         "at the end, say where the steps' time went, beside BLAS's rate and a memory copy's"),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 enum index_type { INDEX_AUTO, INDEX_FLAT, INDEX_SCAN, INDEX_HNSW, INDEX_IVF };
+#define INDEX_TYPES "auto|flat|scan|hnsw|ivf" /* the same as a command's choice */
 struct index_cfg {
     enum index_type type; /* AUTO: what is fastest on this machine (ann_build_auto) */
     float
