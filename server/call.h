@@ -51,6 +51,7 @@ struct call {
     uint64_t queued_ns;
     double parse_ms;
     void *connection; /* of the HTTP library, while it waits */
+    void *loop;       /* and the thread it is to wake (http.c), while it is with the writer */
     bool writing;     /* with the writer, or back from it */
 
     /* the reply */

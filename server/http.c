@@ -104,6 +104,7 @@ static enum MHD_Result run(struct loop *l, struct call *c, struct MHD_Connection
     if (c->route->stores && !c->fail.code && c->method != METHOD_GET &&
         c->method != METHOD_HEAD) {
         c->connection = mc;
+        c->loop = l;
         c->writing = true;
         l->writing++;
         MHD_suspend_connection(mc);
@@ -248,7 +249,19 @@ static unsigned connection_room(const struct cfg *cfg)
     return want;
 }
 
-static void on_written(struct call *c) { MHD_resume_connection(c->connection); }
+static void wake(struct loop *l)
+{
+    const uint64_t one = 1;
+    (void)!write(l->wake_fd, &one, sizeof one);
+}
+
+/* On the writer's thread.  The library wakes its own threads only. */
+static void on_written(struct call *c)
+{
+    struct loop *l = c->loop;
+    MHD_resume_connection(c->connection); /* c may be gone from here on */
+    wake(l);
+}
 
 /* Those whose answers are there go on, in the next round of the library. */
 static void serve(struct loop *l)
@@ -285,7 +298,6 @@ static void adopt(struct loop *l, int fd)
 
 static void hand_over(struct loop *to, int fd)
 {
-    const uint64_t one = 1;
     struct newcomers *in = &to->inbox;
     pthread_mutex_lock(&to->mu);
     if (in->n == in->cap) {
@@ -294,7 +306,7 @@ static void hand_over(struct loop *to, int fd)
     }
     in->fd[in->n++] = fd;
     pthread_mutex_unlock(&to->mu);
-    (void)!write(to->wake_fd, &one, sizeof one);
+    wake(to);
 }
 
 static void take_in(struct loop *l)

@@ -72,7 +72,7 @@ class Daemon:
     def __init__(self, models, *args, env=None):
         self.process = subprocess.Popen(
             [INTENTD, "--models", models, "--listen", "127.0.0.1:0", "--threads", "2", "--drain-delay", "0",
-             "--queue-ms", "0", *args],
+             "--queue-ms", "0", "--state-cache-mib", "8", *args],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
         self.log, self.ready = [], threading.Event()
         self.host, self.port = None, None

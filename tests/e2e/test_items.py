@@ -63,6 +63,14 @@ class Items(unittest.TestCase):
                           "attributes": {"brand": ["b"]}, "popularity": popularity})
         self.assertEqual(self.delta(), {"items": 2, "tombstones": 0, "other_space": 0})
 
+    def test_a_change_is_answered_once_it_is_on_disk(self):
+        took = []
+        for i in range(20):
+            start = time.monotonic()
+            self.ask("DELETE", f"/v1/items/i{i}")
+            took.append(time.monotonic() - start)
+        self.assertLess(min(took), 0.09)  # not when the thread next looks by itself
+
     def test_a_vector_as_base64(self):
         text = base64.b64encode(array.array("f", [.25] * D).tobytes()).decode()
         self.ask("PUT", "/v1/items/n", {"vector": text})
