@@ -169,6 +169,15 @@ static void find_fault(struct faults *f, const struct rec_job *job, const char *
     fault_add(f, job->err.code, at, "%s", job->err.msg);
 }
 
+/* The only job's failure is the call's. */
+static bool failed(struct call *c, const struct rec_job *job)
+{
+    if (!job->err.code) return false;
+    call_fail(c, job->err.code, "%s", job->err.msg);
+    find_fault(&c->faults, job, "");
+    return true;
+}
+
 static void write_answer(struct call *c, int32_t i, bool vectors)
 {
     const struct rec_job *job = &c->job[i];
@@ -211,11 +220,7 @@ static void reply_one(struct call *c, bool vectors)
 {
     const uint64_t start = clock_ns();
     const struct rec_job *job = &c->job[0];
-    if (job->err.code) {
-        call_fail(c, job->err.code, "%s", job->err.msg);
-        find_fault(&c->faults, job, "");
-        return;
-    }
+    if (failed(c, job)) return;
     write_answer(c, 0, vectors);
     buf_putc(&c->out, '\n');
     write_timing(c, &job->answer, start);
@@ -319,11 +324,7 @@ void api_encode_reply(struct call *c)
 {
     const uint64_t start = clock_ns();
     const struct rec_job *job = &c->job[0];
-    if (job->err.code) {
-        call_fail(c, job->err.code, "%s", job->err.msg);
-        find_fault(&c->faults, job, "");
-        return;
-    }
+    if (failed(c, job)) return;
     write_vectors(&c->out, &job->answer, c->gen, c->req->format);
     buf_puts(&c->out, ",\"took_ms\":");
     reply_num(&c->out, clock_ms_since(c->start_ns), 4);

@@ -1,7 +1,7 @@
 #include "server/items_req.h"
 #include "core/base/limits.h"
 #include "core/data/text.h"
-#include <jansson.h>
+#include "server/req_json.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,11 +11,7 @@ static const double TTL_MOST_S = 1e9; /* 30 years */
 
 struct parse {
     struct items_req *out;
-    struct arena *a;
-    struct faults *f;
-    bool strict;
-    char *
-        text; /* where the next string goes; room for as many bytes as the body has, and for numbers that become ids */
+    struct req_json json;
 };
 
 /* Where in the body: pointers of RFC 6901, short enough for a fault. */
@@ -43,55 +39,35 @@ static struct place at_index(const struct place *up, size_t i)
     return at;
 }
 
-static const char *type_name(const json_t *v)
-{
-    switch (json_typeof(v)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a fractional number";
-    case JSON_NULL: return "null";
-    default: return "a boolean";
-    }
-}
-
 /* What the fault is about, for people: the pointer without its slash. */
 static const char *about(const struct place *at) { return at->p[0] ? at->p + 1 : "the body"; }
 
 static bool bad_type(struct parse *p, const struct place *at, const char *want, const json_t *v)
 {
-    fault_add(p->f, ERR_BAD_TYPE, at->p, "%s: expected %s, got %s", about(at), want,
-              type_name(v));
+    fault_add(p->json.f, ERR_BAD_TYPE, at->p, "%s: expected %s, got %s", about(at), want,
+              req_type_name(v));
     return false;
 }
 
 static bool invalid(struct parse *p, const struct place *at, const char *why)
 {
-    fault_add(p->f, ERR_INVALID, at->p, "%s: %s", about(at), why);
+    fault_add(p->json.f, ERR_INVALID, at->p, "%s: %s", about(at), why);
     return false;
 }
 
 static bool unknown(struct parse *p, const struct place *at, const char *known)
 {
-    if (!p->strict) return true;
-    fault_add(p->f, ERR_UNKNOWN_FIELD, at->p, "%s is not known here; there may be %s",
+    if (!p->json.strict) return true;
+    fault_add(p->json.f, ERR_UNKNOWN_FIELD, at->p, "%s is not known here; there may be %s",
               about(at), known);
     return false;
 }
 
-static void *take(struct parse *p, size_t nb)
-{
-    void *m = arena_try(p->a, nb ? nb : 1);
-    if (!m) fault_add(p->f, ERR_LIMIT, "", "the request needs more memory than one may have");
-    return m;
-}
-
 static struct str copy(struct parse *p, const char *s, size_t n)
 {
-    struct str out = { p->text, (int32_t)n };
-    memcpy(p->text, s, n);
-    p->text += n;
+    struct str out = { p->json.text, (int32_t)n };
+    memcpy(p->json.text, s, n);
+    p->json.text += n;
     return out;
 }
 
@@ -139,36 +115,12 @@ static bool check_size(struct parse *p, const struct place *at, size_t n, size_t
 
 /* ---- an item ---- */
 
-static int base64_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '+') return 62;
-    return c == '/' ? 63 : -1;
-}
-
-/* RFC 4648 with padding; out has room for 3 n / 4 bytes.  Bytes, or -1. */
+/* With its padding. */
 static int64_t base64(unsigned char *out, const char *s, size_t n)
 {
-    int64_t nb = 0;
     if (n % 4) return -1;
-    for (size_t i = 0; i < n; i += 4) {
-        const bool last = i + 4 == n;
-        int pad = 0;
-        unsigned x = 0;
-        for (size_t j = 0; j < 4; j++) {
-            int d = base64_digit(s[i + j]);
-            if (s[i + j] == '=' && last && (j == 3 || (j == 2 && s[i + 3] == '='))) {
-                pad++;
-                d = 0;
-            }
-            if (d < 0) return -1;
-            x = x << 6 | (unsigned)d;
-        }
-        for (int j = 0; j < 3 - pad; j++) out[nb++] = (unsigned char)(x >> (16 - 8 * j) & 255);
-    }
-    return nb;
+    for (int pad = 0; pad < 2 && n > 0 && s[n - 1] == '='; pad++) n--;
+    return req_base64(out, s, n);
 }
 
 static float *read_base64(struct parse *p, const struct place *at, const json_t *v,
@@ -177,7 +129,7 @@ static float *read_base64(struct parse *p, const struct place *at, const json_t 
     const size_t n = json_string_length(v);
     if (n > (size_t)LIMIT_WIDTH * sizeof(float) / 3 * 4 + 8)
         return invalid(p, at, "more numbers than a vector may have"), NULL;
-    float *x = take(p, n);
+    float *x = req_take(&p->json, n);
     int64_t nb = x ? base64((unsigned char *)x, json_string_value(v), n) : 0;
     if (!x) return NULL;
     if (nb < 0 || nb % (int64_t)sizeof *x != 0)
@@ -191,7 +143,7 @@ static float *read_floats(struct parse *p, const struct place *at, const json_t 
 {
     const size_t n = json_array_size(v);
     if (!check_size(p, at, n, LIMIT_WIDTH)) return NULL;
-    float *x = take(p, n * sizeof *x);
+    float *x = req_take(&p->json, n * sizeof *x);
     for (size_t i = 0; x && i < n; i++) {
         const json_t *y = json_array_get(v, i);
         const struct place here = at_index(at, i);
@@ -226,7 +178,7 @@ static bool read_values(struct parse *p, const struct place *at, const json_t *v
 {
     const size_t n = json_array_size(v);
     if (!check_size(p, at, n, LIMIT_TAGS)) return false;
-    struct str *value = take(p, n * sizeof *value);
+    struct str *value = req_take(&p->json, n * sizeof *value);
     if (!value) return false;
     for (size_t i = 0; i < n; i++) {
         const struct place here = at_index(at, i);
@@ -246,7 +198,7 @@ static bool read_attr(struct parse *p, const struct place *at, const json_t *v,
         return isfinite(out->number) || invalid(p, at, "is not finite");
     }
     if (json_is_array(v)) return read_values(p, at, v, out);
-    struct str *value = take(p, sizeof *value);
+    struct str *value = req_take(&p->json, sizeof *value);
     if (!value) return false;
     out->value = value;
     out->n_values = 1;
@@ -267,7 +219,7 @@ static bool read_attrs(struct parse *p, const struct place *at, const json_t *v,
     if (!json_is_object(v)) return bad_type(p, at, "an object", v);
     const size_t n = json_object_size(v);
     if (!check_size(p, at, n, LIMIT_FIELDS)) return false;
-    struct attr *a = take(p, n * sizeof *a);
+    struct attr *a = req_take(&p->json, n * sizeof *a);
     if (!a) return false;
     c->attrs.at = a;
     c->has_attrs = true;
@@ -275,7 +227,7 @@ static bool read_attrs(struct parse *p, const struct place *at, const json_t *v,
         const struct place here = at_key(at, key);
         const char *bad = items_req_bad_name(key, strlen(key), LIMIT_FIELD_NAME);
         if (bad) {
-            fault_add(p->f, ERR_INVALID, here.p, "%s: the name %s", about(&here), bad);
+            fault_add(p->json.f, ERR_INVALID, here.p, "%s: the name %s", about(&here), bad);
             return false;
         }
         if (json_is_null(x)) continue;
@@ -307,7 +259,7 @@ static bool read_ids(struct parse *p, const struct place *at, const json_t *v, s
     if (!json_is_array(v)) return bad_type(p, at, "an array", v);
     const size_t n = json_array_size(v);
     if (!check_size(p, at, n, most)) return false;
-    struct str *id = take(p, n * sizeof *id);
+    struct str *id = req_take(&p->json, n * sizeof *id);
     for (size_t i = 0; id && i < n; i++) {
         const struct place here = at_index(at, i);
         if (!read_id(p, &here, json_array_get(v, i), &id[i])) return false;
@@ -339,7 +291,7 @@ static bool read_batch(struct parse *p, const json_t *root)
     const size_t n_put = json_array_size(put), n_gone = json_array_size(gone);
     if (!check_size(p, n_put > n_gone ? &put_at : &delete_at, n_put + n_gone, LIMIT_BATCH))
         return false;
-    struct item_change *c = take(p, (n_put + n_gone) * sizeof *c);
+    struct item_change *c = req_take(&p->json, (n_put + n_gone) * sizeof *c);
     for (size_t i = 0; c && i < n_put + n_gone; i++) {
         const size_t j = i < n_put ? i : i - n_put;
         const struct place here = at_index(i < n_put ? &put_at : &delete_at, j);
@@ -390,39 +342,33 @@ static void read_root(struct parse *p, enum items_req_kind kind, const json_t *r
     }
     if (kind == ITEMS_REQ_BATCH && !read_batch(p, root)) return;
     const bool lists = kind == ITEMS_REQ_LOOKUP || kind == ITEMS_REQ_BLOCKLIST;
-    if (lists && !p->out->id) fault_add(p->f, ERR_INVALID, "", "items is missing");
+    if (lists && !p->out->id) fault_add(p->json.f, ERR_INVALID, "", "items is missing");
     if (kind == ITEMS_REQ_BATCH && p->out->n_changes == 0)
-        fault_add(p->f, ERR_INVALID, "", "there is nothing in put and delete");
+        fault_add(p->json.f, ERR_INVALID, "", "there is nothing in put and delete");
     const struct item_change *c = p->out->change;
     if (kind == ITEMS_REQ_PUT && !c->vector && !c->has_attrs && !c->has_title)
-        fault_add(p->f, ERR_INVALID, "", "give a vector, attributes or a title");
+        fault_add(p->json.f, ERR_INVALID, "", "give a vector, attributes or a title");
 }
 
 int items_req_parse(struct items_req *out, enum items_req_kind kind, const char *body, size_t n,
                     bool strict, struct arena *a, struct faults *f)
 {
     *out = (struct items_req){ .n_ids = 0 };
-    struct parse p = { out, a, f, strict, NULL };
-    p.text = take(&p, n);
-    if (p.text && kind == ITEMS_REQ_PUT) out->change = take(&p, sizeof *out->change);
+    struct parse p = { out, { .a = a, .f = f, .strict = strict } };
+    p.json.text = req_take(&p.json, n);
+    if (p.json.text && kind == ITEMS_REQ_PUT)
+        out->change = req_take(&p.json, sizeof *out->change);
     if (f->n) return f->at[0].code;
     if (kind == ITEMS_REQ_PUT) {
         *out->change = (struct item_change){ .seq = 0 };
         out->n_changes = 1;
     }
-    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
-    const char *nul = n ? memchr(body, '\0', n) : NULL;
-    if (nul) return fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
-    if (n == 0) return fault_add(f, ERR_BAD_JSON, "", "the body is empty");
-    json_error_t je;
-    json_t *root = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
-    if (!root)
-        return fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column,
-                         je.text);
-    if (json_is_object(root))
+    json_t *root = req_open_body(f, body, n);
+    if (root && json_is_object(root))
         read_root(&p, kind, root);
-    else
-        fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s", type_name(root));
+    else if (root)
+        fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s",
+                  req_type_name(root));
     json_decref(root);
     return f->n ? f->at[0].code : 0;
 }

@@ -16,7 +16,7 @@ struct lane {
     struct rec_job **job; /* [n_most] of the pass */
     int32_t n_most;
     double
-        row_us; /* what a row has cost of late, all that the thread does between two batches counted in */
+        row_us; /* what a row costs of late, with all else that the thread does between batches */
     uint64_t end_ns; /* of the last batch, while others wait; 0: none did */
 };
 
@@ -42,9 +42,12 @@ void lane_free(struct lane *b)
 
 static int32_t rows_of(const struct call *c) { return c->score ? 1 : c->n_jobs; }
 
+/* How long what waits will take. */
+static double wait_ms_of(const struct lane *b) { return b->rows * b->row_us * 1e-3; }
+
 bool lane_admit(struct lane *b, struct call *c, int32_t rows)
 {
-    const double wait_ms = b->rows * b->row_us * 1e-3;
+    const double wait_ms = wait_ms_of(b);
     const bool room = b->rows + (rows ? rows : 1) <= b->cfg.queue_rows;
     /* Alone, a request of any size is let in. */
     if (b->rows == 0) return true;
@@ -94,8 +97,8 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
     REQUIRE(done, "nothing waits");
     const uint64_t now = clock_ns();
     int32_t rows = 0;
-    const bool hurried = b->cfg.degrade && b->cfg.queue_ms > 0 &&
-                         b->rows * b->row_us * 1e-3 > b->cfg.queue_ms / 2;
+    const bool hurried =
+        b->cfg.degrade && b->cfg.queue_ms > 0 && wait_ms_of(b) > b->cfg.queue_ms / 2;
     *n_jobs = 0;
     for (struct call *c = b->first; c; c = c->next) {
         if (c != done && (c->gen != done->gen || c->view != done->view || c->score ||

@@ -323,21 +323,8 @@ static void read_object(struct req_json *p, const struct field *fields, const st
 /* The body as JSON, and room for its texts; NULL after a fault. */
 static json_t *open_body(struct req_json *p, const char *body, size_t n)
 {
-    struct faults *f = p->f;
-    json_error_t je;
     p->text = req_take(p, n);
-    if (!p->text) return NULL;
-    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
-    const char *nul = n ? memchr(body, '\0', n) : NULL;
-    if (nul) {
-        fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
-        return NULL;
-    }
-    json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
-    if (!root && n == 0) fault_add(f, ERR_BAD_JSON, "", "the body is empty");
-    if (!root && n > 0)
-        fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column, je.text);
-    return root;
+    return p->text ? req_open_body(p->f, body, n) : NULL;
 }
 
 static int parse_body(struct req_recommend *out, const char *body, size_t n, bool strict,

@@ -23,6 +23,45 @@ void req_bad_type(struct req_json *p, const char *ptr, const char *want, const j
               req_type_name(v));
 }
 
+json_t *req_open_body(struct faults *f, const char *body, size_t n)
+{
+    json_error_t je;
+    /* No JSON has a NUL byte, but jansson skips one that follows a number. */
+    const char *nul = n ? memchr(body, '\0', n) : NULL;
+    if (nul) {
+        fault_add(f, ERR_BAD_JSON, "", "a NUL byte at offset %td", nul - body);
+        return NULL;
+    }
+    json_t *root = n ? json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
+    if (!root && n == 0) fault_add(f, ERR_BAD_JSON, "", "the body is empty");
+    if (!root && n > 0)
+        fault_add(f, ERR_BAD_JSON, "", "line %d, column %d: %s", je.line, je.column, je.text);
+    return root;
+}
+
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+int64_t req_base64(unsigned char *out, const char *s, size_t n)
+{
+    int64_t nb = 0;
+    uint32_t bits = 0;
+    if (n % 4 == 1) return -1;
+    for (size_t i = 0; i < n; i++) {
+        const int d = base64_digit(s[i]);
+        if (d < 0) return -1;
+        bits = bits << 6 | (uint32_t)d;
+        if (i % 4 != 0)
+            out[nb++] = (unsigned char)(bits >> (i % 4 == 1 ? 4 : i % 4 == 2 ? 2 : 0));
+    }
+    return nb;
+}
+
 void *req_take(struct req_json *p, size_t nb)
 {
     void *m = arena_try(p->a, nb ? nb : 1);

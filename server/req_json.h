@@ -32,6 +32,12 @@ bool req_unknown_member(struct req_json *p, const char *ptr, const char *key,
 /* A key as one step of an RFC 6901 pointer, cut at 60 bytes. */
 void req_pointer_step(char *out, size_t n, const char *key);
 
+/* The body as JSON; NULL and a fault where it is none.  json_decref it. */
+json_t *req_open_body(struct faults *f, const char *body, size_t n);
+
+/* Base64 (RFC 4648) of n digits, padding left out: out has room for 3 n / 4 bytes.  How many, or -1: not base64. */
+int64_t req_base64(unsigned char *out, const char *s, size_t n);
+
 /* Arena memory; NULL and a fault when it is full. */
 void *req_take(struct req_json *p, size_t nb);
 

@@ -182,14 +182,6 @@ void req_set_items(struct req_json *p, const char *ptr, const json_t *v)
     if (p->out->rec.n_history == 0) fault_add(p->f, ERR_INVALID, ptr, "items: is empty");
 }
 
-static int digit64(char c)
-{
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 static size_t without_padding(const char *s, size_t n)
 {
     while (n > 0 && s[n - 1] == '=') n--;
@@ -208,15 +200,8 @@ static bool read_base64(float *out, const json_t *v, size_t width)
 {
     const char *s = json_string_value(v);
     const size_t n = without_padding(s, json_string_length(v));
-    unsigned char *to = (unsigned char *)out;
-    uint32_t bits = 0;
-    if (n % 4 == 1 || n * 3 / 4 != width * sizeof *out) return false;
-    for (size_t i = 0; i < n; i++) {
-        const int d = digit64(s[i]);
-        if (d < 0) return false;
-        bits = bits << 6 | (uint32_t)d;
-        if (i % 4 != 0) *to++ = (unsigned char)(bits >> (i % 4 == 1 ? 4 : i % 4 == 2 ? 2 : 0));
-    }
+    if (n * 3 / 4 != width * sizeof *out || req_base64((unsigned char *)out, s, n) < 0)
+        return false;
     for (size_t i = 0; i < width; i++)
         if (!(fabsf(out[i]) <= VECTOR_MOST)) return false;
     return true;

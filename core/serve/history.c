@@ -100,22 +100,21 @@ void run_collect_dropped(struct run *x)
 void run_own_allow(struct run *x)
 {
     const size_t V = (size_t)corpus_base(x->c), words = (V + 63) / 64;
-    if (x->allow_is_own) return;
+    if (x->own_allow) return;
     uint64_t *own = ARENA_NEW(x->mem, uint64_t, words);
     if (x->allow)
         memcpy(own, x->allow, words * sizeof *own);
     else
         memset(own, 0xff, words * sizeof *own);
     if (V % 64) own[words - 1] &= (1ULL << V % 64) - 1;
-    x->allow = own;
-    x->allow_is_own = true;
+    x->allow = x->own_allow = own;
 }
 
 void run_disallow(struct run *x, int32_t row)
 {
-    uint64_t *own = (uint64_t *)(uintptr_t)x->allow;
-    x->n_allow -= (int32_t)(own[row >> 6] >> (row & 63) & 1);
-    own[row >> 6] &= ~(1ULL << (row & 63));
+    uint64_t *word = &x->own_allow[row >> 6];
+    x->n_allow -= (int32_t)(*word >> (row & 63) & 1);
+    *word &= ~(1ULL << (row & 63));
 }
 
 /* Of the delta: alive, and the filter has it. */
@@ -141,7 +140,7 @@ static void and_alive(struct run *x)
     const uint64_t *alive = x->c->live->base_alive;
     const size_t words = ((size_t)corpus_base(x->c) + 63) / 64;
     run_own_allow(x);
-    uint64_t *own = (uint64_t *)(uintptr_t)x->allow;
+    uint64_t *own = x->own_allow;
     x->n_allow = 0;
     for (size_t i = 0; i < words; i++) {
         own[i] &= alive[i];

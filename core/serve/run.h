@@ -23,7 +23,7 @@ struct run {
     int32_t n_allow;
     struct filter_held filter; /* from run_allow to run_release, when */
     bool holds_filter;
-    bool allow_is_own;           /* a copy of this request, which may change */
+    uint64_t *own_allow; /* allow, once it is a copy of this request, which may change */
     const uint64_t *delta_allow; /* the same of the delta */
     int32_t n_delta_allow;
 
