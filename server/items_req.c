@@ -356,15 +356,15 @@ int items_req_parse(struct items_req *out, enum items_req_kind kind, const char 
     *out = (struct items_req){ .n_ids = 0 };
     struct parse p = { out, { .a = a, .f = f, .strict = strict } };
     p.json.text = req_take(&p.json, n);
-    if (p.json.text && kind == ITEMS_REQ_PUT)
-        out->change = req_take(&p.json, sizeof *out->change);
-    if (f->n) return f->at[0].code;
+    if (!p.json.text) return f->at[0].code;
     if (kind == ITEMS_REQ_PUT) {
+        out->change = req_take(&p.json, sizeof *out->change);
+        if (!out->change) return f->at[0].code;
         *out->change = (struct item_change){ .seq = 0 };
         out->n_changes = 1;
     }
     json_t *root = req_open_body(f, body, n);
-    if (root && json_is_object(root))
+    if (json_is_object(root))
         read_root(&p, kind, root);
     else if (root)
         fault_add(f, ERR_BAD_TYPE, "", "the body must be an object, not %s",
