@@ -6,8 +6,10 @@ static struct extend plan(struct state *st, struct states *states, struct arena 
 {
     const int32_t n = h->n < L ? h->n : L;
     *st = (struct state){ 0 };
-    if (states && h->n >= STATES_LEAST && h->n <= L && states_met(states, h->row, n))
-        states_take(st, states, a, h->row, n);
+    if (states && h->n >= STATES_LEAST && h->n <= L) {
+        const uint32_t ago = states_met(states, h->row, n);
+        if (ago) states_take(st, states, a, h->row, n, ago);
+    }
     return (struct extend){ st->page, h->row + (h->n - n) + st->from, st->from, n - st->from };
 }
 

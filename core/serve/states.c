@@ -9,14 +9,15 @@
 /* A hash leads to a set of WAYS entries, of which each shows 16 bits of its own. */
 enum { SHARDS = 8, WAYS = 8, NONE = -1 };
 enum {
+    LOOK = 64,      /* slots that a page is looked for in */
     MET_A_PAGE = 8, /* histories remembered for each page */
     NEAR = 8,       /* a user seldom does more between two requests */
 };
 
 struct entry {
-    int32_t n;     /* events; 0: free */
-    int32_t first; /* page */
-    bool asked;    /* since the hand passed */
+    int32_t n;      /* events; 0: free */
+    int32_t first;  /* page */
+    uint32_t asked; /* when: states.now */
 };
 
 struct page_rows {
@@ -26,7 +27,7 @@ struct page_rows {
 struct shard {
     pthread_mutex_t mu;
     /* GUARDED_BY(mu), as are its part of the slots and its pages' rows and next */
-    uint32_t hand; /* slot */
+    uint32_t hand; /* slot that is looked at next where room is wanted */
     int32_t free;  /* page; NONE: there is none */
     struct states_stats stats;
 };
@@ -44,8 +45,9 @@ struct states {
     struct page_rows *rows; /* its events */
     int32_t *next;          /* of the same entry, or of the free ones; NONE: the last */
     struct shard shard[SHARDS];
-    /* hashes of histories that were asked for, by hash; atomic, relaxed: what is lost is only kept later */
-    atomic_uint *met;
+    /* atomic, relaxed: what is lost is only kept later */
+    atomic_uint now;       /* requests so far; it may come round */
+    _Atomic uint64_t *met; /* histories that were asked for, by hash: 32 bits of it, and when */
     uint32_t n_met;
 };
 
@@ -152,14 +154,19 @@ static void evict(struct states *s, struct shard *h, struct entry *e)
     h->stats.evictions++;
 }
 
-/* A free page, an old entry's if there is none.  NONE: all are taken. */
-static int32_t get_page(struct states *s, struct shard *h)
+static uint32_t now_of(struct states *s)
 {
-    for (uint32_t i = 0; h->free == NONE && i < 2 * s->n_slots; i++) {
+    return atomic_load_explicit(&s->now, memory_order_relaxed);
+}
+
+/* A free page, or one of an entry that was asked for more than `ago` requests ago.  NONE: none was found. */
+static int32_t get_page(struct states *s, struct shard *h, uint32_t ago)
+{
+    const uint32_t now = now_of(s);
+    for (int i = 0; h->free == NONE && i < LOOK; i++) {
         struct entry *e = &s->entry[h->hand++];
         if (h->hand % s->n_slots == 0) h->hand -= s->n_slots;
-        if (e->n > 0 && !e->asked) evict(s, h, e);
-        e->asked = false;
+        if (e->n > 0 && now - e->asked > ago) evict(s, h, e);
     }
     const int32_t page = h->free;
     if (page == NONE) return NONE;
@@ -168,13 +175,14 @@ static int32_t get_page(struct states *s, struct shard *h)
     return page;
 }
 
-/* A slot of the set: a free one, or that of the entry that was not asked for longest, as far as known. */
+/* A slot of the set: a free one, or that of the entry that was not asked for longest. */
 static uint32_t get_slot(struct states *s, struct shard *h, uint32_t set)
 {
+    const uint32_t now = now_of(s);
     uint32_t old = set;
     for (uint32_t i = set; i < set + WAYS; i++) {
         if (s->entry[i].n == 0) return i;
-        if (s->entry[old].asked && !s->entry[i].asked) old = i;
+        if (now - s->entry[i].asked > now - s->entry[old].asked) old = i;
     }
     evict(s, h, &s->entry[old]);
     return old;
@@ -189,26 +197,29 @@ static void hash_prefixes(uint64_t *hash, const int32_t *row, int32_t n)
     for (int32_t i = 0; i < n; i++) hash[i] = h = rng_hash(h, (uint64_t)row[i]);
 }
 
-static bool has_met(const struct states *s, uint64_t hash)
+/* Requests since; 0: not met. */
+static uint32_t ago_of(struct states *s, uint64_t hash, uint32_t now)
 {
-    return atomic_load_explicit(&s->met[hash & (s->n_met - 1)], memory_order_relaxed) ==
-           (uint32_t)(hash >> 32);
+    const uint64_t met =
+        atomic_load_explicit(&s->met[hash & (s->n_met - 1)], memory_order_relaxed);
+    return met >> 32 == hash >> 32 ? now - (uint32_t)met : 0;
 }
 
-bool states_met(struct states *s, const int32_t *row, int32_t n)
+uint32_t states_met(struct states *s, const int32_t *row, int32_t n)
 {
+    const uint32_t now = atomic_fetch_add_explicit(&s->now, 1, memory_order_relaxed) + 1;
     uint64_t hash = 0,
              near[NEAR + 1]; /* of the first n events in [0], of one fewer in [1] ... */
     for (int32_t i = 0; i < n; i++) {
         hash = rng_hash(hash, (uint64_t)row[i]);
         if (n - 1 - i <= NEAR) near[n - 1 - i] = hash;
     }
-    bool met = false;
-    for (int32_t i = 0; i <= NEAR && n - i >= STATES_LEAST && !met; i++)
-        met = has_met(s, near[i]);
-    atomic_store_explicit(&s->met[hash & (s->n_met - 1)], (uint32_t)(hash >> 32),
+    uint32_t ago = 0;
+    for (int32_t i = 0; i <= NEAR && n - i >= STATES_LEAST && ago == 0; i++)
+        ago = ago_of(s, near[i], now);
+    atomic_store_explicit(&s->met[hash & (s->n_met - 1)], (hash >> 32 << 32) | now,
                           memory_order_relaxed);
-    return met;
+    return ago;
 }
 
 /* Moves the longest prefix that is kept to st. */
@@ -234,7 +245,7 @@ static void take_prefix(struct state *st, struct states *s, struct shard *h,
 }
 
 void states_take(struct state *st, struct states *s, struct arena *a, const int32_t *row,
-                 int32_t n)
+                 int32_t n, uint32_t ago)
 {
     const int32_t n_pages = pages_of(n);
     uint64_t *hash = ARENA_NEW(a, uint64_t, n);
@@ -249,7 +260,7 @@ void states_take(struct state *st, struct states *s, struct arena *a, const int3
     struct shard *h = &s->shard[st->shard];
     pthread_mutex_lock(&h->mu);
     take_prefix(st, s, h, hash);
-    for (int32_t p; st->n_pages < n_pages && (p = get_page(s, h)) != NONE;)
+    for (int32_t p; st->n_pages < n_pages && (p = get_page(s, h, ago)) != NONE;)
         st->id[st->n_pages++] = p;
     if (st->n_pages < n_pages) {
         while (st->n_pages > 0) give_page(s, h, st->id[--st->n_pages]);
@@ -272,7 +283,7 @@ void states_put(struct states *s, const struct state *st)
     struct entry *same = find(s, h, st->hash, st->row, st->n); /* another's of these events */
     if (same) remove_entry(s, h, same);
     const uint32_t slot = get_slot(s, h, set_of(s, h, st->hash));
-    s->entry[slot] = (struct entry){ st->n, st->id[0], true };
+    s->entry[slot] = (struct entry){ st->n, st->id[0], now_of(s) };
     s->tag[slot] = tag_of(st->hash);
     h->stats.entries++;
     pthread_mutex_unlock(&h->mu);
