@@ -22,20 +22,14 @@ struct place {
 static struct place at_key(const struct place *up, const char *key)
 {
     struct place at;
-    size_t n = (size_t)snprintf(at.p, sizeof at.p, "%s/", up->p);
-    for (; *key && n + 3 < sizeof at.p; key++) {
-        bool special = *key == '~' || *key == '/';
-        at.p[n++] = special ? '~' : *key;
-        if (special) at.p[n++] = *key == '~' ? '0' : '1';
-    }
-    if (n < sizeof at.p) at.p[n] = '\0';
+    req_pointer_step(at.p, sizeof at.p, up->p, key);
     return at;
 }
 
 static struct place at_index(const struct place *up, size_t i)
 {
     struct place at;
-    snprintf(at.p, sizeof at.p, "%.90s/%zu", up->p, i);
+    req_pointer_index(at.p, sizeof at.p, up->p, i);
     return at;
 }
 

@@ -50,7 +50,7 @@ static bool read_event_object(struct req_json *p, const char *ptr, const json_t 
     bool has_id = false;
     json_object_foreach ((json_t *)v, key, x) {
         char at[96];
-        snprintf(at, sizeof at, "%s/%.12s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         bool ok = true;
         if (strcmp(key, "item_id") == 0)
             ok = has_id = req_read_id(p, at, x, &ev->id);
@@ -104,7 +104,7 @@ static void req_set_history(struct req_json *p, const char *ptr, const json_t *v
     if (!ev || !ids) return;
     for (size_t i = 0; i < n; i++) {
         char at[48];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         const json_t *x = json_array_get(v, i);
         ev[i] = (struct event){ .at = (int32_t)i };
         if (!(json_is_object(x) ? read_event_object(p, at, x, &ev[i])
@@ -239,7 +239,7 @@ static void req_set_user(struct req_json *p, const char *ptr, const json_t *v)
     json_object_foreach ((json_t *)v, key, x) {
         char at[96];
         size_t len = strlen(key);
-        snprintf(at, sizeof at, "%s/%.60s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         if (json_is_null(x)) continue;
         if (!read_value(p, at, x, &value[n])) return;
         memcpy(p->text, key, len);
@@ -291,9 +291,8 @@ static const struct opt rank_names[] = { RANK_FIELDS(FIELD_NAME) OPT_END };
 static void read_field(struct req_json *p, const struct field *fields, const struct opt *names,
                        const char *prefix, const char *key, const json_t *v)
 {
-    char ptr[112], step[80];
-    req_pointer_step(step, sizeof step, key);
-    snprintf(ptr, sizeof ptr, "%s%s", prefix, step);
+    char ptr[112];
+    req_pointer_step(ptr, sizeof ptr, prefix, key);
     while (fields->name && strcmp(fields->name, key) != 0) fields++;
     if (fields->name) fields->set(p, ptr, v);
     if (fields->name || !p->strict) return;
@@ -397,7 +396,7 @@ static void read_requests(struct req_json *p, struct req_recommend **out, int32_
     *n_out = (int32_t)n;
     for (size_t i = 0; *out && i < n; i++) {
         char at[32];
-        snprintf(at, sizeof at, "/requests/%zu", i);
+        req_pointer_index(at, sizeof at, "/requests", i);
         (*out)[i] = defaults;
         p->out = &(*out)[i];
         read_object(p, user_fields, user_names, at, json_array_get(list, i));
@@ -412,7 +411,7 @@ static void read_batch(struct req_json *p, struct req_recommend **out, int32_t *
                *defaults = json_object_get(root, "defaults");
     json_object_foreach ((json_t *)(uintptr_t)root, key, v) {
         char ptr[80];
-        req_pointer_step(ptr, sizeof ptr, key);
+        req_pointer_step(ptr, sizeof ptr, "", key);
         if (strcmp(key, "model") == 0)
             req_set_model(p, ptr, v);
         else if (p->strict && v != list && v != defaults)

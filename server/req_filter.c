@@ -42,7 +42,7 @@ static bool read_any(struct req_json *p, const char *ptr, const json_t *v,
     if (!value) return false;
     for (size_t i = 0; i < n; i++) {
         char at[POINTER];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!read_value(p, at, json_array_get(v, i), &value[i])) return false;
     }
     c->op = FILTER_ANY;
@@ -80,7 +80,7 @@ static bool read_range(struct req_json *p, const char *ptr, const json_t *v,
         while (i < 4 && strcmp(key, bound[i].name) != 0) i++;
         if (i == 4 && !req_unknown_member(p, ptr, key, "gte, gt, lte, lt")) return false;
         if (i == 4) continue;
-        snprintf(at, sizeof at, "%s/%s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         if (!json_is_number(x)) return req_bad_type(p, at, "a number", x), false;
         *bound[i].to = json_number_value(x);
         found++;
@@ -119,7 +119,7 @@ static bool read_clause(struct req_json *p, const char *ptr, const json_t *v,
         char at[POINTER];
         bool ok = true;
         int i = 0;
-        snprintf(at, sizeof at, "%s/%.12s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         while (i < OPS && strcmp(key, ops[i].name) != 0) i++;
         if (strcmp(key, "key") == 0)
             ok = req_read_text(p, at, "key", x, &c->key);
@@ -144,7 +144,7 @@ static bool read_clauses(struct req_json *p, const char *ptr, const json_t *v,
     if (!c) return false;
     for (size_t i = 0; i < n; i++) {
         char at[POINTER];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!read_clause(p, at, json_array_get(v, i), &c[i])) return false;
     }
     *out = c;
@@ -161,7 +161,7 @@ bool req_filter_read(struct req_json *p, const char *ptr, const json_t *v, struc
     json_object_foreach ((json_t *)v, key, x) {
         char at[POINTER];
         bool ok;
-        snprintf(at, sizeof at, "%s/%.12s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         if (strcmp(key, "must") == 0)
             ok = read_clauses(p, at, x, &out->must, &out->n_must);
         else if (strcmp(key, "must_not") == 0)

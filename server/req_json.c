@@ -1,5 +1,6 @@
 #include "server/req_json.h"
 #include "core/base/limits.h"
+#include "core/base/mem.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,7 +154,7 @@ bool req_read_ids(struct req_json *p, const char *ptr, const json_t *v, size_t m
     if (!ids) return false;
     for (size_t i = 0; i < n; i++) {
         char at[64];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!req_read_id(p, at, json_array_get(v, i), &ids[i])) return false;
     }
     *out = ids;
@@ -175,11 +176,21 @@ bool req_real_text(struct req_json *p, double x, struct str *out)
     return true;
 }
 
-void req_pointer_step(char *out, size_t n, const char *key)
+/* Of to as much as leaves `room`, and a slash. */
+static size_t start_pointer(char *out, size_t n, size_t room, const char *to)
 {
-    size_t at = 0;
-    if (n) out[at++] = '/';
-    for (; *key && at + 3 < n && at < 60; key++) {
+    size_t at = strlen(to);
+    REQUIRE(n > room, "a pointer of %zu bytes", n);
+    if (at > n - room) at = n - room;
+    memcpy(out, to, at);
+    out[at] = '/';
+    return at + 1;
+}
+
+void req_pointer_step(char *out, size_t n, const char *to, const char *key)
+{
+    size_t at = start_pointer(out, n, 2, to);
+    for (const size_t most = at + 60; *key && at + 3 < n && at < most; key++) {
         bool special = *key == '~' || *key == '/';
         out[at++] = special ? '~' : *key;
         if (special) out[at++] = *key == '~' ? '0' : '1';
@@ -187,12 +198,23 @@ void req_pointer_step(char *out, size_t n, const char *key)
     out[at] = '\0';
 }
 
+void req_pointer_index(char *out, size_t n, const char *to, size_t i)
+{
+    enum { DIGITS = 20 };
+    char digit[DIGITS], *first = digit + DIGITS;
+    const size_t at = start_pointer(out, n, DIGITS + 2, to);
+    do *--first = (char)('0' + i % 10);
+    while (i /= 10);
+    const size_t n_digits = (size_t)(digit + DIGITS - first);
+    memcpy(out + at, first, n_digits);
+    out[at + n_digits] = '\0';
+}
+
 bool req_unknown_member(struct req_json *p, const char *ptr, const char *key, const char *known)
 {
     char at[128];
     if (!p->strict) return true;
-    int n = snprintf(at, sizeof at - 64, "%s", ptr);
-    req_pointer_step(at + n, 64, key);
+    req_pointer_step(at, sizeof at, ptr, key);
     fault_add(p->f, ERR_UNKNOWN_FIELD, at, "%s has no member \"%.40s\"; it may have %s",
               ptr + 1, key, known);
     return false;

@@ -29,8 +29,10 @@ void req_bad_type(struct req_json *p, const char *ptr, const char *want, const j
  * "a, b, c". */
 bool req_unknown_member(struct req_json *p, const char *ptr, const char *key,
                         const char *known);
-/* A key as one step of an RFC 6901 pointer, cut at 60 bytes. */
-void req_pointer_step(char *out, size_t n, const char *key);
+/* RFC 6901 pointers to a member and to an element of what `to` points to; of a key 60 bytes.  Not by snprintf: every event
+ * of every history has one. */
+void req_pointer_step(char *out, size_t n, const char *to, const char *key);
+void req_pointer_index(char *out, size_t n, const char *to, size_t i);
 
 /* The body as JSON; NULL and a fault where it is none.  json_decref it. */
 json_t *req_open_body(struct faults *f, const char *body, size_t n);

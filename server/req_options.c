@@ -29,7 +29,7 @@ static void read_members(struct req_json *p, const char *ptr, const json_t *v,
         char at[128];
         const struct member *own = m;
         while (own->key && strcmp(own->key, key) != 0) own++;
-        snprintf(at, sizeof at, "%s/%.60s", ptr, key);
+        req_pointer_step(at, sizeof at, ptr, key);
         if (own->key)
             own->set(p, at, x);
         else
@@ -82,7 +82,7 @@ static void merge_weights(struct req_json *p, const char *ptr, const json_t *v)
     float *w = req_take(p, n * sizeof *w);
     for (size_t i = 0; w && i < n; i++) {
         char at[160];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!read_number(p, at, json_array_get(v, i), 0, 1e6, &w[i])) return;
     }
     p->out->rec.weights = w;
@@ -219,7 +219,7 @@ static bool read_vector(struct req_json *p, const char *ptr, const json_t *v, fl
     }
     for (size_t i = 0; i < width; i++) {
         char at[96];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!read_number(p, at, json_array_get(v, i), -(double)VECTOR_MOST, (double)VECTOR_MOST,
                          &out[i]))
             return false;
@@ -263,7 +263,7 @@ void req_set_vectors(struct req_json *p, const char *ptr, const json_t *v)
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_array_get(v, i);
         char at[48];
-        snprintf(at, sizeof at, "%s/%zu", ptr, i);
+        req_pointer_index(at, sizeof at, ptr, i);
         if (!check_width(p, at, one, first)) return;
         width = width_of(first);
         if (!all) all = req_take(p, n * width * sizeof *all);
