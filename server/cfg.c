@@ -26,10 +26,11 @@ const struct opt cfg_opts[] = {
     OPT_FLOAT(
         struct cfg, queue_ms, "200", 0, 60000,
         "most milliseconds that a request may have to wait, by what others have cost; 0: any"),
-    OPT_BOOL(struct cfg, degrade, "true",
-             "when half of queue_ms is waited, search half of a request's interests "
-             "(`allow_degraded`: false "
-             "keeps them all)"),
+    OPT_BOOL(
+        struct cfg, degrade, "true",
+        "while more than half of queue_rows or queue_ms waits, search half of a request's "
+        "interests, from three quarters on the most important one (`allow_degraded`: false "
+        "keeps them all)"),
     OPT_INT(struct cfg, batch_rows, "32", 1, 4096,
             "users whose requests are computed together when they wait; 1: no batching"),
     OPT_INT(struct cfg, state_cache_mib, "256", 0, 1 << 20,

@@ -2,6 +2,7 @@
 #include "core/base/clock.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include <math.h>
 #include <stdlib.h>
 
 /* A client that waited this long may have gone: asking costs a system call. */
@@ -90,6 +91,16 @@ static bool is_lost(struct call *c, uint64_t now)
     return false;
 }
 
+/* One in how many interests there is time for. */
+static int32_t hurry_of(const struct lane *b)
+{
+    if (!b->cfg.degrade) return 0;
+    double full = (double)b->rows / b->cfg.queue_rows;
+    if (b->cfg.queue_ms > 0) full = fmax(full, wait_ms_of(b) / b->cfg.queue_ms);
+    if (full > .75) return LIMIT_INTERESTS;
+    return full > .5 ? 2 : 0;
+}
+
 /* From the front: requests to one generation, as many as one batch may hold. */
 static struct call *take(struct lane *b, int32_t *n_jobs)
 {
@@ -97,8 +108,7 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
     REQUIRE(done, "nothing waits");
     const uint64_t now = clock_ns();
     int32_t rows = 0;
-    const bool hurried =
-        b->cfg.degrade && b->cfg.queue_ms > 0 && wait_ms_of(b) > b->cfg.queue_ms / 2;
+    const int32_t hurry = hurry_of(b);
     *n_jobs = 0;
     for (struct call *c = b->first; c; c = c->next) {
         if (c != done && (c->gen != done->gen || c->view != done->view || c->score ||
@@ -108,7 +118,7 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
         metrics_stage(&b->app->metrics, STAGE_QUEUE, (double)(now - c->queued_ns) * 1e-6);
         if (!is_lost(c, now))
             for (int32_t i = 0; i < c->n_jobs; i++) {
-                c->req[i].rec.hurried = hurried;
+                c->req[i].rec.hurry = hurry;
                 b->job[(*n_jobs)++] = &c->job[i];
             }
         last = c;

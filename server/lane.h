@@ -12,7 +12,8 @@ struct lane_cfg {
     int32_t queue_rows; /* most rows that wait */
     double
         queue_ms; /* most time that the last of them may have to, by what others cost; 0: any */
-    bool degrade; /* beyond half of queue_ms half of the interests are searched */
+    bool
+        degrade; /* when more than 1/2 of either waits half of the interests are searched, 3/4: one */
     int32_t batch_rows; /* most rows of a batch (a request of more is not split) */
 };
 struct lane *lane_new(struct app *app, const struct lane_cfg *cfg);

@@ -138,8 +138,8 @@ static int too_late(struct run *x, const char *before, struct err *e)
 static int fit_interests(struct run *x, const struct pace *p, struct err *e)
 {
     int32_t n = x->n_active;
-    if (x->r->hurried && !x->r->whole && n > 1) {
-        n = (n + 1) / 2;
+    if (x->r->hurry > 1 && !x->r->whole && n > 1) {
+        n = (n + x->r->hurry - 1) / x->r->hurry;
         run_use_fewer(x, n);
         x->a->degraded.reason = "load";
     }

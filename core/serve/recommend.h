@@ -54,10 +54,11 @@ struct rec_request {
     bool encode_only; /* vectors and shares, nothing is searched */
     bool exact;       /* search by an exact scan */
     bool whole;       /* past the deadline: ERR_DEADLINE instead of a part of the answer */
-    bool hurried;     /* others wait: half of the interests will do, the most important ones */
     bool has_seed;    /* of the popular items: */
-    int32_t ef;       /* HNSW's width of search; 0: the index's own */
-    int32_t nprobe;   /* IVF's lists to visit; 0: the index's own */
+    int32_t
+        hurry;  /* others wait: one in so many interests will do, the most important; 0: all */
+    int32_t ef; /* HNSW's width of search; 0: the index's own */
+    int32_t nprobe; /* IVF's lists to visit; 0: the index's own */
     uint64_t seed;
     uint64_t deadline_ns; /* clock_ns() to be done by; 0: none */
 };

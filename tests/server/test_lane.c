@@ -305,28 +305,55 @@ START_TEST(lane_late_requests_are_degraded_or_fail)
 }
 END_TEST
 
-START_TEST(lane_hurries_when_much_waits)
+static void other_lane(int32_t queue_rows, double queue_ms, int32_t batch_rows)
 {
     lane_free(lane);
-    lane = lane_new(
-        &app, &(struct lane_cfg){
-                  .queue_rows = 1000, .queue_ms = 1e-3, .degrade = true, .batch_rows = BATCH });
-    struct call *first = parsed("/v1/recommend", "{\"history\":[\"i1\",\"i2\"]}");
+    lane = lane_new(&app, &(struct lane_cfg){ .queue_rows = queue_rows,
+                                              .queue_ms = queue_ms,
+                                              .degrade = true,
+                                              .batch_rows = batch_rows });
+}
+
+#define TWO_ITEMS "{\"history\":[\"i1\",\"i2\"]"
+
+START_TEST(lane_searches_fewer_interests_when_much_waits)
+{
+    static const char *const says[] = {
+        "\"degraded\":{\"reason\":\"load\",\"coverage\":0.25", /* 8 of 8 wait */
+        "\"degraded\":{\"reason\":\"load\",\"coverage\":0.5",  /* 6 */
+        "\"degraded\":null",
+        "\"degraded\":null",
+    };
+    other_lane(8, 0, 2);
+    struct call *any[4], *whole[4];
+    for (int i = 0; i < 4; i++) {
+        any[i] = parsed("/v1/recommend", TWO_ITEMS "}");
+        whole[i] = parsed("/v1/recommend", TWO_ITEMS ",\"allow_degraded\":false}");
+        lane_add(lane, any[i]);
+        lane_add(lane, whole[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        ck_assert_ptr_eq(lane_serve(lane), any[i]);
+        ck_assert_int_eq(any[i]->status, 200);
+        ck_assert_msg(strstr(any[i]->out.data, says[i]) != NULL, "%s", any[i]->out.data);
+        ck_assert_int_eq(whole[i]->status, 200);
+        ck_assert_ptr_nonnull(strstr(whole[i]->out.data, "\"degraded\":null"));
+    }
+    ck_assert_uint_eq(atomic_load(&app.metrics.degraded[DEGRADED_LOAD]), 2);
+}
+END_TEST
+
+START_TEST(lane_searches_fewer_interests_when_the_wait_is_long)
+{
+    other_lane(1000, 1e-3, BATCH);
+    struct call *first = parsed("/v1/recommend", TWO_ITEMS "}");
     lane_add(lane, first);
     ck_assert_ptr_eq(lane_serve(lane), first); /* nothing is known of costs yet */
     ck_assert_ptr_nonnull(strstr(first->out.data, "\"degraded\":null"));
-    struct call *any = parsed("/v1/recommend", "{\"history\":[\"i1\",\"i2\"]}");
-    struct call *whole =
-        parsed("/v1/recommend", "{\"history\":[\"i1\",\"i2\"],\"allow_degraded\":false}");
-    lane_add(lane, any);
-    lane_add(lane, whole);
-    while (lane_serve(lane)) continue;
-    ck_assert_int_eq(any->status, 200);
-    ck_assert_ptr_nonnull(strstr(any->out.data, "\"degraded\":{\"reason\":\"load\","
-                                                "\"coverage\":0.5"));
-    ck_assert_int_eq(whole->status, 200);
-    ck_assert_ptr_nonnull(strstr(whole->out.data, "\"degraded\":null"));
-    ck_assert_uint_eq(atomic_load(&app.metrics.degraded[DEGRADED_LOAD]), 1);
+    struct call *next = parsed("/v1/recommend", TWO_ITEMS "}");
+    lane_add(lane, next);
+    ck_assert_ptr_eq(lane_serve(lane), next);
+    ck_assert_ptr_nonnull(strstr(next->out.data, "\"degraded\":{\"reason\":\"load\""));
 }
 END_TEST
 
@@ -346,7 +373,8 @@ Suite *suite_lane(void)
     tcase_add_test(t, lane_a_failed_job_does_not_fail_its_neighbours);
     tcase_add_test(t, lane_does_not_compute_for_clients_that_left);
     tcase_add_test(t, lane_late_requests_are_degraded_or_fail);
-    tcase_add_test(t, lane_hurries_when_much_waits);
+    tcase_add_test(t, lane_searches_fewer_interests_when_much_waits);
+    tcase_add_test(t, lane_searches_fewer_interests_when_the_wait_is_long);
     suite_add_tcase(s, t);
     return s;
 }
