@@ -311,6 +311,25 @@ static void fwd(float *y, float *lse, const float *qkv, const uint8_t *key, cons
 
 /* ---- forward over what was kept ---- */
 
+/* Keys [n, D] as a page's first columns; what stands in those of tokens to come is anything. */
+static void turn_keys(float *page, const float *keys, ptrdiff_t ld, int32_t n, int32_t D)
+{
+    float wide[VW * VW];
+    for (int32_t c = 0; c < D; c += VW) {
+        const int32_t cols = D - c < VW ? D - c : VW;
+        if (VW <= ATTN_PAGE) {
+            for (int32_t j = 0; j < n; j += VW)
+                simd_transpose(page + (ptrdiff_t)c * ATTN_PAGE + j, ATTN_PAGE, keys + j * ld + c, ld,
+                               n - j, cols);
+        } else { /* a vector is longer than a page's line */
+            simd_transpose(wide, VW, keys + c, ld, n, cols);
+            for (int32_t i = 0; i < cols; i++)
+                memcpy(page + (ptrdiff_t)(c + i) * ATTN_PAGE, wide + i * VW,
+                       ATTN_PAGE * sizeof *page);
+        }
+    }
+}
+
 static void keep(const struct k_attn_kept *kept, const float *qkv, int32_t from, int32_t n,
                  const struct k_attn_cfg *cfg)
 {
@@ -321,11 +340,8 @@ static void keep(const struct k_attn_kept *kept, const float *qkv, int32_t from,
         float *keys = kept->page[t / ATTN_PAGE] + kept->keys + at;
         float *values = kept->page[t / ATTN_PAGE] + kept->values + (ptrdiff_t)at * D;
         m = ATTN_PAGE - at < end - t ? ATTN_PAGE - at : end - t;
-        if (at == 0 && m > 1) /* whole vectors: columns of tokens to come hold anything */
-            for (int32_t j = 0; j < m; j += VW)
-                for (int32_t c = 0; c < D; c += VW)
-                    simd_transpose(keys + (ptrdiff_t)c * ATTN_PAGE + j, ATTN_PAGE,
-                                   qkv + D + j * ld + c, ld, m - j, D - c < VW ? D - c : VW);
+        if (at == 0 && m > 1)
+            turn_keys(keys, qkv + D, ld, m, D);
         else
             for (int32_t j = 0; j < m; j++)
                 for (int32_t c = 0; c < D; c++)

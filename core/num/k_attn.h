@@ -17,7 +17,7 @@ struct k_attn_cfg {
 
 /* Keys and values of a sequence's tokens, kept for queries to come (causal): pages of ATTN_PAGE tokens,
  * token t in page t / ATTN_PAGE.  Of a page: keys [D,ATTN_PAGE], a token a column, and values [ATTN_PAGE,D]. */
-enum { ATTN_PAGE = 16 };
+enum { ATTN_PAGE = 8 };
 struct k_attn_kept {
     float *const *page;     /* the pages themselves */
     ptrdiff_t keys, values; /* where the two start in each, in floats */
