@@ -29,6 +29,7 @@ struct ann_plan { /* how a search was done */
     const char *
         mode; /* "flat", "scan": every row that is allowed, in place; "allowed": such rows gathered first;
                          "graph", "lists"; "over_fetch": the graph's best, of which those allowed are kept */
+    bool exact;      /* the lists are those that sorting all rows gives */
     int64_t scored;  /* rows scored, of all queries together; of a graph those it returned */
     int32_t rescued; /* queries for which that was not enough rows: a scan answered */
 };

@@ -223,9 +223,9 @@ static int by_lists(struct call *c, int32_t width, int32_t n_lists, struct err *
 /* ---- plans ---- */
 
 struct plan {
-    enum { BY_FLAT, BY_SCAN, BY_LIST, BY_GRAPH, BY_LISTS } way;
-    int32_t width;   /* of the graph */
-    int32_t n_lists; /* at most */
+    enum { BY_FLAT, BY_SCAN, BY_LIST, BY_GRAPH, BY_LISTS } way; /* the exact ones first */
+    int32_t width;                                              /* of the graph */
+    int32_t n_lists;                                            /* at most */
     double us;
 };
 
@@ -383,6 +383,7 @@ int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *qu
     TRY(run(&c, &plan, width, e));
     if (p.plan)
         *p.plan = (struct ann_plan){ .mode = mode_of(&plan, p.allow != NULL),
+                                     .exact = plan.way <= BY_LIST,
                                      .scored = c.scored,
                                      .rescued = c.rescued };
     return 0;

@@ -3,6 +3,11 @@
 #include "core/serve/rowset.h"
 #include <stdlib.h>
 
+static bool before(const struct cand *x, const struct cand *y)
+{
+    return x->score > y->score || (x->score == y->score && x->row < y->row);
+}
+
 /* The different rows of all lists, in order of first appearance. */
 static int32_t unite(struct cand **out, struct arena *a, const struct list *l, int32_t n_lists)
 {
@@ -38,6 +43,29 @@ static void score_products(struct cand *c, int32_t n, bool sum, const float *que
         }
         c[i].score = sum ? total : most;
     }
+}
+
+/* The lists' heads in order.  A row is first met in the list where it scores most, of equal ones the first. */
+static int32_t take_best(struct cand **out, struct arena *a, const struct list *l,
+                         int32_t n_lists, int32_t most)
+{
+    int32_t n = 0, *at = ARENA_NEW0(a, int32_t, n_lists);
+    struct rowset taken = rowset_new(a, most);
+    struct cand *c = ARENA_NEW(a, struct cand, most + 1);
+    while (n < most) {
+        bool any = false;
+        for (int32_t k = 0; k < n_lists; k++) {
+            if (at[k] == l[k].n) continue;
+            const struct cand head = { l[k].score[at[k]], l[k].row[at[k]], k };
+            if (!any || before(&head, &c[n])) c[n] = head;
+            any = true;
+        }
+        if (!any) break;
+        at[c[n].best]++;
+        n += rowset_add(&taken, c[n].row);
+    }
+    *out = c;
+    return n;
 }
 
 /* ---- reciprocal ranks ---- */
@@ -106,14 +134,10 @@ int32_t merge_lists(struct cand **out, struct arena *a, const struct list *l, in
 {
     if (cfg->how == MERGE_RRF) return add_ranks(out, a, l, n_lists, cfg);
     if (cfg->how == MERGE_ROUND_ROBIN) return take_turns(out, a, l, n_lists, cfg->order);
+    if (cfg->best > 0) return take_best(out, a, l, n_lists, cfg->best);
     int32_t n = unite(out, a, l, n_lists);
     score_products(*out, n, cfg->how == MERGE_SUM, query, n_lists, c);
     return n;
-}
-
-static bool before(const struct cand *x, const struct cand *y)
-{
-    return x->score > y->score || (x->score == y->score && x->row < y->row);
 }
 
 static void swap(struct cand *x, struct cand *y)

@@ -30,9 +30,11 @@ struct merge_cfg {
     float rrf_k;
     const float *weight;  /* rrf: [n_lists], NULL: ones */
     const int32_t *order; /* round_robin: lists by turn, [n_lists] */
+    int32_t
+        best; /* max, where no list lacks a better row than its last: only so many are wanted; 0: all */
 };
 
-/* query [n_lists,D].  Every candidate once; round_robin's come in their final order, the others in none. */
+/* query [n_lists,D].  Every candidate once; round_robin's, and the `best`, come in their final order, the others in none. */
 int32_t merge_lists(struct cand **out, struct arena *a, const struct list *l, int32_t n_lists,
                     const struct merge_cfg *cfg, const float *query, const struct corpus *c);
 /* Brings the best `limit` to the front, score descending, then row ascending; returns how

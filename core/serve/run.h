@@ -35,6 +35,7 @@ struct run {
     const float *query;            /* [n_active,D] */
     const float *merge_weight;     /* [K], NULL: ones */
     struct list *list;             /* [n_active] */
+    bool exact;                    /* the lists are what sorting all rows gives */
 };
 
 /* history.c: ids to rows, and the rows that may be returned. */
@@ -55,5 +56,7 @@ NODISCARD int run_choose_interests(struct run *x, struct err *e);
 void run_use_fewer(struct run *x, int32_t n_active); /* the most important ones */
 void run_explain_events(struct run *x);
 
-/* retrieve.c: the lists of all runs that are not done. */
+/* retrieve.c: whether the answer is the best `limit` by the largest product, of which nothing else is told. */
+bool run_best_only(const struct run *x);
+/* The lists of all runs that are not done. */
 NODISCARD int run_retrieve(struct run *x, int32_t n, struct err *e);

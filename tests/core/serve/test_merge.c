@@ -60,6 +60,40 @@ static int by_order(const void *a, const void *b)
     return x->row - y->row;
 }
 
+/* Few different scores, so that many are equal. */
+START_TEST(merge_of_exact_lists_takes_the_best)
+{
+    enum { K = 4, V = 60 };
+    struct cand all[V], list[V], *c;
+    int32_t row[K][V];
+    float score[K][V];
+    struct list l[K];
+    struct rng rng = rng_make((uint64_t)_i, RNG_TEST);
+    const int32_t limit = 1 + (int32_t)rng_below(&rng, V),
+                  spread = 2 + (int32_t)rng_below(&rng, 50);
+    for (int32_t k = 0; k < K; k++) {
+        for (int32_t v = 0; v < V; v++) {
+            list[v] = (struct cand){ (float)rng_below(&rng, (uint32_t)spread), v, k };
+            if (k == 0 || list[v].score > all[v].score) all[v] = list[v];
+        }
+        qsort(list, V, sizeof *list, by_order);
+        for (int32_t i = 0; i < V; i++) {
+            row[k][i] = list[i].row;
+            score[k][i] = list[i].score;
+        }
+        l[k] = (struct list){ row[k], score[k], limit };
+    }
+    qsort(all, V, sizeof *all, by_order);
+    const struct merge_cfg cfg = { .how = MERGE_MAX, .best = limit };
+    ck_assert_int_eq(merge_lists(&c, mem, l, K, &cfg, NULL, NULL), limit);
+    for (int32_t i = 0; i < limit; i++) {
+        ck_assert_int_eq(c[i].row, all[i].row);
+        ck_assert_int_eq(c[i].best, all[i].best);
+        ck_assert(c[i].score == all[i].score);
+    }
+}
+END_TEST
+
 START_TEST(merge_top_equals_a_sort)
 {
     enum { MOST = 200 };
@@ -97,6 +131,7 @@ Suite *suite_merge(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, merge_by_turns_takes_what_is_not_taken);
     tcase_add_test(t, merge_by_reciprocal_ranks_adds_up_places);
+    tcase_add_loop_test(t, merge_of_exact_lists_takes_the_best, 0, 50);
     tcase_add_loop_test(t, merge_top_equals_a_sort, 0, 50);
     tcase_add_test(t, rowset_holds_what_was_added);
     suite_add_tcase(s, t);
