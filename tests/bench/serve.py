@@ -14,6 +14,7 @@ around those (stack/widen.py), indexed as --index (auto, or what `intent import 
   --no-open                   not the open loop at half of the saturation rate and, --overload (60) seconds, at twice it
   --stack 8x1-jit             requests a call x threads of a worker - jit or compile; otherwise a probe chooses
   --daemon-args "..."         further options of intentd
+  --overload-args "..."       and of the one that gets twice the saturation rate (--queue-ms 1)
   --out FILE                  all figures as JSON
 
 What the words mean.  rps: answers with 200 in a second.  cpu us: processor time of the server (all its processes) over
@@ -314,14 +315,20 @@ class Memory(threading.Thread):
         self.after = self.server.rss_mb()
 
 
-def open_loops(server, bodies, saturation, args):
-    """At half of the saturation rate, and at twice it with what the memory does."""
+def open_loops(server, bundle, bodies, saturation, args):
+    """At half of the saturation rate, and at twice it with what the memory does: there by a daemon told how long a request
+    may wait."""
     half = load(server, bodies, connections=256, seconds=max(args.seconds, 5), warmup=args.warmup, rate=saturation / 2)
-    with Memory(server) as memory:
-        twice = load(server, bodies, connections=512, seconds=args.overload, warmup=args.warmup, rate=saturation * 2)
+    short = start_daemon(bundle, args.daemon_args + args.overload_args)
+    try:
+        load(short, bodies, connections=64, seconds=3)  # what it keeps of histories is there
+        with Memory(short) as memory:
+            twice = load(short, bodies, connections=512, seconds=args.overload, warmup=args.warmup, rate=saturation * 2)
+    finally:
+        short.stop()
     twice["rss_mb"] = {"before": memory.before, "peak": max(memory.mb), "after": memory.after,
                        "middle": memory.mb[len(memory.mb) // 2]}
-    return {"half": half, "twice": twice}
+    return {"half": half, "twice": twice, "overload_args": args.overload_args}
 
 
 def choose_stack(exported, index, bodies):
@@ -378,12 +385,12 @@ def table(figures):
 
 
 def open_lines(name, f, saturation):
-    half, twice = f["half"], f["twice"]
+    half, twice, said = f["half"], f["twice"], " ".join(f["overload_args"])
     refused = sum(n for s, n in twice["status"].items() if s in ("429", "503"))
     m = twice["rss_mb"]
     return [f"{name}, open loop at {saturation / 2:.0f} rps (half of saturation): p50 {ms(half['ok_us']['p50'])}, "
             f"p99 {ms(half['ok_us']['p99'])}, p99.9 {ms(half['ok_us']['p99.9'])} ms.",
-            f"{name}, open loop at {saturation * 2:.0f} rps (twice) for {twice['seconds']:g} s: {twice['ok_rps']:.0f} rps with 200, "
+            f"{name}, open loop at {saturation * 2:.0f} rps (twice), {said}, for {twice['seconds']:g} s: {twice['ok_rps']:.0f} rps with 200, "
             f"{refused / twice['seconds']:.0f} refused ({twice['refused_without_retry_after']} without Retry-After), "
             f"p99 of the accepted {ms(twice['ok_us']['p99'])} ms, of the refused {ms(twice['refused_us']['p99'])} ms; "
             f"unsent {twice['unsent']}, broken {twice['broken']}; resident {m['before']} MB before, {m['middle']} half-way, "
@@ -458,6 +465,7 @@ def options():
     p.add_argument("--overload", type=float, default=60)
     p.add_argument("--stack", default="auto")
     p.add_argument("--daemon-args", default="", type=shlex.split)
+    p.add_argument("--overload-args", default="--queue-ms 1", type=shlex.split)
     p.add_argument("--out")
     return p.parse_args()
 
@@ -502,7 +510,7 @@ def serve(args, result, bundle, bodies):
         result["closed"] = closed_loops(servers, bodies, args)
         result["saturation"] = {name: max(f["ok_rps"] for f in by.values()) for name, by in result["closed"].items()}
         if args.open:
-            result["open"] = {name: open_loops(server, bodies, result["saturation"][name], args)
+            result["open"] = {name: open_loops(server, bundle, bodies, result["saturation"][name], args)
                               for name, server in servers.items() if name == "ours"}
     finally:
         for server in servers.values():
