@@ -22,8 +22,9 @@
 
 enum {
     ROUND_MS = 100, /* a thread looks at least so often whether it is to stop */
-    CONNECTION_BYTES =
-        16 << 10, /* for headers and reads; the library clears them after every request */
+    /* For headers, some 7 KiB of them, and reads.  The library clears all of it after every request: where much is
+     * refused nothing costs more. */
+    CONNECTION_BYTES = 8 << 10,
 };
 
 struct loop { /* a thread, its connections and what waits on them */

@@ -328,10 +328,16 @@ static void flush(struct pass *p)
     p->block = 2 * p->block < p->most_block ? 2 * p->block : p->most_block;
 }
 
+/* Of a panel; nearly always of a full one. */
+static int32_t count_rows(uint32_t rows)
+{
+    return rows == 0xffffu ? SCAN_PANEL : __builtin_popcount(rows);
+}
+
 static void add_panel(struct pass *p, const void *x, int32_t at, uint32_t rows)
 {
     p->panel[p->n_panels++] = (struct scan_panel){ .x = x, .at = at, .rows = rows };
-    p->tally.scored += (int64_t)__builtin_popcount(rows) * p->nq;
+    p->tally.scored += (int64_t)count_rows(rows) * p->nq;
     if (p->n_panels == p->block) flush(p);
 }
 
@@ -352,7 +358,7 @@ static void add_turned(struct pass *p, int32_t at, int32_t n, uint32_t rows)
 static void add_dots(struct pass *p, int32_t at, int32_t n, uint32_t rows)
 {
     make_room(p);
-    p->tally.scored += (int64_t)__builtin_popcount(rows) * p->nq;
+    p->tally.scored += (int64_t)count_rows(rows) * p->nq;
     for (; rows; rows &= rows - 1) {
         const int32_t r = __builtin_ctz(rows);
         const float *x = row_of(p->s, row_at(p, at + r));
