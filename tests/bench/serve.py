@@ -14,7 +14,7 @@ around those (stack/widen.py), indexed as --index (auto, or what `intent import 
   --no-open                   not the open loop at half of the saturation rate and, --overload (60) seconds, at twice it
   --stack 8x1-jit             requests a call x threads of a worker - jit or compile; otherwise a probe chooses
   --daemon-args "..."         further options of intentd
-  --overload-args "..."       and of the one that gets twice the saturation rate (--queue-ms 1)
+  --overload-args "..."       and of the one that gets twice the saturation rate (--queue-ms 0.5)
   --out FILE                  all figures as JSON
 
 What the words mean.  rps: answers with 200 in a second.  cpu us: processor time of the server (all its processes) over
@@ -323,7 +323,7 @@ def open_loops(server, bundle, bodies, saturation, args):
     try:
         load(short, bodies, connections=64, seconds=3)  # what it keeps of histories is there
         with Memory(short) as memory:
-            twice = load(short, bodies, connections=512, seconds=args.overload, warmup=args.warmup, rate=saturation * 2)
+            twice = load(short, bodies, connections=384, seconds=args.overload, warmup=args.warmup, rate=saturation * 2)
     finally:
         short.stop()
     twice["rss_mb"] = {"before": memory.before, "peak": max(memory.mb), "after": memory.after,
@@ -465,7 +465,7 @@ def options():
     p.add_argument("--overload", type=float, default=60)
     p.add_argument("--stack", default="auto")
     p.add_argument("--daemon-args", default="", type=shlex.split)
-    p.add_argument("--overload-args", default="--queue-ms 1", type=shlex.split)
+    p.add_argument("--overload-args", default="--queue-ms 0.5", type=shlex.split)
     p.add_argument("--out")
     return p.parse_args()
 
