@@ -16,22 +16,17 @@ static bool reserve(struct buf *b, size_t n)
     if (b->len + n + 1 > b->cap) {
         size_t cap = b->cap ? b->cap * 2 : 256;
         while (cap < b->len + n + 1) cap *= 2;
+        if (cap > cap_max) cap = cap_max;
         b->data = xrealloc(b->data, cap, 1);
         b->cap = cap;
     }
     return true;
 }
 
-void buf_put(struct buf *b, const void *p, size_t n)
+void buf_put_grow(struct buf *b, const void *p, size_t n)
 {
-    if (!reserve(b, n)) return;
-    if (n) memcpy(b->data + b->len, p, n);
-    b->len += n;
-    b->data[b->len] = '\0';
+    if (reserve(b, n)) buf_put(b, p, n);
 }
-
-void buf_puts(struct buf *b, const char *s) { buf_put(b, s, strlen(s)); }
-void buf_putc(struct buf *b, char c) { buf_put(b, &c, 1); }
 
 void buf_printf(struct buf *b, const char *fmt, ...)
 {

@@ -6,6 +6,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 struct buf {
     char *data;
@@ -14,9 +15,22 @@ struct buf {
     bool failed;
 };
 
-void buf_put(struct buf *b, const void *p, size_t n);
-void buf_puts(struct buf *b, const char *s);
-void buf_putc(struct buf *b, char c);
+void buf_put_grow(struct buf *b, const void *p,
+                  size_t n); /* buf_put where there may be no room */
+
+/* Inline: a reply is put together of hundreds of pieces, most of them constants. */
+static inline void buf_put(struct buf *b, const void *p, size_t n)
+{
+    if (b->failed || n >= b->cap - b->len) {
+        buf_put_grow(b, p, n);
+        return;
+    }
+    if (n) memcpy(b->data + b->len, p, n);
+    b->len += n;
+    b->data[b->len] = '\0';
+}
+static inline void buf_puts(struct buf *b, const char *s) { buf_put(b, s, strlen(s)); }
+static inline void buf_putc(struct buf *b, char c) { buf_put(b, &c, 1); }
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Appends s as a JSON string with quotes; control characters escaped, bytes >= 0x80 kept. */
 void buf_json_str(struct buf *b, const char *s, size_t n);
