@@ -33,10 +33,11 @@ const struct opt cfg_opts[] = {
         "keeps them all)"),
     OPT_INT(struct cfg, batch_rows, "32", 1, 4096,
             "users whose requests are computed together when they wait; 1: no batching"),
-    OPT_INT(struct cfg, state_cache_mib, "256", 0, 1 << 20,
-            "MiB a model in which the encoder's states of recent histories are kept, so that "
-            "one that "
-            "grew is encoded by its new events alone; 0: none"),
+    OPT_INT(
+        struct cfg, state_cache_mib, "-1", -1, 1 << 20,
+        "MiB a model in which the encoder's states of recent histories are kept, so that "
+        "one that grew is encoded by its new events alone; 0: none; -1: the models' share of "
+        "an eighth of the machine's or container's memory, at most 512"),
     OPT_CHOICE(struct cfg, overload_status, "429", "429|503", "status of such an answer"),
     OPT_FLOAT(struct cfg, request_timeout, "10", 0.1, 3600,
               "seconds for a request's body to arrive"),

@@ -1,6 +1,7 @@
 /* intentd: loads the models, listens, serves until SIGTERM, drains. */
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/num/num.h"
 #include "server/addr.h"
 #include "server/app.h"
@@ -87,6 +88,15 @@ static void drain(struct app *app, struct http *h, int why)
     if (busy) log_warn("drain.timeout", "connections=%d", busy);
 }
 
+/* Bytes for what a model's encoder made of recent histories. */
+static size_t states_bytes(const struct cfg *cfg, int n_models)
+{
+    const size_t most = (size_t)512 << 20;
+    if (cfg->state_cache_mib >= 0) return (size_t)cfg->state_cache_mib << 20;
+    const size_t share = mem_most() / 8 / (size_t)n_models;
+    return share < most ? share : most;
+}
+
 static int serve(struct app *app, struct err *e)
 {
     struct addr a;
@@ -110,8 +120,8 @@ static int serve(struct app *app, struct err *e)
     if (rc == 0 && (rc = catalog_open_lives(&lives, c, app->cfg.store, e)) < 0) catalog_free(c);
     if (rc == 0) {
         int sig = 0;
-        for (int i = 0; i < catalog_count(c); i++)
-            gen_keep_states(catalog_at(c, i), (size_t)app->cfg.state_cache_mib << 20);
+        for (int i = 0, n = catalog_count(c); i < n; i++)
+            gen_keep_states(catalog_at(c, i), states_bytes(&app->cfg, n));
         app_set_catalog(app, c, lives);
         log_info("ready", "addr=%s models=%d", where, catalog_count(c));
         while (!sig) sig = tick(app);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 __attribute__((noreturn)) static void out_of_memory(size_t n, size_t nb)
 {
@@ -68,4 +69,22 @@ char *xasprintf(const char *fmt, ...)
     va_end(ap);
     if (n < 0) out_of_memory(1, 0);
     return p;
+}
+
+/* Of the cgroup (version 2); SIZE_MAX: none. */
+static size_t cgroup_most(void)
+{
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r");
+    if (!f) return SIZE_MAX;
+    unsigned long long nb;
+    const int n = fscanf(f, "%llu", &nb); /* "max" is no number */
+    fclose(f);
+    return n == 1 && nb < SIZE_MAX ? (size_t)nb : SIZE_MAX;
+}
+
+size_t mem_most(void)
+{
+    const size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE),
+                 group = cgroup_most();
+    return machine < group ? machine : group;
 }

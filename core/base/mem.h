@@ -9,6 +9,8 @@ void *xcalloc(size_t n, size_t nb) __attribute__((malloc)); /* zeroed; overflow 
 void *xrealloc(void *p, size_t n, size_t nb);               /* n elements of nb bytes */
 void *xaligned(size_t nb)
     __attribute__((malloc)); /* 64-byte aligned, huge pages where they fit; free() it */
+size_t
+mem_most(void); /* bytes that this process may have: the machine's, or fewer by its cgroup */
 char *xstrdup(const char *s) __attribute__((malloc));
 char *xstrndup(const char *s, size_t n) __attribute__((malloc));
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 START_TEST(zero_bytes_give_a_pointer)
 {
@@ -70,6 +71,15 @@ START_TEST(sizes_that_overflow_die_and_say_so)
 }
 END_TEST
 
+/* Neither nothing nor more than the machine has. */
+START_TEST(a_process_may_have_some_of_the_machines_memory)
+{
+    const double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    ck_assert_uint_gt(mem_most(), 16 << 20);
+    ck_assert_double_le((double)mem_most(), machine);
+}
+END_TEST
+
 Suite *suite_mem(void);
 Suite *suite_mem(void)
 {
@@ -79,6 +89,7 @@ Suite *suite_mem(void)
     tcase_add_test(t, realloc_keeps_what_was_there);
     tcase_add_test(t, aligned_memory_starts_at_a_multiple_of_64);
     tcase_add_test(t, strings_are_copies);
+    tcase_add_test(t, a_process_may_have_some_of_the_machines_memory);
     tcase_add_test(t, sizes_that_overflow_die_and_say_so);
     suite_add_tcase(s, t);
     return s;
