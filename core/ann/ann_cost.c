@@ -11,21 +11,30 @@ enum {
     SHORT_LIST = 64,
     LONG_LIST = 1 << 14, /* an eighth of the rows, at most this many */
     ROUNDS = 3,
+    APART = 16, /* panels from one to the next where a filter keeps few */
 };
 
 struct probe {
     struct ann *a;
     float *queries; /* [QUERIES,D]: rows, evenly spaced */
     int32_t *ids, *list;
+    uint64_t *allow; /* [V] bits */
     float *scores;
     int32_t k;
 };
 
+/* Which rows round i looks at.  Where all are more than the caches hold each round has its own, to be read from memory as
+ * they are when it counts. */
+static int turn(const struct probe *p, int i) { return p->a->V > ROWS ? i : 0; }
+
 static double scan_us(struct probe *p, int32_t nq, int32_t n)
 {
-    const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k, .to = n };
+    struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k };
     double best = HUGE_VAL;
     for (int i = 0; i < ROUNDS; i++) {
+        job.from = (int32_t)((int64_t)(p->a->V - n) * turn(p, i) / (ROUNDS - 1)) / SCAN_PANEL *
+                   SCAN_PANEL;
+        job.to = job.from + n;
         const double start = clock_cpu_s();
         (void)scan_all(p->ids, p->scores, p->a->scan, &job);
         best = fmin(best, (clock_cpu_s() - start) * 1e6);
@@ -37,12 +46,37 @@ static double list_us(struct probe *p, int32_t nq, int32_t n)
 {
     const struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k };
     double best = HUGE_VAL;
-    for (int32_t j = 0; j < n; j++) p->list[j] = (int32_t)((int64_t)j * p->a->V / n);
     for (int i = 0; i < ROUNDS; i++) {
+        for (int32_t j = 0; j < n; j++)
+            p->list[j] = (int32_t)(((int64_t)j * ROUNDS + turn(p, i)) * p->a->V / n / ROUNDS);
         const double start = clock_cpu_s();
         (void)scan_list(p->ids, p->scores, p->a->scan, &job, p->list, n);
         best = fmin(best, (clock_cpu_s() - start) * 1e6);
     }
+    return best;
+}
+
+/* A row in every APART-th panel, up to *n of them; in *n how many. */
+static double gaps_us(struct probe *p, int32_t *n)
+{
+    const struct scan_job job = {
+        .queries = p->queries, .nq = 1, .k = p->k, .allow = p->allow
+    };
+    const int32_t V = p->a->V, panels = V / SCAN_PANEL / APART,
+                  most = panels < *n ? panels : *n;
+    double best = HUGE_VAL;
+    for (int i = 0; i < ROUNDS; i++) {
+        memset(p->allow, 0, (size_t)(V + 63) / 64 * sizeof *p->allow);
+        for (int32_t j = 0; j < most; j++) {
+            const int32_t v = (int32_t)((int64_t)j * panels / most) * APART * SCAN_PANEL +
+                              turn(p, i) * SCAN_PANEL;
+            p->allow[v / 64] |= (uint64_t)1 << v % 64;
+        }
+        const double start = clock_cpu_s();
+        (void)scan_all(p->ids, p->scores, p->a->scan, &job);
+        best = fmin(best, (clock_cpu_s() - start) * 1e6);
+    }
+    *n = most;
     return best;
 }
 
@@ -67,6 +101,9 @@ static void measure_rows(struct probe *p)
     c->ranking = fmax(one_few - few * (c->listed.fixed + c->listed.query), 0);
     c->row = rate_of(fmax(scan_us(p, 1, n) - c->ranking, 0) / n,
                      fmax(scan_us(p, QUERIES, n) - QUERIES * c->ranking, 0) / n);
+    int32_t panels = LONG_LIST / SCAN_PANEL;
+    const double apart = gaps_us(p, &panels), each = SCAN_PANEL * (c->row.fixed + c->row.query);
+    if (panels > 0) c->gap = fmax((apart - c->ranking) / panels - each, 0);
 }
 
 static int width_us(double *us, struct probe *p, int32_t width, struct err *e)
@@ -105,11 +142,13 @@ int ann_measure(struct ann *a, struct err *e)
     p.ids = xmalloc(QUERIES * ANN_DEPTH * sizeof *p.ids);
     p.scores = xmalloc(QUERIES * ANN_DEPTH * sizeof *p.scores);
     p.list = xmalloc(LONG_LIST * sizeof *p.list);
+    p.allow = xmalloc((size_t)(a->V + 63) / 64 * sizeof *p.allow);
     for (int i = 0; i < QUERIES; i++)
         memcpy(p.queries + (size_t)i * D, a->rows + (size_t)((int64_t)i * a->V / QUERIES) * D,
                D * sizeof(float));
     measure_rows(&p);
     const int rc = a->kind == ANN_HNSW || a->kind == ANN_IVF ? measure_width(&p, e) : 0;
+    free(p.allow);
     free(p.list);
     free(p.scores);
     free(p.ids);

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/ann/ann.h"
 #include "core/ann/ann_scan.h"
+#include "core/num/k_scan.h"
 
 enum ann_kind { ANN_FLAT, ANN_SCAN, ANN_HNSW, ANN_IVF };
 enum { ANN_MAX_EF = 4096, ANN_DEPTH = 100 /* widths are tuned for this many rows */ };
@@ -13,7 +14,8 @@ struct ann_rate {
 /* Measured on the index itself, in the thread's own time.  Plans are chosen by it; what they
  * find never depends on it. */
 struct ann_cost {
-    struct ann_rate row;    /* scanned in place */
+    struct ann_rate row; /* scanned in place */
+    double gap; /* us of a call more for each panel that does not follow the last one */
     struct ann_rate listed; /* gathered */
     double ranking; /* us of a query beside its rows: thinning out, scoring the best, sorting */
     double width, width2; /* us of a query to graph or lists: width * w + width2 * w * w */

@@ -229,10 +229,11 @@ struct plan {
     double us;
 };
 
+static int32_t passes_of(int32_t nq) { return (nq + CHUNK - 1) / CHUNK; }
+
 static double cost_of_rows(struct ann_rate r, int64_t rows, int32_t nq)
 {
-    const int32_t passes = (nq + CHUNK - 1) / CHUNK;
-    return (double)rows * (r.fixed * passes + r.query * nq);
+    return (double)rows * (r.fixed * passes_of(nq) + r.query * nq);
 }
 
 static double cost_of_width(const struct ann *a, double w, int32_t nq)
@@ -245,7 +246,11 @@ static struct plan exact_plan(const struct ann *a, int32_t nq, const struct ann_
     struct plan scan = { .way = BY_SCAN }, list = { .way = BY_LIST };
     if (!p->allow) return scan;
     const double rank = nq * a->cost.ranking;
-    scan.us = rank + cost_of_rows(a->cost.row, (int64_t)scan_panels(p->allow, a->V) * 16, nq);
+    const int32_t panels = scan_panels(p->allow, a->V),
+                  all = (a->V + SCAN_PANEL - 1) / SCAN_PANEL;
+    const double gaps = panels * (1 - (double)panels / all); /* were they drawn */
+    scan.us = rank + cost_of_rows(a->cost.row, (int64_t)panels * SCAN_PANEL, nq) +
+              passes_of(nq) * gaps * a->cost.gap;
     list.us = rank + cost_of_rows(a->cost.listed, p->n_allow, nq);
     return list.us < scan.us ? list : scan;
 }
