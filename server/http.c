@@ -22,9 +22,9 @@
 
 enum {
     ROUND_MS = 100, /* a thread looks at least so often whether it is to stop */
-    /* For headers, some 7 KiB of them, and reads.  The library clears all of it after every request: where much is
-     * refused nothing costs more. */
-    CONNECTION_BYTES = 8 << 10,
+    /* The library reads headers into half of it, and clears all of it after every request: where much is refused nothing
+     * costs more. */
+    CONNECTION_BYTES = 12 << 10,
 };
 
 struct loop { /* a thread, its connections and what waits on them */

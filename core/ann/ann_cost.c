@@ -10,7 +10,7 @@ enum {
     ROWS = 1 << 17, /* scanned, at most */
     SHORT_LIST = 64,
     LONG_LIST = 1 << 14, /* an eighth of the rows, at most this many */
-    ROUNDS = 3,
+    ROUNDS = 5,
     APART = 16, /* panels from one to the next where a filter keeps few */
 };
 

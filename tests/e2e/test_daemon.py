@@ -362,6 +362,11 @@ class Errors(Case):
                 self.assertGreater(time.time() - start, 1)
 
     def test_huge_headers_and_lines(self):
+        with self.d.raw() as c: # as a cookie and a token make them
+            body = b'{"history":["i1"]}'
+            c.send(b"POST /v1/recommend HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nCookie: " + b"x" * 5400 +
+                   b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            self.assertEqual(c.response()[0], 200)
         with self.d.raw() as c:
             c.send(b"GET /livez HTTP/1.1\r\nHost: t\r\nX-Big: " + b"x" * 100000 + b"\r\n\r\n")
             answer = c.response()
