@@ -21,14 +21,14 @@ struct place {
 
 static struct place at_key(const struct place *up, const char *key)
 {
-    struct place at;
+    struct place at = { "" };
     req_pointer_step(at.p, sizeof at.p, up->p, key);
     return at;
 }
 
 static struct place at_index(const struct place *up, size_t i)
 {
-    struct place at;
+    struct place at = { "" };
     req_pointer_index(at.p, sizeof at.p, up->p, i);
     return at;
 }

@@ -179,10 +179,9 @@ bool req_real_text(struct req_json *p, double x, struct str *out)
 /* Of to as much as leaves `room`, and a slash. */
 static size_t start_pointer(char *out, size_t n, size_t room, const char *to)
 {
-    size_t at = strlen(to);
+    size_t at = 0;
     REQUIRE(n > room, "a pointer of %zu bytes", n);
-    if (at > n - room) at = n - room;
-    memcpy(out, to, at);
+    for (; to[at] && at < n - room; at++) out[at] = to[at];
     out[at] = '/';
     return at + 1;
 }

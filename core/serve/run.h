@@ -11,7 +11,8 @@ struct run {
     const struct rec_request *r;
     struct rec_answer *a;
     struct arena *mem;
-    bool done; /* answered, or failed */
+    bool done;  /* answered, or failed */
+    bool exact; /* its lists are what sorting all rows gives */
 
     const int32_t *row;   /* known events, oldest first */
     int32_t n_rows, used; /* the newest `used` of them are encoded */
@@ -35,7 +36,6 @@ struct run {
     const float *query;            /* [n_active,D] */
     const float *merge_weight;     /* [K], NULL: ones */
     struct list *list;             /* [n_active] */
-    bool exact;                    /* the lists are what sorting all rows gives */
 };
 
 /* history.c: ids to rows, and the rows that may be returned. */

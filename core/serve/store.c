@@ -295,6 +295,7 @@ static void see_list(struct store *s, struct each *x, const MDB_val *k, const MD
 {
     struct blocklist l;
     struct err why = { 0 };
+    REQUIRE(x->on_list, "neither items nor lists are asked for");
     if (record_get_blocklist(&l, v->mv_data, v->mv_size, s->arena, &why) == 0 &&
         (k->mv_size != (size_t)l.name.len || memcmp(k->mv_data, l.name.p, k->mv_size) != 0))
         err_set(&why, ERR_FORMAT, "it lies under the key of another");
