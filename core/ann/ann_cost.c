@@ -27,6 +27,17 @@ struct probe {
  * they are when it counts. */
 static int turn(const struct probe *p, int i) { return p->a->V > ROWS ? i : 0; }
 
+/* One scan of all the job's rows, or of the n listed. */
+static double once_us(struct probe *p, const struct scan_job *job, int32_t n)
+{
+    const double start = clock_cpu_s();
+    if (n > 0)
+        (void)scan_list(p->ids, p->scores, p->a->scan, job, p->list, n);
+    else
+        (void)scan_all(p->ids, p->scores, p->a->scan, job);
+    return (clock_cpu_s() - start) * 1e6;
+}
+
 static double scan_us(struct probe *p, int32_t nq, int32_t n)
 {
     struct scan_job job = { .queries = p->queries, .nq = nq, .k = p->k };
@@ -35,9 +46,7 @@ static double scan_us(struct probe *p, int32_t nq, int32_t n)
         job.from = (int32_t)((int64_t)(p->a->V - n) * turn(p, i) / (ROUNDS - 1)) / SCAN_PANEL *
                    SCAN_PANEL;
         job.to = job.from + n;
-        const double start = clock_cpu_s();
-        (void)scan_all(p->ids, p->scores, p->a->scan, &job);
-        best = fmin(best, (clock_cpu_s() - start) * 1e6);
+        best = fmin(best, once_us(p, &job, 0));
     }
     return best;
 }
@@ -49,34 +58,28 @@ static double list_us(struct probe *p, int32_t nq, int32_t n)
     for (int i = 0; i < ROUNDS; i++) {
         for (int32_t j = 0; j < n; j++)
             p->list[j] = (int32_t)(((int64_t)j * ROUNDS + turn(p, i)) * p->a->V / n / ROUNDS);
-        const double start = clock_cpu_s();
-        (void)scan_list(p->ids, p->scores, p->a->scan, &job, p->list, n);
-        best = fmin(best, (clock_cpu_s() - start) * 1e6);
+        best = fmin(best, once_us(p, &job, n));
     }
     return best;
 }
 
-/* A row in every APART-th panel, up to *n of them; in *n how many. */
-static double gaps_us(struct probe *p, int32_t *n)
+/* A row in each of n panels, APART of each other or more. */
+static double gaps_us(struct probe *p, int32_t n)
 {
     const struct scan_job job = {
         .queries = p->queries, .nq = 1, .k = p->k, .allow = p->allow
     };
-    const int32_t V = p->a->V, panels = V / SCAN_PANEL / APART,
-                  most = panels < *n ? panels : *n;
+    const int32_t V = p->a->V, places = V / SCAN_PANEL / APART;
     double best = HUGE_VAL;
     for (int i = 0; i < ROUNDS; i++) {
         memset(p->allow, 0, (size_t)(V + 63) / 64 * sizeof *p->allow);
-        for (int32_t j = 0; j < most; j++) {
-            const int32_t v = (int32_t)((int64_t)j * panels / most) * APART * SCAN_PANEL +
+        for (int32_t j = 0; j < n; j++) {
+            const int32_t v = (int32_t)((int64_t)j * places / n) * APART * SCAN_PANEL +
                               turn(p, i) * SCAN_PANEL;
             p->allow[v / 64] |= (uint64_t)1 << v % 64;
         }
-        const double start = clock_cpu_s();
-        (void)scan_all(p->ids, p->scores, p->a->scan, &job);
-        best = fmin(best, (clock_cpu_s() - start) * 1e6);
+        best = fmin(best, once_us(p, &job, 0));
     }
-    *n = most;
     return best;
 }
 
@@ -101,9 +104,10 @@ static void measure_rows(struct probe *p)
     c->ranking = fmax(one_few - few * (c->listed.fixed + c->listed.query), 0);
     c->row = rate_of(fmax(scan_us(p, 1, n) - c->ranking, 0) / n,
                      fmax(scan_us(p, QUERIES, n) - QUERIES * c->ranking, 0) / n);
-    int32_t panels = LONG_LIST / SCAN_PANEL;
-    const double apart = gaps_us(p, &panels), each = SCAN_PANEL * (c->row.fixed + c->row.query);
-    if (panels > 0) c->gap = fmax((apart - c->ranking) / panels - each, 0);
+    const int32_t places = V / SCAN_PANEL / APART, enough = LONG_LIST / SCAN_PANEL,
+                  panels = places < enough ? places : enough;
+    const double each = SCAN_PANEL * (c->row.fixed + c->row.query);
+    if (panels > 0) c->gap = fmax((gaps_us(p, panels) - c->ranking) / panels - each, 0);
 }
 
 static int width_us(double *us, struct probe *p, int32_t width, struct err *e)

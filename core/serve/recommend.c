@@ -240,7 +240,7 @@ static int32_t merge_candidates(struct cand **c, const struct run *x)
                                    .weight =
                                        x->merge_weight ? of_active(x, x->merge_weight) : NULL,
                                    .order = by_share(x),
-                                   .best = x->exact && run_best_only(x) ? r->limit : 0 };
+                                   .best = x->heads ? r->limit : 0 };
     return merge_lists(c, x->mem, x->list, x->n_active, &cfg, x->query, x->c);
 }
 
@@ -277,7 +277,7 @@ static int answer_merged(struct run *x, const struct pace *p, struct err *e)
     const int32_t n = merge_candidates(&c, x);
     const bool all_in_order = cfg.owed || cfg.method != DIVERSITY_NONE;
     int32_t ordered = n;
-    if (r->merge != MERGE_ROUND_ROBIN && !(x->exact && run_best_only(x)))
+    if (r->merge != MERGE_ROUND_ROBIN && !x->heads)
         ordered = merge_top(c, n, all_in_order || n < r->limit ? n : r->limit);
     float *penalty = ARENA_NEW(x->mem, float, r->limit);
     a->plan.after_dedup = n;

@@ -8,20 +8,19 @@
 
 enum { DEFAULT_CANDIDATES = 100 };
 
-bool run_best_only(const struct run *x)
+/* The answer is the best `limit` by the largest product, of which nothing else is told. */
+static bool best_only(const struct rec_request *r)
 {
-    const struct rec_request *r = x->r;
     return r->merge == MERGE_MAX && r->min_per_interest == 0 && !r->explain &&
            (r->diversity == DIVERSITY_NONE || r->strength == 0);
 }
 
 /* Candidates of an interest.  Of the best ones none is beyond its best list's first `limit`. */
-static int32_t depth_of(const struct run *x)
+static int32_t depth_of(const struct rec_request *r)
 {
-    const struct rec_request *r = x->r;
-    const int32_t depth = r->candidates      ? r->candidates
-                          : run_best_only(x) ? r->limit
-                                             : DEFAULT_CANDIDATES;
+    const int32_t depth = r->candidates  ? r->candidates
+                          : best_only(r) ? r->limit
+                                         : DEFAULT_CANDIDATES;
     return depth < r->limit ? r->limit : depth;
 }
 
@@ -67,7 +66,7 @@ static void drop_from_allowed(struct run *x)
 
 static struct ask make_ask(struct run *x)
 {
-    struct ask q = { .x = x, .depth = depth_of(x) };
+    struct ask q = { .x = x, .depth = depth_of(x->r) };
     const bool over_ask = x->n_drop <= q.depth;
     if (!over_ask) drop_from_allowed(x);
     q.k = round_up(q.depth + (over_ask ? x->n_drop : 0));
@@ -158,7 +157,7 @@ static int search(const struct ask *const *q, int32_t n, struct err *e)
         take_lists(q[i], ids + (size_t)at * k, scores + (size_t)at * k);
         at += x->n_active;
         x->a->plan.mode = plan.mode;
-        x->exact = plan.exact;
+        x->heads = plan.exact && best_only(x->r);
         x->a->plan.selectivity = (double)x->n_allow / V;
     }
     return 0;

@@ -12,7 +12,7 @@ struct run {
     struct rec_answer *a;
     struct arena *mem;
     bool done;  /* answered, or failed */
-    bool exact; /* its lists are what sorting all rows gives */
+    bool heads; /* the answer is the best of its lists' heads: merge_cfg.best */
 
     const int32_t *row;   /* known events, oldest first */
     int32_t n_rows, used; /* the newest `used` of them are encoded */
@@ -56,7 +56,5 @@ NODISCARD int run_choose_interests(struct run *x, struct err *e);
 void run_use_fewer(struct run *x, int32_t n_active); /* the most important ones */
 void run_explain_events(struct run *x);
 
-/* retrieve.c: whether the answer is the best `limit` by the largest product, of which nothing else is told. */
-bool run_best_only(const struct run *x);
-/* The lists of all runs that are not done. */
+/* retrieve.c: the lists of all runs that are not done. */
 NODISCARD int run_retrieve(struct run *x, int32_t n, struct err *e);
