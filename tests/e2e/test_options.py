@@ -822,7 +822,9 @@ class Deadlines(Shop):
         for t in others:
             t.start()
         try:
-            for n in range(60):
+            for n in range(1000):
+                if n >= 60 and {"popular", 504} <= kinds:  # on a fast machine they are seldom
+                    break
                 request = {"history": history, "limit": 10, "diversity": {"method": "mmr"}}
                 headers = {"X-Request-Timeout-Ms": str(1 + n % 4 * 3)}
                 status, _, reply = self.d.post("/v1/recommend", request, headers)
