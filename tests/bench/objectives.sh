@@ -1,11 +1,11 @@
 #!/bin/bash
 # The trainings behind models/README.md, "Figures of the objectives".  What is done is kept, so it goes on when it is
 # started again; hours to a day on two cores, by group:
-#   tests/bench/objectives.sh OUT gains|mclrec|ablation|item_ssl|robust [JOBS]      JOBS trainings at a time (default 2), one thread each
-# Chosen on validation; test is looked at once a run.  OUT/NAME.json is `intent eval --details`, masked, OUT/NAME.kept.json kept.
+#   tests/bench/objectives.sh OUT gains|tuned|mclrec|ablation|item_ssl|robust [JOBS]      JOBS trainings at a time (default 2), one thread each
+# `tuned` starts from what `gains` has trained.  Chosen on validation; test is looked at once a run.  OUT/NAME.json is `intent eval --details`, masked, OUT/NAME.kept.json kept.
 set -euo pipefail
 out=$(realpath -m "${1:?directory for data sets and models}")
-group=${2:?gains, mclrec, ablation, item_ssl or robust}
+group=${2:?gains, tuned, mclrec, ablation, item_ssl or robust}
 jobs=${3:-2}
 cd "$(dirname "$0")/../.."
 export intent=$PWD/build/release/intent out
@@ -21,11 +21,12 @@ done
 [ -d "$out/Beauty-bag" ] || # one bag of attributes, as S3-Rec has it
     $intent prep "$sets/Beauty.txt" --items "$sets/Beauty_item2attributes.json" --out "$out/Beauty-bag" >/dev/null 2>&1
 
-# NAME DATA RECIPE [KEY=VALUE]...
+# NAME DATA RECIPE [KEY=VALUE]... [init=NAME]
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 add() { echo "$@" >>"$list"; }
 ndcg="stop_on=ndcg@10 valid_seen=mask epochs=60 patience=5"
+dss="stop_on=ndcg@10 valid_seen=mask model.heads=1"
 case $group in
 gains)
     for s in 1 2; do
@@ -36,6 +37,13 @@ gains)
         add seq2item-$s Beauty dssrec seed=$s dssrec.seq2seq=0 stop_on=ndcg@10 valid_seen=mask epochs=200
         add seq2seq-$s Beauty dssrec seed=$s stop_on=ndcg@10 valid_seen=mask epochs=200
         add s3rec-$s Beauty-bag s3rec seed=$s # the longest
+    done ;;
+tuned)
+    for s in 1 2; do
+        add interests-$s Beauty interests seed=$s $dss
+        add dssrec-tuned-$s Beauty interests seed=$s $dss init=seq2seq-$s
+        add dssrec-beside-$s Beauty interests seed=$s $dss dssrec.weight=0.1
+        add dssrec-beside-not-$s Beauty interests seed=$s $dss dssrec.weight=0.1 dssrec.seq2seq=0
     done ;;
 mclrec)
     for s in 1 2; do
@@ -75,7 +83,12 @@ one() {
     name=$1 data=$2 recipe=$3
     shift 3
     keys=()
-    for kv in "$@"; do keys+=(--set "$kv"); done
+    for kv in "$@"; do
+        case $kv in
+        init=*) keys+=(--init "$out/models/${kv#init=}") ;;
+        *) keys+=(--set "$kv") ;;
+        esac
+    done
     [ -f "$out/$name.kept.json" ] && return
     nice "$intent" train --data "$out/$data" --recipe "models/recipes/$recipe.ini" "${keys[@]}" --threads 1 --resume \
         --out "$out/models/$name" >>"$out/$name.log" 2>&1 || { echo "$name: failed, see $out/$name.log"; return; }
