@@ -392,6 +392,8 @@ static int loop_open(struct loop *l, struct http *h, struct err *e)
         { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, l },
         { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, l },
         { MHD_OPTION_CONNECTION_LIMIT, room, NULL },
+        /* whoever does not read; suspended connections are exempt */
+        { MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)app->cfg.idle_timeout + 1, NULL },
         { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
         { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
         { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, NULL },

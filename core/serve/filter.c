@@ -49,29 +49,6 @@ bool filter_match(const struct filter *f, const struct attrs *item)
     return true;
 }
 
-void filter_item(struct attrs *out, struct arena *a, const struct items *it, int32_t row)
-{
-    int32_t n_fields = items_fields(it), n;
-    struct attr *at = ARENA_NEW(a, struct attr, n_fields + 1);
-    *out = (struct attrs){ at, 0 };
-    for (int32_t f = 0; f < n_fields; f++) {
-        struct attr *x = &at[out->n];
-        *x = (struct attr){ .name = items_field_name(it, f), .number = (double)NAN };
-        if (items_field_kind(it, f) == FIELD_NUMBER) {
-            x->number = items_number(it, f, row);
-            out->n += !isnan(x->number);
-            continue;
-        }
-        const int32_t *v = items_values(it, f, row, &n);
-        if (n == 0) continue;
-        struct str *text = ARENA_NEW(a, struct str, n);
-        for (int32_t i = 0; i < n; i++) text[i] = items_field_value(it, f, v[i]);
-        x->value = text;
-        x->n_values = n;
-        out->n++;
-    }
-}
-
 /* ---- a catalogue ------------------------------------------------------------------------- */
 
 enum { SHOWN = 60 }; /* most bytes of a text that a message repeats */

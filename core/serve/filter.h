@@ -57,5 +57,3 @@ NODISCARD int filter_compile(struct filter_rows *out, struct arena *a,
 /* The same of one item: what an attribute of the other kind makes of a clause is that it
  * does not hold. */
 bool filter_match(const struct filter *f, const struct attrs *item);
-/* What a catalogue says of a row, in the arena; the texts are the catalogue's. */
-void filter_item(struct attrs *out, struct arena *a, const struct items *it, int32_t row);

@@ -76,14 +76,14 @@ void run_collect_dropped(struct run *x)
 {
     const struct rec_request *r = x->r;
     const int32_t n_seen = r->exclude_seen || r->source == REC_ITEMS ? x->n_seen : 0;
-    const struct live_list **list = ARENA_NEW(x->mem, const struct live_list *, r->n_lists + 1);
-    int32_t n_lists = 0, most = n_seen + 2 * r->n_exclude;
+    int32_t most = n_seen + 2 * r->n_exclude;
+    x->blocked = ARENA_NEW(x->mem, const struct live_list *, r->n_lists + 1);
     for (int32_t i = 0; x->c->live && i < r->n_lists; i++) {
         const struct live_list *l =
             live_list(x->c->live, r->lists[i].p, (size_t)r->lists[i].len);
         if (!l) continue;
         most += rows_beyond(l, corpus_base(x->c));
-        list[n_lists++] = l;
+        x->blocked[x->n_blocked++] = l;
     }
     x->drop = rowset_new(x->mem, most);
     for (int32_t i = 0; i < n_seen; i++) drop(x, x->seen[i]);
@@ -92,7 +92,7 @@ void run_collect_dropped(struct run *x)
         drop(x, found.base);
         drop(x, found.delta);
     }
-    for (int32_t i = 0; i < n_lists; i++) drop_list(x, list[i]);
+    for (int32_t i = 0; i < x->n_blocked; i++) drop_list(x, x->blocked[i]);
 }
 
 /* ---- what may ---- */
@@ -118,17 +118,17 @@ void run_disallow(struct run *x, int32_t row)
 }
 
 /* Of the delta: alive, and the filter has it. */
-static void allow_delta(struct run *x)
+static void allow_delta(struct run *x, const struct filter *f)
 {
     const struct live_view *v = x->c->live;
     x->delta_allow = v->alive;
     x->n_delta_allow = v->n_alive;
-    if (!x->r->filter) return;
+    if (!f) return;
     uint64_t *own = ARENA_NEW0(x->mem, uint64_t, (v->n + 63) / 64);
     x->n_delta_allow = 0;
     for (int32_t i = 0; i < v->n; i++) {
         if (!(v->alive[i >> 6] >> (i & 63) & 1)) continue;
-        if (!filter_match(x->r->filter, live_attrs(v, i))) continue;
+        if (!filter_match(f, live_attrs(v, i))) continue;
         own[i >> 6] |= 1ULL << (i & 63);
         x->n_delta_allow++;
     }
@@ -148,10 +148,18 @@ static void and_alive(struct run *x)
     }
 }
 
+/* Without a filter: shared by all requests of the view. */
+static void allow_alive(struct run *x)
+{
+    const struct live_view *v = x->c->live;
+    x->own_allow = NULL;
+    x->allow = v ? v->base_alive : NULL;
+    x->n_allow = corpus_base(x->c) - (v ? v->n_base_dead : 0);
+}
+
 int run_allow(struct run *x, struct filter_fault *where, bool *in_filter, struct err *e)
 {
     const struct live_view *v = x->c->live;
-    x->n_allow = corpus_base(x->c);
     if (x->r->filter) {
         const int rc = filter_cache_hold(&x->filter, gen_filters(x->c->gen), x->mem,
                                          x->r->filter, where, e);
@@ -161,14 +169,20 @@ int run_allow(struct run *x, struct filter_fault *where, bool *in_filter, struct
         x->allow = x->filter.rows.bits;
         x->n_allow = x->filter.rows.n;
     }
-    if (v && v->base_alive && !x->r->filter) { /* shared by all requests of the view */
-        x->allow = v->base_alive;
-        x->n_allow -= v->n_base_dead;
-    } else if (v && v->base_alive) {
+    if (!x->r->filter)
+        allow_alive(x);
+    else if (v && v->base_alive)
         and_alive(x);
-    }
-    if (v && v->n_alive > 0) allow_delta(x);
+    if (v && v->n_alive > 0) allow_delta(x, x->r->filter);
     return 0;
+}
+
+void run_lift_filter(struct run *x)
+{
+    const struct live_view *v = x->c->live;
+    allow_alive(x);
+    if (v && v->n_alive > 0) allow_delta(x, NULL);
+    for (int32_t i = 0; i < x->n_blocked; i++) drop_list(x, x->blocked[i]);
 }
 
 void run_release(struct run *x)

@@ -3,10 +3,19 @@
 #include "core/serve/merge.h"
 #include <math.h>
 
-static bool may_return(const struct popular_cfg *cfg, int32_t row)
+static bool has(const uint64_t *bits, int32_t i) { return bits[i >> 6] >> (i & 63) & 1; }
+
+/* What is returned for a row of the base: itself, the delta's row that stands for it, or -1, nothing. */
+static int32_t returned(const struct corpus *c, const struct popular_cfg *cfg, int32_t base)
 {
-    if (rowset_has(cfg->drop, row)) return false;
-    return !cfg->allow || (cfg->allow[row >> 6] >> (row & 63) & 1);
+    if (rowset_has(cfg->drop, base)) return -1;
+    if (!cfg->allow || has(cfg->allow, base)) return base;
+    if (!cfg->delta_allow || !live_dead(c->live, base)) return -1;
+    const struct str id = items_id(gen_items(c->gen), base);
+    const int32_t i = live_find(c->live, id.p, (size_t)id.len);
+    if (i < 0 || !has(cfg->delta_allow, i)) return -1;
+    const int32_t row = corpus_base(c) + i;
+    return rowset_has(cfg->drop, row) ? -1 : row;
 }
 
 /* log(popularity + 1) + a Gumbel variate of the item's own: the largest of them is a draw in proportion to popularity. */
@@ -26,7 +35,7 @@ int32_t popular_items(int32_t *row, float *score, const struct corpus *c,
     struct cand *pool = ARENA_NEW(a, struct cand, most);
     int32_t n = 0;
     for (int32_t i = 0; i < V && n < most; i++)
-        if (may_return(cfg, order[i])) pool[n++] = (struct cand){ .row = order[i] };
+        if (returned(c, cfg, order[i]) >= 0) pool[n++] = (struct cand){ .row = order[i] };
     if (cfg->seed) {
         for (int32_t i = 0; i < n; i++)
             pool[i].score = perturbed(*cfg->seed, pool[i].row,
@@ -34,8 +43,8 @@ int32_t popular_items(int32_t *row, float *score, const struct corpus *c,
         n = merge_top(pool, n, cfg->limit);
     }
     for (int32_t i = 0; i < n; i++) {
-        row[i] = pool[i].row;
-        score[i] = top > 0 ? (float)((double)items_popularity(items, row[i]) / top) : 0;
+        row[i] = returned(c, cfg, pool[i].row);
+        score[i] = top > 0 ? (float)((double)items_popularity(items, pool[i].row) / top) : 0;
     }
     return n;
 }

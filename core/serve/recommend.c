@@ -153,25 +153,32 @@ static int fit_interests(struct run *x, const struct pace *p, struct err *e)
 
 /* ---- the answer ---- */
 
+static int32_t find_popular(int32_t *row, float *score, const struct run *x)
+{
+    const struct rec_request *r = x->r;
+    return popular_items(row, score, x->c,
+                         &(struct popular_cfg){ .limit = r->limit,
+                                                .drop = &x->drop,
+                                                .allow = x->allow,
+                                                .delta_allow = x->delta_allow,
+                                                .seed = r->has_seed ? &r->seed : NULL },
+                         x->mem);
+}
+
 static void answer_popular(struct run *x)
 {
     const struct rec_request *r = x->r;
-    const struct live_view *live = x->c->live;
-    struct popular_cfg cfg = { .limit = r->limit,
-                               .drop = &x->drop,
-                               .allow = x->allow,
-                               .seed = r->has_seed ? &r->seed : NULL };
     struct rec_answer *a = x->a;
     a->fallback_used = "none";
     if (r->fallback == REC_FALLBACK_NONE) return;
     a->fallback_used = r->filter ? "popular_within_filter" : "popular";
     int32_t *row = ARENA_NEW(x->mem, int32_t, r->limit);
     float *score = ARENA_NEW(x->mem, float, r->limit);
-    a->n_items = popular_items(row, score, x->c, &cfg, x->mem);
+    a->n_items = find_popular(row, score, x);
     if (a->n_items == 0 && r->filter && r->fallback == REC_FALLBACK_POPULAR) {
         a->fallback_used = "popular";
-        cfg.allow = live ? live->base_alive : NULL;
-        a->n_items = popular_items(row, score, x->c, &cfg, x->mem);
+        run_lift_filter(x);
+        a->n_items = find_popular(row, score, x);
     }
     struct rec_item *out = ARENA_NEW0(x->mem, struct rec_item, a->n_items + 1);
     for (int32_t i = 0; i < a->n_items; i++)

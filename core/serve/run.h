@@ -27,6 +27,8 @@ struct run {
     uint64_t *own_allow; /* allow, once it is a copy of this request, which may change */
     const uint64_t *delta_allow; /* the same of the delta */
     int32_t n_delta_allow;
+    const struct live_list **blocked; /* [n_blocked] blocklists of the request that there are */
+    int32_t n_blocked;
 
     int32_t K, D, field;           /* field: of diversity */
     const float *phi, *share;      /* [K,D], [K] */
@@ -44,6 +46,8 @@ void run_collect_dropped(struct run *x);
 /* What filter and changes leave, before anything is dropped. */
 NODISCARD int run_allow(struct run *x, struct filter_fault *where, bool *in_filter,
                         struct err *e);
+/* After both: what would be left without the filter. */
+void run_lift_filter(struct run *x);
 void run_release(struct run *x);
 
 void run_own_allow(struct run *x);

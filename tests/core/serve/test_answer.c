@@ -133,14 +133,22 @@ static bool is_alive(int32_t row)
     return i < 0 ? !live_dead(v, row) : v->alive[i >> 6] >> (i & 63) & 1;
 }
 
-static bool may_return(const struct rec_request *r, int32_t row)
+static struct attrs attrs_of(int32_t row)
 {
-    struct attrs item;
+    const int32_t V = gen_info(gen)->n_items;
+    return row < V ? attrs_of_item(gen_items(gen), row, mem)
+                   : *live_attrs(corpus.live, row - V);
+}
+
+static bool passes(const struct filter *f, int32_t row)
+{
+    const struct attrs item = attrs_of(row);
+    return !f || filter_match(f, &item);
+}
+
+static bool may_return(const struct rec_request *r, const struct filter *f, int32_t row)
+{
     if (!is_alive(row)) return false;
-    if (row < gen_info(gen)->n_items)
-        filter_item(&item, mem, gen_items(gen), row);
-    else
-        item = *live_attrs(corpus.live, row - gen_info(gen)->n_items);
     for (int32_t i = 0; corpus.live && i < r->n_lists; i++) {
         const struct live_list *l =
             live_list(corpus.live, r->lists[i].p, (size_t)r->lists[i].len);
@@ -148,7 +156,7 @@ static bool may_return(const struct rec_request *r, int32_t row)
     }
     if (r->exclude_seen && is_one_of(row, r->history, r->n_history)) return false;
     if (is_one_of(row, r->exclude, r->n_exclude)) return false;
-    return !r->filter || filter_match(r->filter, &item);
+    return passes(f, row);
 }
 
 static const float *sort_by;
@@ -262,11 +270,7 @@ static void owed_to(int32_t *owed, const struct obvious *o, const struct rec_req
 
 static struct str category_of(int32_t row)
 {
-    struct attrs item;
-    if (row < gen_info(gen)->n_items)
-        filter_item(&item, mem, gen_items(gen), row);
-    else
-        item = *live_attrs(corpus.live, row - gen_info(gen)->n_items);
+    const struct attrs item = attrs_of(row);
     for (int32_t i = 0; i < item.n; i++)
         if (item.at[i].name.len == 8 && memcmp(item.at[i].name.p, "category", 8) == 0)
             return item.at[i].value[0];
@@ -334,7 +338,8 @@ static int32_t answer_obviously(struct cand *out, const struct rec_request *aske
     arena_reset(mem);
     r.encode_only = true;
     ck_assert_int_eq(recommend(&o->v, other, &corpus, &r, NULL), 0);
-    for (int32_t row = 0; row < n_rows(); row++) o->allowed[row] = may_return(asked, row);
+    for (int32_t row = 0; row < n_rows(); row++)
+        o->allowed[row] = may_return(asked, asked->filter, row);
     make_lists(o, asked);
     if (asked->merge == MERGE_ROUND_ROBIN)
         merge_by_turn(o);
@@ -420,6 +425,7 @@ static void make_request(struct made *m, struct rng *rng)
     }
     r->diversity = (enum diversity)rng_below(rng, 3);
     r->strength = (float)rng_below(rng, 5) / 4;
+    r->fallback = (enum rec_fallback)rng_below(rng, 3);
     static const struct str lists[] = { { "sold", 4 }, { "no such list", 12 } };
     if (rng_below(rng, 2)) make_filter(m, rng);
     if (rng_below(rng, 2)) {
@@ -437,6 +443,47 @@ static void check_same(const struct rec_answer *a, const struct cand *want, int3
                       (double)a->item[i].score, (double)want[i].score);
         ck_assert_int_eq(a->item[i].interest, want[i].best);
     }
+}
+
+/* The base's row of a row's item, or -1. */
+static int32_t base_of(int32_t row)
+{
+    const struct str id = corpus_id(&corpus, row);
+    return items_find(gen_items(gen), id.p, (size_t)id.len);
+}
+
+static int by_popularity(const void *a, const void *b)
+{
+    const int32_t x = base_of(*(const int32_t *)a), y = base_of(*(const int32_t *)b);
+    const int64_t p = items_popularity(gen_items(gen), x),
+                  q = items_popularity(gen_items(gen), y);
+    return p != q ? (p < q ? 1 : -1) : x - y;
+}
+
+static int32_t most_popular(int32_t *row, const struct rec_request *r, const struct filter *f)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_rows(); i++)
+        if (base_of(i) >= 0 && may_return(r, f, i)) row[n++] = i;
+    qsort(row, (size_t)n, sizeof *row, by_popularity);
+    return n < r->limit ? n : r->limit;
+}
+
+static void check_popular(const struct rec_answer *a, const struct rec_request *r)
+{
+    int32_t row[MOST_V], n = 0;
+    const char *used = "none";
+    if (r->fallback != REC_FALLBACK_NONE) {
+        n = most_popular(row, r, r->filter);
+        used = r->filter ? "popular_within_filter" : "popular";
+    }
+    if (n == 0 && r->filter && r->fallback == REC_FALLBACK_POPULAR) {
+        n = most_popular(row, r, NULL);
+        used = "popular";
+    }
+    ck_assert_str_eq(a->fallback_used, used);
+    ck_assert_int_eq(a->n_items, n);
+    for (int32_t i = 0; i < n; i++) ck_assert_int_eq(a->item[i].row, row[i]);
 }
 
 static const struct {
@@ -474,6 +521,7 @@ START_TEST(every_option_gives_the_obvious_answer)
         int32_t n = answer_obviously(want, &m->r);
         if (n == 0) {
             ck_assert_str_eq(a.fallback, "filtered_out");
+            check_popular(&a, &m->r);
             continue;
         }
         ck_assert_ptr_null(a.fallback);
@@ -481,6 +529,33 @@ START_TEST(every_option_gives_the_obvious_answer)
         filled++;
     }
     ck_assert_int_gt(filled, TRIALS / 2);
+    free(m);
+}
+END_TEST
+
+/* Nothing is known of the user: the most popular items that may be returned, before and after items have changed. */
+START_TEST(strangers_get_the_obvious_popular_items)
+{
+    enum { TRIALS = 100 };
+    struct made *m = xcalloc(1, sizeof *m);
+    struct rng rng = rng_make((uint64_t)_i + 29, RNG_TEST);
+    int changed = 0;
+    open_world_at(_i);
+    for (int trial = 0; trial < TRIALS; trial++) {
+        struct rec_answer a;
+        struct err e = { 0 };
+        memset(m, 0, sizeof *m);
+        if (trial == TRIALS / 4) change_items(&rng);
+        make_request(m, &rng);
+        m->r.n_history = 0;
+        arena_reset(mem);
+        ck_assert_msg(recommend(&a, worker, &corpus, &m->r, &e) == 0, "%s", e.msg);
+        ck_assert_str_eq(a.fallback, "empty_history");
+        check_popular(&a, &m->r);
+        for (int32_t i = 0; i < a.n_items; i++)
+            changed += a.item[i].row >= gen_info(gen)->n_items;
+    }
+    ck_assert_int_gt(changed, 0);
     free(m);
 }
 END_TEST
@@ -535,6 +610,7 @@ Suite *suite_answer(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, every_option_gives_the_obvious_answer, 0, n);
+    tcase_add_loop_test(t, strangers_get_the_obvious_popular_items, 0, n);
     tcase_add_loop_test(t, answers_do_not_depend_on_the_batch_or_the_order, 0, n);
     suite_add_tcase(s, t);
     return s;
