@@ -152,7 +152,7 @@ static void count_answer(struct server_metrics *m, const struct rec_answer *a)
         return;
     }
     metrics_candidates(m, CANDIDATES_FETCHED, a->plan.fetched);
-    metrics_candidates(m, CANDIDATES_MERGED, a->plan.after_dedup);
+    if (a->plan.after_dedup >= 0) metrics_candidates(m, CANDIDATES_MERGED, a->plan.after_dedup);
 }
 
 /* What went wrong with a job, with the place in the body: prefix is that of its request. */

@@ -53,6 +53,7 @@ struct call {
     void *connection; /* of the HTTP library, while it waits */
     void *loop;       /* and the thread it is to wake (http.c), while it is with the writer */
     bool writing;     /* with the writer, or back from it */
+    bool served;      /* by its lane */
 
     /* the reply */
     struct err fail; /* code set: a problem is the reply */

@@ -43,6 +43,7 @@ struct loop { /* a thread, its connections and what waits on them */
     atomic_int n_conns; /* its own, and those of the inbox */
     int writing;        /* owner: requests that are with the writer */
     bool quiet;         /* owner: takes no more connections */
+    bool full;          /* owner: could take none for want of a descriptor */
 };
 
 struct http {
@@ -165,6 +166,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
         l->writing--;
         return send_reply(c, mc);
     }
+    if (c->served) return MHD_NO; /* resumed without a reply: nothing is computed again */
     if (*nb_data) {
         bool more = call_body(c, data, *nb_data);
         *nb_data = 0;
@@ -236,18 +238,19 @@ static size_t on_unescape(void *cls, struct MHD_Connection *mc, char *s)
 /* Beyond max_connections there is room for those who are told to come back, and for health checks. */
 static unsigned connection_room(const struct cfg *cfg)
 {
-    unsigned most = (unsigned)cfg->max_connections, want = most + most / 4 + 64;
+    const unsigned most = (unsigned)cfg->max_connections, own = 64;
+    unsigned want = most + most / 4 + 64;
     struct rlimit fds;
     if (getrlimit(RLIMIT_NOFILE, &fds) < 0) return want;
-    if (fds.rlim_cur < want + 64u && fds.rlim_cur < fds.rlim_max) {
-        fds.rlim_cur = fds.rlim_max < want + 64u ? fds.rlim_max : want + 64u;
+    if (fds.rlim_cur < want + own && fds.rlim_cur < fds.rlim_max) {
+        fds.rlim_cur = fds.rlim_max < want + own ? fds.rlim_max : want + own;
         (void)setrlimit(RLIMIT_NOFILE, &fds);
     }
-    if (fds.rlim_cur >= want + 64u) return want;
+    if (fds.rlim_cur >= want + own) return want;
     log_warn("http.few_descriptors",
              "max_connections=%u descriptors=%lu hint=\"raise ulimit -n\"", most,
              (unsigned long)fds.rlim_cur);
-    return want;
+    return fds.rlim_cur > 2 * own ? (unsigned)fds.rlim_cur - own : own;
 }
 
 static void wake(struct loop *l)
@@ -271,6 +274,7 @@ static void serve(struct loop *l)
     for (; c; c = next) {
         struct MHD_Connection *mc = c->connection;
         next = c->next;
+        c->served = true;
         if (send_reply(c, mc) != MHD_YES)
             log_error("http.no_reply", "id=%s status=%d", c->id, c->status);
         MHD_resume_connection(mc);
@@ -310,6 +314,8 @@ static void hand_over(struct loop *to, int fd)
     wake(to);
 }
 
+/* Where no descriptor is left the connection stays with the kernel: it is tried again in the next round, and poll is not
+ * to wake for it meanwhile. */
 static void take_in(struct loop *l)
 {
     int fd;
@@ -321,6 +327,9 @@ static void take_in(struct loop *l)
         else
             hand_over(to, fd);
     }
+    const bool full = errno == EMFILE || errno == ENFILE;
+    if (full && !l->full) log_warn("http.no_descriptors", "hint=\"raise ulimit -n\"");
+    l->full = full;
 }
 
 static void empty_inbox(struct loop *l)
@@ -344,10 +353,11 @@ static void wait_for_clients(struct loop *l, int ms)
     MHD_UNSIGNED_LONG_LONG due = ROUND_MS;
     struct pollfd p[] = { { .fd = l->epoll_fd, .events = POLLIN },
                           { .fd = l->wake_fd, .events = POLLIN },
-                          { .fd = l->quiet ? -1 : l->http->listen_fd, .events = POLLIN } };
+                          { .fd = l->quiet || l->full ? -1 : l->http->listen_fd,
+                            .events = POLLIN } };
     if (MHD_get_timeout(l->mhd, &due) == MHD_YES && due < (unsigned)ms) ms = (int)due;
-    if (poll(p, 3, ms) <= 0) return;
-    if (p[2].revents) take_in(l);
+    if (poll(p, 3, ms) < 0) return;
+    if (p[2].revents || (l->full && !l->quiet)) take_in(l);
     if (p[1].revents) empty_inbox(l);
 }
 
@@ -378,11 +388,10 @@ static void *go_round(void *arg)
     return NULL;
 }
 
-static int loop_open(struct loop *l, struct http *h, struct err *e)
+static int loop_open(struct loop *l, struct http *h, unsigned room, struct err *e)
 {
     struct app *app = h->app;
     const int n = h->n_loops;
-    const unsigned room = connection_room(&app->cfg);
     l->http = h;
     l->app = app;
     pthread_mutex_init(&l->mu, NULL);
@@ -434,8 +443,10 @@ int http_start(struct http **out, struct app *app, int listen_fd, struct err *e)
     h->writer = writer_new(on_written);
     h->loop = xcalloc((size_t)h->n_loops, sizeof *h->loop);
     int rc = 0, n = 0;
+    /* each new one goes to the thread that has fewest */
+    const unsigned threads = (unsigned)h->n_loops, room = connection_room(&app->cfg);
     for (; n < h->n_loops && rc == 0; n++) {
-        rc = loop_open(&h->loop[n], h, e);
+        rc = loop_open(&h->loop[n], h, (room + threads - 1) / threads, e);
         if (rc == 0 && pthread_create(&h->loop[n].thread, NULL, go_round, &h->loop[n]) != 0) {
             MHD_stop_daemon(h->loop[n].mhd);
             rc = err_sys(e, ERR_IO, "starting serving thread %d of %d", n + 1, h->n_loops);

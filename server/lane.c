@@ -43,12 +43,12 @@ void lane_free(struct lane *b)
 
 static int32_t rows_of(const struct call *c) { return c->score ? 1 : c->n_jobs; }
 
-/* How long what waits will take. */
-static double wait_ms_of(const struct lane *b) { return b->rows * b->row_us * 1e-3; }
+/* How long so many rows will take. */
+static double ms_of(const struct lane *b, int32_t rows) { return rows * b->row_us * 1e-3; }
 
 bool lane_admit(struct lane *b, struct call *c, int32_t rows)
 {
-    const double wait_ms = wait_ms_of(b);
+    const double wait_ms = ms_of(b, b->rows);
     const bool room = b->rows + (rows ? rows : 1) <= b->cfg.queue_rows;
     /* Alone, a request of any size is let in. */
     if (b->rows == 0) return true;
@@ -91,12 +91,13 @@ static bool is_lost(struct call *c, uint64_t now)
     return false;
 }
 
-/* One in how many interests there is time for. */
+/* One in how many interests there is time for, by what waits behind the first. */
 static int32_t hurry_of(const struct lane *b)
 {
     if (!b->cfg.degrade) return 0;
-    double full = (double)b->rows / b->cfg.queue_rows;
-    if (b->cfg.queue_ms > 0) full = fmax(full, wait_ms_of(b) / b->cfg.queue_ms);
+    const int32_t others = b->rows - rows_of(b->first);
+    double full = (double)others / b->cfg.queue_rows;
+    if (b->cfg.queue_ms > 0) full = fmax(full, ms_of(b, others) / b->cfg.queue_ms);
     if (full > .75) return LIMIT_INTERESTS;
     return full > .5 ? 2 : 0;
 }
@@ -162,15 +163,15 @@ struct call *lane_serve(struct lane *b)
     const uint64_t start = b->end_ns ? b->end_ns : clock_ns();
     int32_t n = 0, rows = 0;
     struct call *done = take(b, &n);
+    for (struct call *c = done; c; c = c->next) rows += rows_of(c);
+    metrics_inflight(&b->app->metrics, rows);
     if (done->score) score(b, done);
     if (n > 0) {
         rec_run(b->worker, &done->corpus, b->job, n);
         count_batch(&b->app->metrics, &b->job[0]->answer);
     }
-    for (struct call *c = done; c; c = c->next) {
-        rows += rows_of(c);
-        call_finish(c);
-    }
+    for (struct call *c = done; c; c = c->next) call_finish(c);
+    metrics_inflight(&b->app->metrics, -rows);
     const uint64_t end = clock_ns();
     learn(&b->row_us, (double)(end - start) * 1e-3 / rows);
     b->end_ns = b->first ? end : 0;

@@ -1,7 +1,7 @@
 /* lane.h — requests that wait for a thread, and their answers: whatever waits is encoded and searched as one packed
  * batch, as soon as the thread is free.  A lone request is a batch of one: nobody waits for company.
- *   struct lane *b = lane_new(app, queue_rows, batch_rows);                        one per serving thread
- *   if (lane_admit(b, c)) lane_add(b, c);    then    for (done = lane_serve(b); done; done = done->next) ...
+ *   struct lane *b = lane_new(app, &cfg);                                          one per serving thread
+ *   if (lane_admit(b, c, n)) lane_add(b, c);    then    for (done = lane_serve(b); done; done = done->next) ...
  * What is counted is rows (users), not requests: a batch request of 100 weighs as much as 100 requests.
  * Thread: owner. */
 #pragma once
@@ -13,7 +13,7 @@ struct lane_cfg {
     double
         queue_ms; /* most time that the last of them may have to, by what others cost; 0: any */
     bool
-        degrade; /* when more than 1/2 of either waits half of the interests are searched, 3/4: one */
+        degrade; /* when more than 1/2 of either waits behind a request, half of its interests are searched, 3/4: one */
     int32_t batch_rows; /* most rows of a batch (a request of more is not split) */
 };
 struct lane *lane_new(struct app *app, const struct lane_cfg *cfg);

@@ -104,6 +104,11 @@ void metrics_queue(struct server_metrics *m, int32_t rows)
     atomic_fetch_add_explicit(&m->queued_rows, rows, memory_order_relaxed);
 }
 
+void metrics_inflight(struct server_metrics *m, int32_t rows)
+{
+    atomic_fetch_add_explicit(&m->inflight_rows, rows, memory_order_relaxed);
+}
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 void metrics_head(struct buf *b, const char *name, const char *type, const char *help)
@@ -207,9 +212,10 @@ void metrics_write(struct buf *b, struct server_metrics *m, const char *const *r
     metrics_head(b, "intentd_queue_rows", "gauge", "Users that wait for a thread.");
     buf_printf(b, "intentd_queue_rows %d\n",
                atomic_load_explicit(&m->queued_rows, memory_order_relaxed));
-    metrics_head(b, "intentd_inflight_rows", "gauge", "Users whose request is being answered.");
+    metrics_head(b, "intentd_inflight_rows", "gauge",
+                 "Users whose answers are being computed.");
     buf_printf(b, "intentd_inflight_rows %d\n",
-               atomic_load_explicit(&m->inflight, memory_order_relaxed));
+               atomic_load_explicit(&m->inflight_rows, memory_order_relaxed));
 }
 
 static void gauge(struct buf *b, const char *name, const char *type, const char *help, double x)

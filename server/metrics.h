@@ -70,9 +70,8 @@ struct server_metrics {
     atomic_uint_fast64_t fallback[N_FALLBACK];
     atomic_uint_fast64_t shed[N_SHED];
     atomic_uint_fast64_t degraded[N_DEGRADED];
-    struct hist batch;      /* rows computed together */
-    atomic_int inflight;    /* requests being answered */
-    atomic_int queued_rows; /* rows that wait */
+    struct hist batch;                     /* rows computed together */
+    atomic_int queued_rows, inflight_rows; /* that wait; that are computed */
 };
 
 /* status 499: the client went away first.  timed: counts in the latency histogram too. */
@@ -86,7 +85,9 @@ void metrics_fallback(struct server_metrics *m, const char *reason); /* rec_answ
 void metrics_shed(struct server_metrics *m, enum metrics_shed reason);
 void metrics_degraded(struct server_metrics *m, const char *reason); /* rec_degraded's word */
 void metrics_batch(struct server_metrics *m, int32_t rows);
-void metrics_queue(struct server_metrics *m, int32_t rows); /* more, or fewer, that wait */
+/* More, or fewer, that wait or are computed. */
+void metrics_queue(struct server_metrics *m, int32_t rows);
+void metrics_inflight(struct server_metrics *m, int32_t rows);
 
 const char *metrics_method_name(unsigned method); /* "GET" ... "other" */
 /* What the counters hold; route_names ends with NULL. */

@@ -287,7 +287,7 @@ static int answer_merged(struct run *x, const struct pace *p, struct err *e)
     if (r->merge != MERGE_ROUND_ROBIN && !x->heads)
         ordered = merge_top(c, n, all_in_order || n < r->limit ? n : r->limit);
     float *penalty = ARENA_NEW(x->mem, float, r->limit);
-    a->plan.after_dedup = n;
+    a->plan.after_dedup = x->heads ? -1 : n;
     a->n_items = pick(c, ordered, &cfg, x->c, x->mem, penalty);
     struct rec_item *out = ARENA_NEW0(x->mem, struct rec_item, a->n_items + 1);
     for (int32_t i = 0; i < a->n_items; i++)

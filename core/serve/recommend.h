@@ -86,10 +86,10 @@ struct rec_item {
     float penalty;            /* taken by diversity, of the scaled score */
     const float *by_interest; /* explain: [K] exact scores, else NULL */
 };
-struct rec_plan {       /* how the candidates were found */
-    const char *mode;   /* ann.h's word; NULL: nothing was searched */
-    double selectivity; /* of the filter and what changed, 1 without */
-    int32_t fetched, after_dedup;
+struct rec_plan {                 /* how the candidates were found */
+    const char *mode;             /* ann.h's word; NULL: nothing was searched */
+    double selectivity;           /* of the filter and what changed, 1 without */
+    int32_t fetched, after_dedup; /* -1: not counted, only the best were merged */
 };
 struct rec_degraded {
     const char *reason;      /* "deadline", "load"; NULL: the answer is whole */

@@ -1,6 +1,7 @@
 """Start, stop and drain of the daemon: no request is lost, nothing leaks, refusals give their reason."""
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -221,6 +222,53 @@ class Start(unittest.TestCase):
                 self.assertTrue(new.at_end())
                 self.assertTrue(used.at_end())
                 self.assertLess(time.time() - start, 20)
+        finally:
+            d.stop()
+
+
+    def test_who_does_not_read_the_reply_is_closed(self):
+        store = tempfile.mkdtemp()
+        d = Daemon(self.models, "--idle-timeout", "1", "--store", store)
+        try:
+            self.assertEqual(d.ask("PUT", "/v1/items/i1", json.dumps({"title": "x" * 1000}), daemon.JSON)[0], 200)
+            with socket.socket() as c:
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                c.settimeout(daemon.WAIT_S)
+                c.connect((d.host, d.port))
+                c.sendall(post_bytes(json.dumps({"items": ["i1"] * 9000}).encode(), path="/v1/items/lookup"))
+                end = time.time() + daemon.WAIT_S
+                while "intentd_connections 1\n" not in d.ask("GET", "/metrics")[2]:  # only the one that asks
+                    self.assertLess(time.time(), end)
+                    time.sleep(0.2)
+                got = 0
+                try:
+                    while more := c.recv(1 << 16):
+                        got += len(more)
+                except ConnectionResetError:
+                    pass
+                self.assertLess(got, 9000 * 1000)
+        finally:
+            d.stop()
+            shutil.rmtree(store)
+
+
+    def test_without_descriptors_it_waits_for_one(self):
+        d = Daemon(self.models)
+
+        def spent():
+            with open(f"/proc/{d.process.pid}/stat") as f:
+                return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+        try:
+            most = len(os.listdir(f"/proc/{d.process.pid}/fd")) + 8
+            resource.prlimit(d.process.pid, resource.RLIMIT_NOFILE, (most, most))
+            crowd = [d.raw() for _ in range(30)]  # the kernel takes in those that the daemon cannot
+            time.sleep(0.5)
+            before = spent()
+            time.sleep(1)
+            self.assertLess(spent() - before, 0.5)
+            for c in crowd:
+                c.sock.close()
+            self.assertEqual(d.ask("GET", "/readyz")[0], 200)
         finally:
             d.stop()
 

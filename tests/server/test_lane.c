@@ -345,15 +345,29 @@ END_TEST
 
 START_TEST(lane_searches_fewer_interests_when_the_wait_is_long)
 {
-    other_lane(1000, 1e-3, BATCH);
-    struct call *first = parsed("/v1/recommend", TWO_ITEMS "}");
-    lane_add(lane, first);
-    ck_assert_ptr_eq(lane_serve(lane), first); /* nothing is known of costs yet */
-    ck_assert_ptr_nonnull(strstr(first->out.data, "\"degraded\":null"));
-    struct call *next = parsed("/v1/recommend", TWO_ITEMS "}");
-    lane_add(lane, next);
-    ck_assert_ptr_eq(lane_serve(lane), next);
-    ck_assert_ptr_nonnull(strstr(next->out.data, "\"degraded\":{\"reason\":\"load\""));
+    struct call *c[4];
+    other_lane(1000, 1e-3, 1);
+    for (int i = 0; i < 4; i++) c[i] = parsed("/v1/recommend", TWO_ITEMS "}");
+    for (int i = 0; i < 2; i++) { /* alone: nobody waits for them, whatever a row costs */
+        lane_add(lane, c[i]);
+        ck_assert_ptr_eq(lane_serve(lane), c[i]);
+        ck_assert_ptr_nonnull(strstr(c[i]->out.data, "\"degraded\":null"));
+    }
+    lane_add(lane, c[2]);
+    lane_add(lane, c[3]);
+    ck_assert_ptr_eq(lane_serve(lane), c[2]);
+    ck_assert_ptr_nonnull(strstr(c[2]->out.data, "\"degraded\":{\"reason\":\"load\""));
+    ck_assert_ptr_eq(lane_serve(lane), c[3]);
+    ck_assert_ptr_nonnull(strstr(c[3]->out.data, "\"degraded\":null"));
+}
+END_TEST
+
+START_TEST(lane_a_large_batch_alone_is_answered_whole)
+{
+    other_lane(40, 0, BATCH);
+    struct call *c = add_batch(38);
+    ck_assert_ptr_eq(lane_serve(lane), c);
+    for (int i = 0; i < 38; i++) ck_assert_ptr_null(c->job[i].answer.degraded.reason);
 }
 END_TEST
 
@@ -375,6 +389,7 @@ Suite *suite_lane(void)
     tcase_add_test(t, lane_late_requests_are_degraded_or_fail);
     tcase_add_test(t, lane_searches_fewer_interests_when_much_waits);
     tcase_add_test(t, lane_searches_fewer_interests_when_the_wait_is_long);
+    tcase_add_test(t, lane_a_large_batch_alone_is_answered_whole);
     suite_add_tcase(s, t);
     return s;
 }
