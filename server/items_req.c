@@ -162,7 +162,8 @@ static bool read_vector(struct parse *p, const struct place *at, const json_t *v
     if (c->dim == 0) return invalid(p, at, "is empty");
     if (c->dim > LIMIT_WIDTH) return invalid(p, at, "more numbers than a vector may have");
     for (int32_t i = 0; i < c->dim; i++)
-        if (!isfinite(x[i])) return invalid(p, at, "has a number that is not finite");
+        if (!(fabsf(x[i]) <= LIMIT_VECTOR_NUMBER))
+            return invalid(p, at, "has a number that is not finite, or beyond 1e15");
     c->vector = x;
     return true;
 }

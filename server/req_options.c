@@ -5,9 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of a query's numbers: products and norms of such stay finite. */
-static const float VECTOR_MOST = 1e15f;
-
 typedef void member_fn(struct req_json *p, const char *ptr, const json_t *v);
 
 struct member {
@@ -203,7 +200,7 @@ static bool read_base64(float *out, const json_t *v, size_t width)
     if (n * 3 / 4 != width * sizeof *out || req_base64((unsigned char *)out, s, n) < 0)
         return false;
     for (size_t i = 0; i < width; i++)
-        if (!(fabsf(out[i]) <= VECTOR_MOST)) return false;
+        if (!(fabsf(out[i]) <= LIMIT_VECTOR_NUMBER)) return false;
     return true;
 }
 
@@ -214,14 +211,14 @@ static bool read_vector(struct req_json *p, const char *ptr, const json_t *v, fl
     if (json_is_string(v)) {
         if (read_base64(out, v, width)) return true;
         fault_add(p->f, ERR_INVALID, ptr, "%s: not base64 of float32 numbers up to %g", ptr + 1,
-                  (double)VECTOR_MOST);
+                  (double)LIMIT_VECTOR_NUMBER);
         return false;
     }
     for (size_t i = 0; i < width; i++) {
         char at[96];
         req_pointer_index(at, sizeof at, ptr, i);
-        if (!read_number(p, at, json_array_get(v, i), -(double)VECTOR_MOST, (double)VECTOR_MOST,
-                         &out[i]))
+        if (!read_number(p, at, json_array_get(v, i), -(double)LIMIT_VECTOR_NUMBER,
+                         (double)LIMIT_VECTOR_NUMBER, &out[i]))
             return false;
     }
     return true;

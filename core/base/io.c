@@ -190,7 +190,7 @@ int io_exchange_dir(const char *fresh, const char *dir, const char *aside, struc
 static int make_dir(const char *path, struct err *e)
 {
     struct stat st;
-    if (mkdir(path, 0755) == 0) return 0;
+    if (mkdir(path, 0755) == 0) return io_sync_parent(path, e);
     if (errno == EEXIST && stat(path, &st) == 0) {
         if (S_ISDIR(st.st_mode)) return 0;
         errno = ENOTDIR;

@@ -35,7 +35,7 @@ NODISCARD int io_exchange_dir(const char *fresh, const char *dir, const char *as
  * with half of it.  On an error dir is what it was, or the message says where the old one lies. */
 NODISCARD int io_exchange_aside(const char *fresh, const char *dir, const char *aside,
                                 struct err *e);
-NODISCARD int io_mkdirs(const char *path, struct err *e); /* like mkdir -p */
+NODISCARD int io_mkdirs(const char *path, struct err *e); /* like mkdir -p, synced */
 /* fsync files of dir and dir itself */
 NODISCARD int io_sync_tree(const char *dir, struct err *e);
 /* fsync the directory that holds path: a rename is then as durable as what it named */

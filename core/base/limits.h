@@ -50,3 +50,6 @@ enum {
     LIMIT_REQUEST_ID = 128,
     LIMIT_REPLY_BYTES = 16 << 20,
 };
+
+/* Of vectors that come from outside: their products and norms stay finite. */
+#define LIMIT_VECTOR_NUMBER 1e15f

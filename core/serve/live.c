@@ -155,11 +155,10 @@ struct adding {
     int32_t *pending, n_pending; /* rows whose vectors the tower makes */
 };
 
-/* The generation was made with this change. */
+/* The generation was made with this change.  A deletion stays: a version before or after this one may have the item. */
 static bool is_folded(const struct adding *x, const struct item_change *c, int32_t base)
 {
-    if (c->seq > x->folded || c->deleted != (base < 0)) return false;
-    return c->deleted || fits(x->gen, c, base);
+    return !c->deleted && base >= 0 && c->seq <= x->folded && fits(x->gen, c, base);
 }
 
 static enum store_keep on_item(void *ctx, const struct item_change *c)
@@ -169,7 +168,7 @@ static enum store_keep on_item(void *ctx, const struct item_change *c)
     const int32_t base = items_find(gen_items(x->gen), c->id.p, (size_t)c->id.len);
     if (is_folded(x, c, base)) return STORE_DROP;
     if (c->deleted) {
-        x->draft->pub.n_deleted++;
+        x->draft->pub.n_deleted += base >= 0;
         draft_kill(x->draft, c->id);
         return STORE_KEEP;
     }
@@ -356,10 +355,10 @@ static void count(struct live_view *v, const struct item_change *c, const struct
                                      .has_attrs = was->has_attrs,
                                      .space = { was->space, (int32_t)strlen(was->space) } };
     if (was->any && was->deleted)
-        v->n_deleted--;
+        v->n_deleted -= base >= 0;
     else if (was->any && !fits(v->gen, &old, base))
         v->n_other--;
-    if (c->deleted) v->n_deleted++;
+    if (c->deleted) v->n_deleted += base >= 0;
 }
 
 static void apply(struct lives *all, struct live *l, const struct item_change *c,
@@ -399,13 +398,23 @@ static int write_items(struct lives *all, struct live *l, struct item_change *c,
     return 0;
 }
 
+/* Where the store lies is for the log, not for who asked. */
+static int without_path(int rc, struct err *e)
+{
+    if (rc != ERR_IO || !e) return rc;
+    char text[LOG_VALUE];
+    log_error("store.failed", "reason=%s", log_value(text, sizeof text, e->msg));
+    *e = (struct err){ 0 };
+    return err_set(e, rc, "the item store cannot be written; nothing was changed");
+}
+
 int live_write(struct lives *all, struct live *l, struct item_change *c, int32_t n, int32_t *at,
                struct err *e)
 {
     int32_t where = -1;
     struct arena *a = arena_new("live_write", 1 << 14, 0);
     pthread_mutex_lock(&all->write_mu);
-    int rc = write_items(all, l, c, n, &where, a, e);
+    int rc = without_path(write_items(all, l, c, n, &where, a, e), e);
     pthread_mutex_unlock(&all->write_mu);
     arena_free(a);
     if (at) *at = rc < 0 ? where : -1;
@@ -487,7 +496,7 @@ static int drop_list(struct lives *all, struct str name, struct err *e)
 int live_put_list(struct lives *all, const struct blocklist *l, struct err *e)
 {
     pthread_mutex_lock(&all->write_mu);
-    int rc = put_list(all, l, e);
+    int rc = without_path(put_list(all, l, e), e);
     pthread_mutex_unlock(&all->write_mu);
     return rc;
 }
@@ -495,7 +504,7 @@ int live_put_list(struct lives *all, const struct blocklist *l, struct err *e)
 int live_drop_list(struct lives *all, struct str name, struct err *e)
 {
     pthread_mutex_lock(&all->write_mu);
-    int rc = drop_list(all, name, e);
+    int rc = without_path(drop_list(all, name, e), e);
     pthread_mutex_unlock(&all->write_mu);
     return rc;
 }

@@ -26,7 +26,7 @@ NODISCARD int lives_open(struct lives **out, const char *store_dir, struct err *
 void lives_close(struct lives *all); /* NULL is fine; every view must have been dropped */
 /* From now on views are of generation g (one that retrieves), a reference to which they
  * hold.  What the store has of its model is applied anew: items by attributes get the
- * tower's vectors; what g holds already (intent index --compact) is removed from the store;
+ * tower's vectors; items that g holds already (intent index --compact) are removed from the store;
  * vectors of another space stay there and are not served. */
 NODISCARD int lives_add(struct lives *all, struct gen *g, struct err *e);
 struct live *lives_find(const struct lives *all, const char *name, size_t len); /* or NULL */
@@ -52,7 +52,7 @@ struct live_view { /* immutable */
     int32_t V, D;               /* of gen */
     int32_t n, n_alive;         /* rows of the delta */
     int32_t n_base_dead;        /* rows of the base */
-    int32_t n_deleted;          /* ids deleted, the base's or not */
+    int32_t n_deleted;          /* items of the base, not replaced */
     int32_t n_other;            /* items not served: their vectors are of another space */
     const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta; 0 from n on */
     const uint64_t *base_alive; /* [(V + 63) / 64], or NULL: all; 0 from V on */

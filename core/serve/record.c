@@ -199,7 +199,8 @@ static void get_vector(struct in *in, struct item_change *c)
     if (!x) return;
     memcpy(x, p, dim * sizeof *x);
     for (size_t i = 0; i < dim; i++)
-        if (!isfinite(x[i])) fail(in, "a vector that is not finite");
+        if (!(fabsf(x[i]) <= LIMIT_VECTOR_NUMBER))
+            fail(in, "a vector that is not finite, or too large");
     c->vector = x;
     c->dim = (int32_t)dim;
 }

@@ -51,9 +51,9 @@ static int make_room(struct store *s, int rc)
 
 static int write_txn(struct store *s, txn_fn *fn, void *ctx, struct err *e)
 {
-    int rc;
+    int dead, rc = mdb_reader_check(s->env, &dead); /* who was killed keeps no page */
     REQUIRE(s->owner >= 0, "%s is open for reading", s->dir);
-    do {
+    while (rc == 0) {
         MDB_txn *t;
         rc = mdb_txn_begin(s->env, NULL, 0, &t);
         if (rc == 0) {
@@ -65,7 +65,7 @@ static int write_txn(struct store *s, txn_fn *fn, void *ctx, struct err *e)
             if (rc == 0) return 0;
         }
         rc = make_room(s, rc);
-    } while (rc == 0);
+    }
     return failed(s, rc, e);
 }
 
@@ -134,11 +134,10 @@ static int lock_owner(struct store *s, struct err *e)
 
 static int open_env(struct store *s, bool write, struct err *e)
 {
-    int dead, rc = mdb_env_create(&s->env);
+    int rc = mdb_env_create(&s->env);
     if (rc == 0) rc = mdb_env_set_maxdbs(s->env, 3);
     if (rc == 0 && write) rc = mdb_env_set_mapsize(s->env, MAP_FIRST);
     if (rc == 0) rc = mdb_env_open(s->env, s->dir, write ? 0 : MDB_RDONLY, 0644);
-    if (rc == 0) rc = mdb_reader_check(s->env, &dead); /* who was killed keeps no page */
     return rc ? failed(s, rc, e) : 0;
 }
 

@@ -120,6 +120,7 @@ static const struct bad {
     { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"vector\":{}}", "/vector", "base64" },
     { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"vector\":[1,\"2\"]}", "/vector/1", "a number" },
     { ITEMS_REQ_PUT, ERR_INVALID, "{\"vector\":[1e39]}", "/vector", "not finite" },
+    { ITEMS_REQ_PUT, ERR_INVALID, "{\"vector\":[1,-2e15]}", "/vector", "1e15" },
     { ITEMS_REQ_PUT, ERR_BAD_TYPE, "{\"title\":3}", "/title", "a string" },
     { ITEMS_REQ_PUT, ERR_INVALID, "{\"title\":\"a\\u0000\"}", "/title", "NUL" },
     { ITEMS_REQ_PUT, ERR_UNKNOWN_FIELD, "{\"item_id\":\"a\"}", "/item_id",

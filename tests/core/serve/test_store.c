@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 Suite *suite_store(void);
 
@@ -148,6 +150,45 @@ START_TEST(what_the_reader_drops_is_gone)
     ck_assert_str_eq(list_of("m", NULL), "b=2 ");
     reopen(STORE_WRITE);
     ck_assert_str_eq(list_of("m", NULL), "b=2 ");
+}
+END_TEST
+
+static enum store_keep end_here(void *ctx, const struct item_change *c)
+{
+    (void)ctx, (void)c;
+    _exit(0);
+}
+
+static off_t size_of_file(void)
+{
+    char *path = xasprintf("%s/data.mdb", dir);
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    free(path);
+    return st.st_size;
+}
+
+static void read_and_end(void *ctx)
+{
+    struct store *s;
+    (void)ctx;
+    REQUIRE(store_open(&s, dir, STORE_READ, NULL) == 0, "%s", dir);
+    REQUIRE(store_each_item(s, "m", end_here, NULL, NULL, NULL) == 0, "%s", dir);
+    REQUIRE(false, "no item");
+}
+
+/* What it was reading would never be written over. */
+START_TEST(a_reader_that_was_killed_keeps_no_page)
+{
+    struct item_change c = put_title("m", "a", "1");
+    put(&c, NULL, 1);
+    struct child child = child_run(read_and_end, NULL);
+    ck_assert_msg(child_succeeded(&child), "%s", child.text);
+    free(child.text);
+    for (int i = 0; i < 10; i++) put(&c, NULL, 1);
+    const off_t size = size_of_file();
+    for (int i = 0; i < 50; i++) put(&c, NULL, 1);
+    ck_assert_int_eq(size_of_file(), size);
 }
 END_TEST
 
@@ -303,6 +344,7 @@ Suite *suite_store(void)
     tcase_add_test(t, the_last_change_of_an_id_stays_over_reopening);
     tcase_add_test(t, a_write_says_what_was_there);
     tcase_add_test(t, what_the_reader_drops_is_gone);
+    tcase_add_test(t, a_reader_that_was_killed_keeps_no_page);
     tcase_add_test(t, ids_longer_than_a_key_of_the_library_are_told_apart);
     tcase_add_test(t, the_map_grows_when_it_is_full);
     tcase_add_test(t, a_second_writer_is_refused);
