@@ -53,44 +53,60 @@ bool filter_match(const struct filter *f, const struct attrs *item)
 
 enum { SHOWN = 60 }; /* most bytes of a text that a message repeats */
 
-/* The names a catalogue has, as "a, b, c". */
-static void list_names(char *out, size_t n, const struct items *it)
+/* What can be asked for: a catalogue's fields, and names beside them. */
+struct known {
+    const char *name[2 * LIMIT_FIELDS];
+    int32_t n;
+};
+
+static struct known known_names(const struct items *it, const struct attr_names *names)
 {
-    size_t at = 0;
-    out[0] = '\0';
-    for (int32_t f = 0; f < items_fields(it) && at < n; f++)
-        at += (size_t)snprintf(out + at, n - at, f ? ", %s" : "%s", items_field_name(it, f).p);
+    struct known k = { .n = 0 };
+    for (int32_t f = 0; f < items_fields(it); f++) k.name[k.n++] = items_field_name(it, f).p;
+    for (int32_t i = 0; names && i < names->n; i++) k.name[k.n++] = names->at[i].name;
+    return k;
 }
 
-static int unknown_key(const struct items *it, struct str key, struct err *e)
+static int unknown_key(const struct known *k, struct str key, struct err *e)
 {
-    struct opt names[LIMIT_FIELDS + 1] = { 0 }; /* as conf_nearest searches them */
-    char text[SHOWN + 1], known[160];
+    struct opt names[2 * LIMIT_FIELDS + 1] = { 0 }; /* as conf_nearest searches them */
+    char text[SHOWN + 1], list[160] = "";
+    size_t at = 0;
     snprintf(text, sizeof text, "%.*s", (int)key.len, key.p);
-    for (int32_t f = 0; f < items_fields(it); f++) names[f].key = items_field_name(it, f).p;
+    for (int32_t i = 0; i < k->n; i++) names[i].key = k->name[i];
     const char *near = conf_nearest(names, text);
     if (near)
         return err_set(e, ERR_UNKNOWN_ATTRIBUTE, "no attribute \"%s\"; did you mean \"%s\"?",
                        text, near);
-    if (items_fields(it) == 0)
+    if (k->n == 0)
         return err_set(e, ERR_UNKNOWN_ATTRIBUTE,
                        "no attribute \"%s\": this catalogue has no attributes", text);
-    list_names(known, sizeof known, it);
-    return err_set(e, ERR_UNKNOWN_ATTRIBUTE, "no attribute \"%s\"; there are %s", text, known);
+    for (int32_t i = 0; i < k->n && at < sizeof list; i++)
+        at += (size_t)snprintf(list + at, sizeof list - at, i ? ", %s" : "%s", k->name[i]);
+    return err_set(e, ERR_UNKNOWN_ATTRIBUTE, "no attribute \"%s\"; there are %s", text, list);
 }
 
-/* Field of a clause's key, when what it asks can be asked of it. */
-static int clause_field(int32_t *f, const struct attrs_index *ix, const struct filter_clause *c,
+struct compile {
+    const struct attrs_index *ix;
+    const struct attr_names *names;
+    size_t words;
+    uint64_t *bits, *clause; /* what passes so far; room for a clause's rows */
+};
+
+/* Field of a clause's key, -1: of no row of the catalogue; when what it asks can be asked of it. */
+static int clause_field(int32_t *f, const struct compile *p, const struct filter_clause *c,
                         struct filter_fault *where, struct err *e)
 {
-    const struct items *it = attrs_items(ix);
-    *f = attrs_field(ix, c->key);
-    if (*f < 0) {
+    const struct items *it = attrs_items(p->ix);
+    const struct attr_name *beside = p->names ? attr_names_find(p->names, c->key) : NULL;
+    *f = attrs_field(p->ix, c->key);
+    if (*f < 0 && !beside) {
+        const struct known k = known_names(it, p->names);
         where->key = true;
-        return unknown_key(it, c->key, e);
+        return unknown_key(&k, c->key, e);
     }
-    const char *name = items_field_name(it, *f).p;
-    bool numbers = items_field_kind(it, *f) == FIELD_NUMBER;
+    const char *name = *f < 0 ? beside->name : items_field_name(it, *f).p;
+    bool numbers = *f < 0 ? beside->number : items_field_kind(it, *f) == FIELD_NUMBER;
     if (c->op == FILTER_RANGE && !numbers)
         return err_set(e, ERR_INVALID,
                        "attribute \"%s\" has values, not numbers: ask it with \"any\"", name);
@@ -129,17 +145,11 @@ static void or_clause(uint64_t *bits, const struct attrs_index *ix, int32_t f,
     }
 }
 
-struct compile {
-    const struct attrs_index *ix;
-    size_t words;
-    uint64_t *bits, *clause; /* what passes so far; room for a clause's rows */
-};
-
 /* Takes rows away: those for which the clause holds, or those for which it does not. */
 static void apply(struct compile *p, int32_t f, const struct filter_clause *c, bool must_not)
 {
     memset(p->clause, 0, p->words * sizeof *p->clause);
-    or_clause(p->clause, p->ix, f, c);
+    if (f >= 0) or_clause(p->clause, p->ix, f, c);
     bool absent = c->op == FILTER_EXISTS && !c->exists;
     uint64_t flip = must_not != absent ? ~(uint64_t)0 : 0;
     for (size_t i = 0; i < p->words; i++) p->bits[i] &= p->clause[i] ^ flip;
@@ -151,7 +161,7 @@ static int apply_all(struct compile *p, const struct filter_clause *c, int32_t n
     for (int32_t i = 0; i < n; i++) {
         int32_t f;
         *where = (struct filter_fault){ .must_not = must_not, .clause = i };
-        TRY(clause_field(&f, p->ix, &c[i], where, e));
+        TRY(clause_field(&f, p, &c[i], where, e));
         apply(p, f, &c[i], must_not);
     }
     return 0;
@@ -179,12 +189,13 @@ static int32_t count_bits(const uint64_t *bits, size_t words)
 }
 
 int filter_compile(struct filter_rows *out, struct arena *a, const struct attrs_index *ix,
-                   const struct filter *f, struct filter_fault *where, struct err *e)
+                   const struct attr_names *names, const struct filter *f,
+                   struct filter_fault *where, struct err *e)
 {
     int32_t n_items = items_count(attrs_items(ix));
     size_t words = attrs_words(ix), nb = words * sizeof(uint64_t);
     *where = (struct filter_fault){ 0 };
-    struct compile p = { ix, words, arena_try(a, nb), NULL };
+    struct compile p = { ix, names, words, arena_try(a, nb), NULL };
     struct arena_mark m = arena_mark(a);
     p.clause = p.bits ? arena_try(a, nb) : NULL;
     if (!p.clause) return err_set(e, ERR_LIMIT, "no room for a filter over %d items", n_items);

@@ -1,7 +1,7 @@
 /* filter.h — which items a request allows: clauses over attributes, checked item by item or,
  * for a whole catalogue, turned into a set of rows.
  *   struct filter_rows ok;  struct filter_fault where;
- *   if (filter_compile(&ok, arena, ix, &filter, &where, &e) < 0) ... where says which clause
+ *   if (filter_compile(&ok, arena, ix, NULL, &filter, &where, &e) < 0) ... where says which clause
  *   if (filter_rows_has(&ok, row)) ...
  *   if (filter_match(&filter, &attrs)) ...    the same of one item that is in no catalogue yet
  * An item passes when all `must` clauses hold and none of `must_not`.  A clause about a
@@ -9,7 +9,7 @@
  * Thread: any (pure). */
 #pragma once
 #include "core/base/arena.h"
-#include "core/serve/attr.h"
+#include "core/serve/attr_names.h"
 #include "core/serve/attrs.h"
 
 enum filter_op { FILTER_ANY, FILTER_RANGE, FILTER_EXISTS };
@@ -48,12 +48,13 @@ struct filter_fault { /* the clause that can't be asked of this catalogue */
     bool key; /* its key alone is wrong */
 };
 
-/* The rows of a catalogue that pass, in the arena.  ERR_UNKNOWN_ATTRIBUTE: it has no such
+/* The rows of a catalogue that pass, in the arena.  Names (or NULL): attributes that other items
+ * have; none of the catalogue's rows has them.  ERR_UNKNOWN_ATTRIBUTE: neither has such a
  * field; ERR_INVALID: a range over values, a text where numbers are; ERR_LIMIT: the arena is
  * full, which is about no clause. */
 NODISCARD int filter_compile(struct filter_rows *out, struct arena *a,
-                             const struct attrs_index *ix, const struct filter *f,
-                             struct filter_fault *where, struct err *e);
+                             const struct attrs_index *ix, const struct attr_names *names,
+                             const struct filter *f, struct filter_fault *where, struct err *e);
 /* The same of one item: what an attribute of the other kind makes of a clause is that it
  * does not hold. */
 bool filter_match(const struct filter *f, const struct attrs *item);

@@ -163,7 +163,8 @@ void filter_cache_free(struct filter_cache *c)
 }
 
 int filter_cache_hold(struct filter_held *out, struct filter_cache *c, struct arena *a,
-                      const struct filter *f, struct filter_fault *where, struct err *e)
+                      const struct attr_names *names, const struct filter *f,
+                      struct filter_fault *where, struct err *e)
 {
     struct key k;
     make_key(&k, f);
@@ -173,7 +174,7 @@ int filter_cache_hold(struct filter_held *out, struct filter_cache *c, struct ar
     pthread_mutex_unlock(&c->mu);
     if (hit) return 0;
     out->slot = -1;
-    TRY(filter_compile(&out->rows, a, c->ix, f, where, e));
+    TRY(filter_compile(&out->rows, a, c->ix, names, f, where, e));
     pthread_mutex_lock(&c->mu);
     c->counts.misses++;
     /* Another thread may have been here meanwhile. */

@@ -162,7 +162,7 @@ int run_allow(struct run *x, struct filter_fault *where, bool *in_filter, struct
     const struct live_view *v = x->c->live;
     if (x->r->filter) {
         const int rc = filter_cache_hold(&x->filter, gen_filters(x->c->gen), x->mem,
-                                         x->r->filter, where, e);
+                                         v ? v->names : NULL, x->r->filter, where, e);
         *in_filter = rc < 0 && rc != ERR_LIMIT;
         TRY(rc);
         x->holds_filter = true;

@@ -308,16 +308,33 @@ static int check_put(const struct gen *g, const struct item_change *c, struct er
                    (int)c->id.len, c->id.p, i->D, i->name, i->version);
 }
 
+/* The names without those of the rows that are replaced. */
+static void names_left(struct attr_names *out, const struct live_view *v,
+                       const struct item_change *c, int32_t n, struct arena *a)
+{
+    bool *gone = ARENA_NEW0(a, bool, v->n + 1);
+    *out = *v->names;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t row = live_find(v, c[i].id.p, (size_t)c[i].id.len);
+        if (row < 0 || gone[row]) continue;
+        gone[row] = true;
+        attr_names_remove(out, gen_items(v->gen), live_attrs(v, row));
+    }
+}
+
 /* Every change can be made, and there is room. */
 static int check(const struct live_view *v, struct item_change *c, int32_t n, int32_t *at,
-                 struct err *e)
+                 struct arena *a, struct err *e)
 {
     const char *space = gen_info(v->gen)->space;
     int64_t rows = v->n_alive;
+    struct attr_names names;
+    names_left(&names, v, c, n, a);
     for (int32_t i = 0; i < n; i++) {
         *at = i;
         if (c[i].deleted) continue;
         TRY(check_put(v->gen, &c[i], e));
+        TRY(attr_names_add(&names, gen_items(v->gen), &c[i].attrs, e));
         if (c[i].vector) c[i].space = (struct str){ space, (int32_t)strlen(space) };
         rows += live_find(v, c[i].id.p, (size_t)c[i].id.len) < 0;
     }
@@ -387,7 +404,7 @@ static int write_items(struct lives *all, struct live *l, struct item_change *c,
     struct work *w = ARENA_NEW(a, struct work, n);
     struct store_was *was = ARENA_NEW(a, struct store_was, n);
     if (!all->store) return no_store(e);
-    TRY(check(&v->pub, c, n, at, e));
+    TRY(check(&v->pub, c, n, at, a, e));
     for (int32_t i = 0; i < n; i++) {
         c[i].model = (struct str){ l->name, (int32_t)strlen(l->name) };
         if (!c[i].deleted) w[i].vector = fill_item(&w[i].item, v->pub.gen, &c[i], a);

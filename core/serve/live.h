@@ -14,6 +14,7 @@
  * Durable: a write is in the item store
  * when it returns 0 (store.h).  Thread: any; writers wait for one another. */
 #pragma once
+#include "core/serve/attr_names.h"
 #include "core/serve/gen.h"
 #include "core/serve/record.h"
 
@@ -49,11 +50,12 @@ struct live_list { /* a blocklist */
 
 struct live_view { /* immutable */
     struct gen *gen;
-    int32_t V, D;               /* of gen */
-    int32_t n, n_alive;         /* rows of the delta */
-    int32_t n_base_dead;        /* rows of the base */
-    int32_t n_deleted;          /* items of the base, not replaced */
-    int32_t n_other;            /* items not served: their vectors are of another space */
+    int32_t V, D;                   /* of gen */
+    int32_t n, n_alive;             /* rows of the delta */
+    int32_t n_base_dead;            /* rows of the base */
+    int32_t n_deleted;              /* items of the base, not replaced */
+    int32_t n_other;                /* items not served: their vectors are of another space */
+    const struct attr_names *names; /* attributes of the delta that the base has no field for */
     const uint64_t *alive;      /* [(n + 63) / 64], bit i: row i of the delta; 0 from n on */
     const uint64_t *base_alive; /* [(V + 63) / 64], or NULL: all; 0 from V on */
 };
@@ -89,7 +91,8 @@ void live_search(int32_t *ids, float *scores, const struct live_view *v, const f
 
 /* All or nothing, in order; model, space and seq of the changes are filled in.  *at (or
  * NULL): the change that an error is about, -1: none of them.  ERR_NO_STORE; ERR_INVALID: a
- * vector of another length, an attribute of another kind than the model's field, neither a
+ * vector of another length, an attribute of another kind than the model's field or than other
+ * changed items have it, or of one name too many, neither a
  * vector nor a base item nor a tower; ERR_DELTA_FULL: more than LIMIT_DELTA items. */
 NODISCARD int live_write(struct lives *all, struct live *l, struct item_change *c, int32_t n,
                          int32_t *at, struct err *e);

@@ -287,6 +287,7 @@ struct view *draft_new(struct gen *g)
     d->pub.gen = gen_ref(g);
     d->pub.V = gen_info(g)->n_items;
     d->pub.D = gen_info(g)->D;
+    d->pub.names = &d->names;
     d->map = map_new(MAP_FIRST);
     return d;
 }
@@ -321,6 +322,7 @@ static struct view *begin(const struct view *old)
     d->pub = old->pub;
     d->pub.n = d->pub.n_alive = 0;
     d->pub.alive = NULL;
+    d->pub.names = &d->names;
     gen_ref(d->pub.gen);
     d->base = shared_hold(old->base);
     return d;
@@ -344,6 +346,7 @@ struct view *draft_from(const struct view *old, int32_t more)
     struct view *d = begin(old);
     d->pub.n = old->pub.n;
     d->pub.n_alive = old->pub.n_alive;
+    d->names = old->names;
     d->map = shared_hold(old->map);
     d->n_chunks = old->n_chunks;
     d->chunk = xcalloc((size_t)d->n_chunks + 1, sizeof(struct chunk *));
@@ -371,6 +374,7 @@ int32_t draft_append(struct view *d, const struct live_item *item, const float *
     if (vector) memcpy(draft_vector(d, row), vector, (size_t)d->pub.D * sizeof *vector);
     map_add(d->map, item_at(d, row)->id, row);
     d->alive[row >> 6] |= (uint64_t)1 << (row & 63);
+    attr_names_add(&d->names, gen_items(d->pub.gen), live_attrs(&d->pub, row), NULL);
     d->pub.n++;
     d->pub.n_alive++;
     return row;
@@ -379,8 +383,10 @@ int32_t draft_append(struct view *d, const struct live_item *item, const float *
 void draft_kill(struct view *d, struct str id)
 {
     const int32_t row = live_find(&d->pub, id.p, (size_t)id.len);
-    const int32_t base = items_find(gen_items(d->pub.gen), id.p, (size_t)id.len);
+    const struct items *it = gen_items(d->pub.gen);
+    const int32_t base = items_find(it, id.p, (size_t)id.len);
     if (row >= 0) {
+        attr_names_remove(&d->names, it, live_attrs(&d->pub, row));
         clear_bit(d->alive, row);
         d->pub.n_alive--;
     }

@@ -45,6 +45,7 @@ struct view {
     struct bits *base; /* held; NULL: all alive */
     bool own_base;     /* made for this draft */
     struct id_map *map;
+    struct attr_names names;
     struct list **list; /* [n_lists], each held */
     int32_t n_lists;
 };

@@ -57,7 +57,7 @@ static void compile(struct filter_rows *ok, struct arena *a, const struct attrs_
     for (int t = 0; t < TIMES; t++) {
         arena_reset(a);
         uint64_t start = clock_ns();
-        REQUIRE(filter_compile(ok, a, ix, f, &where, &e) == 0, "%s", e.msg);
+        REQUIRE(filter_compile(ok, a, ix, NULL, f, &where, &e) == 0, "%s", e.msg);
         ns[t] = (int64_t)(clock_ns() - start);
     }
     qsort(ns, TIMES, sizeof ns[0], order_i64);
@@ -70,7 +70,7 @@ static double hit_us(struct filter_cache *c, struct arena *a, const struct filte
     uint64_t start = 0;
     for (int t = -2; t < TIMES; t++) {
         if (t == 0) start = clock_ns();
-        REQUIRE(filter_cache_hold(&h, c, a, f, &where, NULL) == 0, "filter");
+        REQUIRE(filter_cache_hold(&h, c, a, NULL, f, &where, NULL) == 0, "filter");
         filter_cache_release(c, &h);
     }
     return (double)(clock_ns() - start) * 1e-3 / TIMES;

@@ -113,6 +113,24 @@ class Items(unittest.TestCase):
         self.assertEqual(self.d.ask("PUT", "/v1/items/lookup", json.dumps({"vector": [1] * D}), JSON)[0], 200)
         self.assertEqual(self.ask("GET", "/v1/items/lookup")["source"], "delta")  # an id like another
 
+    def test_a_new_attribute_can_be_filtered_by_and_is_compacted(self):
+        def found(f):
+            answer = self.ask("POST", "/v1/recommend", {"history": ["i5"], "limit": 100, "filter": f})
+            return {i["item_id"] for i in answer["items"]}
+        left = {"must": [{"key": "stock", "range": {"gte": 2}}]}
+        self.ask("POST", "/v1/recommend", {"history": ["i5"], "filter": left}, status=422)
+        for n, stock in enumerate([1, 2, 3]):
+            self.ask("PUT", f"/v1/items/n{n}", {"vector": [.5] * D, "attributes": {"stock": stock}})
+        self.assertEqual(found(left), {"n1", "n2"})
+        self.assertEqual(found({"must_not": [{"key": "stock", "exists": True}]}) & {"n0", "n1", "n2"}, set())
+        self.assertEqual(len(found({"must": [{"key": "stock", "exists": False}]})), 99)  # all but the one seen
+        self.ask("PUT", "/v1/items/n3", {"vector": [.5] * D, "attributes": {"stock": "none"}}, status=422)
+        models = os.path.join(self.store, "models")
+        shutil.copytree(self.models, models)
+        intent("index", "--bundle", os.path.join(models, "toy"), "--compact", self.store)
+        self.restart(models)
+        self.assertEqual(found(left), {"n1", "n2"})
+
     def test_blocklists(self):
         self.assertEqual(self.ask("PUT", "/v1/blocklists/out", {"items": ["i1", 2, "i1"]}),
                          {"name": "out", "count": 2, "expires_at": None})

@@ -116,7 +116,7 @@ START_TEST(filter_compiled_equals_a_check_of_every_item)
         f.must = draw_clauses(f.n_must);
         f.must_not = draw_clauses(f.n_must_not);
         struct filter_rows ok;
-        ck_assert_msg(filter_compile(&ok, a, ix, &f, &where, &e) == 0, "%s", e.msg);
+        ck_assert_msg(filter_compile(&ok, a, ix, NULL, &f, &where, &e) == 0, "%s", e.msg);
         int32_t n = 0;
         for (int32_t row = 0; row < (int32_t)attrs_words(ix) * 64; row++) {
             bool want = false;
@@ -220,7 +220,7 @@ static int compile(struct filter_rows *ok, struct filter_clause c, bool must_not
     struct filter f = { .must = two, .n_must = must_not ? 1 : 2 };
     if (must_not) f.must_not = two + 1, f.n_must_not = 1;
     e = (struct err){ 0 };
-    return filter_compile(ok, a, ix, &f, &where, &e);
+    return filter_compile(ok, a, ix, NULL, &f, &where, &e);
 }
 
 START_TEST(filter_without_clauses_passes_every_item)
@@ -228,7 +228,8 @@ START_TEST(filter_without_clauses_passes_every_item)
     struct filter_rows ok;
     for (int32_t n = 1; n < 200; n += 63) {
         open_catalogue(n, 1);
-        ck_assert_int_eq(filter_compile(&ok, a, ix, &(struct filter){ 0 }, &where, &e), 0);
+        ck_assert_int_eq(filter_compile(&ok, a, ix, NULL, &(struct filter){ 0 }, &where, &e),
+                         0);
         ck_assert_int_eq(ok.n, n);
         close_catalogue();
     }
@@ -285,7 +286,7 @@ START_TEST(filter_refuses_when_the_request_has_no_room)
     struct filter_rows ok;
     open_catalogue(1000, 1);
     struct arena *small = arena_new("small", 64, 200); /* 128 bytes hold one set of rows */
-    ck_assert_int_eq(filter_compile(&ok, small, ix, &(struct filter){ 0 }, &where, &e),
+    ck_assert_int_eq(filter_compile(&ok, small, ix, NULL, &(struct filter){ 0 }, &where, &e),
                      ERR_LIMIT);
     arena_free(small);
     close_catalogue();

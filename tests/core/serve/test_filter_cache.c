@@ -57,7 +57,7 @@ static struct filter_held hold(int i)
     struct cheap c;
     struct filter_held h;
     make_cheap(&c, i);
-    ck_assert_int_eq(filter_cache_hold(&h, cache, a, &c.filter, &where, &e), 0);
+    ck_assert_int_eq(filter_cache_hold(&h, cache, a, NULL, &c.filter, &where, &e), 0);
     return h;
 }
 
@@ -116,7 +116,7 @@ START_TEST(filter_cache_tells_filters_apart)
         if (i < N) f.must = &c[i], f.n_must = 1;
         if (i >= N && i < 2 * N) f.must_not = &c[i - N], f.n_must_not = 1;
         for (int time = 0; time < 2; time++)
-            ck_assert_int_eq(filter_cache_hold(&h[i], cache, a, &f, &where, &e), 0);
+            ck_assert_int_eq(filter_cache_hold(&h[i], cache, a, NULL, &f, &where, &e), 0);
     }
     ck_assert_int_eq(hits(), 0);
     for (int i = 0; i <= 2 * N; i++)
@@ -152,7 +152,7 @@ START_TEST(filter_cache_never_replaces_what_is_held)
         struct cheap c;
         struct filter_rows want;
         make_cheap(&c, i);
-        ck_assert_int_eq(filter_compile(&want, a, ix, &c.filter, &where, &e), 0);
+        ck_assert_int_eq(filter_compile(&want, a, ix, NULL, &c.filter, &where, &e), 0);
         ck_assert_int_eq(h[i].rows.n, want.n);
         ck_assert_mem_eq(h[i].rows.bits, want.bits, attrs_words(ix) * 8);
     }
@@ -176,7 +176,7 @@ START_TEST(filter_cache_does_not_keep_a_filter_of_many_bytes)
     struct filter f = { .must = &c, .n_must = 1 };
     for (int i = 0; i < 3; i++) {
         struct filter_held h;
-        ck_assert_int_eq(filter_cache_hold(&h, cache, a, &f, &where, &e), 0);
+        ck_assert_int_eq(filter_cache_hold(&h, cache, a, NULL, &f, &where, &e), 0);
         ck_assert_int_eq(h.slot, -1);
         ck_assert_int_gt(h.rows.n, V / 2);
     }
@@ -189,7 +189,8 @@ START_TEST(filter_cache_passes_on_what_is_wrong_with_a_filter)
     struct filter_clause c = { { "colour", 6 }, FILTER_EXISTS, .exists = true };
     struct filter f = { .must_not = &c, .n_must_not = 1 };
     struct filter_held h;
-    ck_assert_int_eq(filter_cache_hold(&h, cache, a, &f, &where, &e), ERR_UNKNOWN_ATTRIBUTE);
+    ck_assert_int_eq(filter_cache_hold(&h, cache, a, NULL, &f, &where, &e),
+                     ERR_UNKNOWN_ATTRIBUTE);
     ck_assert(where.must_not && where.key && where.clause == 0);
     struct filter_cache_counts n = filter_cache_counts(cache);
     ck_assert(n.hits == 0 && n.misses == 0 && n.kept == 0);
@@ -211,9 +212,10 @@ static void *ask_many(void *arg)
         for (int k = 0; k < 2; k++) {
             make_cheap(&c,
                        (int)rng_below(&rng, rng_below(&rng, 2) ? 10 : 3 * FILTER_CACHE_MOST));
-            if (filter_cache_hold(&h[k], cache, own, &c.filter, &fault, NULL) < 0) abort();
+            if (filter_cache_hold(&h[k], cache, own, NULL, &c.filter, &fault, NULL) < 0)
+                abort();
         }
-        if (filter_compile(&want, own, ix, &c.filter, &fault, NULL) < 0) abort();
+        if (filter_compile(&want, own, ix, NULL, &c.filter, &fault, NULL) < 0) abort();
         wrong += want.n != h[1].rows.n ||
                  memcmp(want.bits, h[1].rows.bits, attrs_words(ix) * 8) != 0;
         for (int k = 0; k < 2; k++) filter_cache_release(cache, &h[k]);

@@ -233,6 +233,72 @@ START_TEST(a_batch_with_one_bad_change_does_nothing)
 }
 END_TEST
 
+/* A new item with one attribute more than the base's, a number or a text. */
+static struct item_change with_attr(const char *id, struct attr *a, const char *name,
+                                    bool number)
+{
+    static const struct str text = { "x", 1 };
+    *a = (struct attr){ .name = S(name), .value = &text, .n_values = 1 };
+    if (number) *a = (struct attr){ .name = S(name), .number = 1 };
+    struct item_change c = with_vector(id, ones);
+    c.has_attrs = true;
+    c.attrs = (struct attrs){ a, 1 };
+    return c;
+}
+
+static void refuse(struct item_change *c, int32_t n, int32_t where, const char *why)
+{
+    int32_t at;
+    ck_assert_int_eq(live_write(all, live, c, n, &at, &e), ERR_INVALID);
+    ck_assert_int_eq(at, where);
+    ck_assert_msg(strstr(e.msg, why), "%s", e.msg);
+    e.code = 0;
+}
+
+START_TEST(a_new_attribute_has_one_kind_as_long_as_an_item_has_it)
+{
+    struct attr a[3];
+    struct item_change c[3] = { with_attr("a", &a[0], "stock", true),
+                                with_attr("b", &a[1], "stock", false) };
+    refuse(c, 2, 1, "\"stock\": other changed items have a number");
+    write_all(c, 1);
+    refuse(&c[1], 1, 0, "\"stock\": other changed items have a number");
+    reopen();
+    refuse(&c[1], 1, 0, "\"stock\"");
+    c[2] = with_attr("a", &a[2], "stock", false); /* the only one may change */
+    write_all(&c[2], 1);
+    write_all(&c[1], 1);
+    refuse(c, 1, 0, "\"stock\": other changed items have text");
+    c[0] = deleted("a");
+    c[1] = deleted("b");
+    c[2] = with_attr("c", &a[2], "stock", true);
+    write_all(c, 3);
+    ck_assert(view->names->n == 1 && view->names->at[0].number);
+}
+END_TEST
+
+START_TEST(new_attributes_are_as_many_as_a_catalogue_may_have)
+{
+    const int32_t room = LIMIT_FIELDS - items_fields(gen_items(gen));
+    struct attr a;
+    char id[16], name[16];
+    for (int32_t i = 0; i <= room; i++) {
+        snprintf(id, sizeof id, "new%d", i);
+        snprintf(name, sizeof name, "field%d", i);
+        struct item_change c = with_attr(id, &a, name, true);
+        if (i < room)
+            write_all(&c, 1);
+        else
+            refuse(&c, 1, 0, "the limit");
+    }
+    ck_assert_int_eq(view->names->n, room);
+    struct item_change c = deleted("new0");
+    write_all(&c, 1);
+    c = with_attr(id, &a, name, true);
+    write_all(&c, 1);
+}
+END_TEST
+
 START_TEST(the_delta_has_a_limit_that_says_what_to_do)
 {
     enum { N = LIMIT_DELTA, PART = 10000 };
@@ -589,6 +655,8 @@ Suite *suite_live(void)
     tcase_add_test(t, a_new_item_lies_in_the_delta_beside_the_base);
     tcase_add_test(t, a_base_item_changed_by_its_title_keeps_its_vector);
     tcase_add_test(t, a_deleted_item_is_dead_until_it_is_put_again);
+    tcase_add_test(t, a_new_attribute_has_one_kind_as_long_as_an_item_has_it);
+    tcase_add_test(t, new_attributes_are_as_many_as_a_catalogue_may_have);
     tcase_add_test(t, a_view_does_not_change);
     tcase_add_loop_test(t, a_batch_with_one_bad_change_does_nothing, 0,
                         (int)(sizeof refused / sizeof *refused));
