@@ -1,8 +1,10 @@
 #include "core/serve/filter.h"
 #include "core/base/conf.h"
 #include "core/base/limits.h"
+#include "core/base/order.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool same(struct str a, struct str b)
@@ -12,8 +14,31 @@ static bool same(struct str a, struct str b)
 
 /* ---- one item ---------------------------------------------------------------------------- */
 
+enum { SORTED_FROM = 8 }; /* values: fewer are passed through */
+
+static int by_text(const void *a, const void *b)
+{
+    const struct str x = ((const struct filter_value *)a)->text,
+                     y = ((const struct filter_value *)b)->text;
+    const int order = memcmp(x.p, y.p, (size_t)(x.len < y.len ? x.len : y.len));
+    return order ? order : x.len - y.len;
+}
+
+static bool has_any_sorted(const struct filter_clause *c, const struct attr *x)
+{
+    if (!x->value)
+        return bsearch(&x->number, c->number, (size_t)c->n_numbers, sizeof x->number,
+                       order_f64);
+    for (int32_t j = 0; j < x->n_values; j++) {
+        const struct filter_value want = { .text = x->value[j] };
+        if (bsearch(&want, c->value, (size_t)c->n_values, sizeof want, by_text)) return true;
+    }
+    return false;
+}
+
 static bool has_any(const struct filter_clause *c, const struct attr *x)
 {
+    if (c->number) return has_any_sorted(c, x);
     for (int32_t i = 0; i < c->n_values; i++) {
         if (!x->value && x->number == c->value[i].number) return true; /* NaN equals nothing */
         for (int32_t j = 0; x->value && j < x->n_values; j++)
@@ -47,6 +72,34 @@ bool filter_match(const struct filter *f, const struct attrs *item)
     for (int32_t i = 0; i < f->n_must_not; i++)
         if (holds(&f->must_not[i], item)) return false;
     return true;
+}
+
+static struct filter_clause *sort_clauses(const struct filter_clause *c, int32_t n,
+                                          struct arena *a)
+{
+    struct filter_clause *out = ARENA_NEW(a, struct filter_clause, n + 1);
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = c[i];
+        if (c[i].op != FILTER_ANY || c[i].n_values < SORTED_FROM) continue;
+        const size_t nv = (size_t)c[i].n_values;
+        struct filter_value *value = ARENA_NEW(a, struct filter_value, nv);
+        double *number = ARENA_NEW(a, double, nv);
+        memcpy(value, c[i].value, nv * sizeof *value);
+        qsort(value, nv, sizeof *value, by_text);
+        for (size_t j = 0; j < nv; j++)
+            if (!isnan(value[j].number)) number[out[i].n_numbers++] = value[j].number;
+        qsort(number, (size_t)out[i].n_numbers, sizeof *number, order_f64);
+        out[i].value = value;
+        out[i].number = number;
+    }
+    return out;
+}
+
+struct filter filter_sorted(const struct filter *f, struct arena *a)
+{
+    return (struct filter){ sort_clauses(f->must, f->n_must, a),
+                            sort_clauses(f->must_not, f->n_must_not, a), f->n_must,
+                            f->n_must_not };
 }
 
 /* ---- a catalogue ------------------------------------------------------------------------- */

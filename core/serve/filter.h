@@ -25,6 +25,9 @@ struct filter_clause {
     enum filter_op op;
     int32_t n_values;
     const struct filter_value *value; /* ANY: the item has one of these; none never hold */
+    const double
+        *number;       /* of filter_sorted: value is in order of its texts, and these are its */
+    int32_t n_numbers; /* numbers in order; NULL: value is in no order */
     struct attrs_bounds range; /* RANGE: its number is inside all bounds; NaN: no such bound */
     bool exists;               /* EXISTS: whether it has the field */
 };
@@ -58,3 +61,5 @@ NODISCARD int filter_compile(struct filter_rows *out, struct arena *a,
 /* The same of one item: what an attribute of the other kind makes of a clause is that it
  * does not hold. */
 bool filter_match(const struct filter *f, const struct attrs *item);
+/* The same filter, in the arena, for many items: of long lists of values each costs a search instead of a pass. */
+struct filter filter_sorted(const struct filter *f, struct arena *a);

@@ -1,7 +1,10 @@
 /* history.c — external ids to rows: the events that are encoded, and the items that are not to come back. */
+#include "core/base/clock.h"
 #include "core/base/limits.h"
 #include "core/serve/run.h"
 #include <string.h>
+
+enum { LATE_ROWS = 1024 }; /* between two looks at the clock */
 
 static int unknown_error(const struct str *id, struct err *e)
 {
@@ -117,7 +120,8 @@ void run_disallow(struct run *x, int32_t row)
     *word &= ~(1ULL << (row & 63));
 }
 
-/* Of the delta: alive, and the filter has it. */
+/* Of the delta: alive, and the filter has it.  Past the deadline what is left to look at is not allowed: the steps that
+ * follow say so. */
 static void allow_delta(struct run *x, const struct filter *f)
 {
     const struct live_view *v = x->c->live;
@@ -125,10 +129,12 @@ static void allow_delta(struct run *x, const struct filter *f)
     x->n_delta_allow = v->n_alive;
     if (!f) return;
     uint64_t *own = ARENA_NEW0(x->mem, uint64_t, (v->n + 63) / 64);
+    const struct filter sorted = filter_sorted(f, x->mem);
     x->n_delta_allow = 0;
     for (int32_t i = 0; i < v->n; i++) {
+        if (i % LATE_ROWS == 0 && x->r->deadline_ns && clock_ns() > x->r->deadline_ns) break;
         if (!(v->alive[i >> 6] >> (i & 63) & 1)) continue;
-        if (!filter_match(f, live_attrs(v, i))) continue;
+        if (!filter_match(&sorted, live_attrs(v, i))) continue;
         own[i >> 6] |= 1ULL << (i & 63);
         x->n_delta_allow++;
     }
