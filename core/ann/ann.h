@@ -122,12 +122,6 @@ void ann_free(struct ann *a); /* NULL is fine */
  * calling thread alone; no malloc of ours once its scratch has grown. */
 NODISCARD int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *queries,
                          int32_t nq, int32_t k, const struct ann_params *p, struct err *e);
-/* The exact k best of rows [n], each below V and listed once, in any order; otherwise as
- * ann_search. */
-NODISCARD int ann_scan_rows(int32_t *ids, float *scores, const struct ann *a,
-                            const float *queries, int32_t nq, int32_t k, const int32_t *rows,
-                            int32_t n, struct err *e);
-
 /* Share of the exact k best that a search of `width` (0: the index's own) finds, mean over
  * queries [nq,D].  A row that ties with the last of them counts. */
 NODISCARD int ann_recall(double *recall, const struct ann *a, const float *queries, int32_t nq,

@@ -394,18 +394,6 @@ int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *qu
     return 0;
 }
 
-int ann_scan_rows(int32_t *ids, float *scores, const struct ann *a, const float *queries,
-                  int32_t nq, int32_t k, const int32_t *rows, int32_t n, struct err *e)
-{
-    REQUIRE(nq >= 0 && k > 0 && n >= 0, "nq=%d k=%d n=%d", nq, k, n);
-    TRY(check_finite(a, queries, nq, e));
-    for (int32_t i = 0; i < n; i++)
-        REQUIRE(rows[i] >= 0 && rows[i] < a->V, "row %d of %d", rows[i], a->V);
-    const struct scan_job job = { .queries = queries, .nq = nq, .k = k };
-    (void)scan_list(ids, scores, a->scan, &job, rows, n);
-    return 0;
-}
-
 int ann_recall(double *recall, const struct ann *a, const float *queries, int32_t nq, int32_t k,
                int32_t width, struct err *e)
 {

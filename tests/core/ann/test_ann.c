@@ -282,25 +282,6 @@ START_TEST(a_filter_against_the_query_is_answered_as_well)
 }
 END_TEST
 
-START_TEST(listed_rows_are_ranked_exactly)
-{
-    static const int n_rows[] = { 0, 1, 15, 16, 17, 400, V };
-    static int32_t list[V];
-    const int n = n_rows[_i], k = 90;
-    int32_t ids[NQ * 90];
-    float scores[NQ * 90];
-    drawn(n);
-    int at = 0;
-    for (int v = V - 1; v >= 0; v--)
-        if (allow[v / 64] >> (v % 64) & 1) list[at++] = v;
-    for (int t = 0; t < TYPES; t++) {
-        ck_assert_int_eq(ann_scan_rows(ids, scores, type[t], queries, NQ, k, list, n, &e), 0);
-        for (int i = 0; i < NQ; i++)
-            assert_ranking(ids + i * k, scores + i * k, k, queries + i * D, allow);
-    }
-}
-END_TEST
-
 START_TEST(a_graph_or_lists_return_as_many_rows_as_there_are)
 {
     search_and_check(type[_i], 1, V + 5, NULL);
@@ -721,7 +702,6 @@ Suite *suite_ann(void)
                         LEN(n_excluded));
     tcase_add_loop_test(t, a_filtered_search_keeps_its_recall_whatever_the_plan, 0, 6);
     tcase_add_test(t, a_filter_against_the_query_is_answered_as_well);
-    tcase_add_loop_test(t, listed_rows_are_ranked_exactly, 0, 7);
     tcase_add_loop_test(t, a_graph_or_lists_return_as_many_rows_as_there_are, HNSW, TYPES);
     tcase_add_loop_test(t, the_plan_says_what_was_done, 0, TYPES);
     tcase_add_loop_test(t, a_zero_query_returns_the_first_rows_that_are_allowed, 0, TYPES);
