@@ -62,7 +62,7 @@ static int check(const void *cfg, const struct obj_context *x, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "cl4srec: insert and substitute take items that a batch does not name; "
                        "set train.item_update = dense, or both to 0");
-    return 0;
+    return contrast_check("cl4srec", 2 * (int64_t)x->batch_size, "lower train.batch_size", e);
 }
 
 static void *open(const void *cfg, struct model *m, const struct dataset *d)

@@ -74,7 +74,9 @@ static int from_bundle(struct run *r, const char *path, const struct args *a, st
                      "%s has no %s figures: `intent train --resume` makes them", r->name,
                      splits[a->split]);
     r->metrics = json_incref((json_t *)(uintptr_t)m);
-    r->recipe = json_incref((json_t *)(uintptr_t)recipe);
+    r->recipe = json_copy((json_t *)(uintptr_t)recipe);
+    json_object_set(r->recipe, "--init",
+                    json_object_get(json_object_get(b.manifest, "data"), "init"));
     bundle_close(&b);
     return rc;
 }

@@ -1,4 +1,17 @@
 #include "models/contrast.h"
+#include <inttypes.h>
+
+enum { MOST_ROWS = 1 << 14 }; /* 1 GiB of similarities */
+
+int contrast_check(const char *objective, int64_t rows, const char *change, struct err *e)
+{
+    if (rows <= MOST_ROWS) return 0;
+    return err_set(e, ERR_CONFIG,
+                   "%s: a batch has %" PRId64
+                   " rows that are compared with each other, at most "
+                   "%d: %s",
+                   objective, rows, MOST_ROWS, change);
+}
 
 const struct view *contrast_views(const struct step *s, const struct augment_cfg *a)
 {

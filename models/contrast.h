@@ -7,6 +7,9 @@
 enum mask_token { MASK_LEARNED, MASK_PADDING };
 enum similarity { SIMILARITY_DOT, SIMILARITY_COSINE };
 
+/* Refuses more rows than can be compared with each other: rows [n,n] of similarities, and their gradients. */
+NODISCARD int contrast_check(const char *objective, int64_t rows, const char *change,
+                             struct err *e);
 /* Two views of every sequence of the batch, in the tape's arena. */
 const struct view *contrast_views(const struct step *s, const struct augment_cfg *a);
 /* One row [B, K D] a sequence: its K interests side by side. */

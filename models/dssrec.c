@@ -5,30 +5,36 @@
  *             only the floor(lambda B K) smallest (at least 1) are trained: the confidence threshold
  *   seq2item  l(b)   = -log( max_k exp s(phi^k(x_b), e_b) / sum_{b',k} exp s(phi^k(x_b), e_b') )
  *             e_b the next item of row b; the batch's next items are the negatives
- *   L = ( sum_b l(b) + w sum_kept l(b,k) ) / B        w: option seq2seq, 1 in the paper
+ *   L = ( v sum_b l(b) + w sum_kept l(b,k) ) / B      v, w: options seq2item, seq2seq, 1 in the paper
+ * seq2item samples the softmax over all items by the batch; next_item has it whole: with seq2item = 0
+ * seq2seq can be added to that instead.
  * Differences from the public port (abis330/DSSRec): natural logarithm instead of base 2; both
  * sums divided by B; log-sum-exp; the threshold uses the batch's own size. */
-#include "models/obj.h"
+#include "models/contrast.h"
 #include <math.h>
 
 struct dssrec {
-    float lambda, seq2seq;
+    float lambda, seq2item, seq2seq;
 };
 
-static const struct opt opts[] = { OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1,
-                                             "part of the seq2seq pairs that is trained"),
-                                   OPT_FLOAT(struct dssrec, seq2seq, "1", 0, 1e3,
-                                             "weight of seq2seq beside seq2item; 0: none"),
-                                   OPT_END };
+static const struct opt opts[] = {
+    OPT_FLOAT(struct dssrec, lambda, "0.5", 0, 1, "part of the seq2seq pairs that is trained"),
+    OPT_FLOAT(struct dssrec, seq2item, "1", 0, 1e3, "weight of seq2item; 0: none"),
+    OPT_FLOAT(struct dssrec, seq2seq, "1", 0, 1e3, "weight of seq2seq beside it; 0: none"),
+    OPT_END
+};
 
 static int check(const void *cfg, const struct obj_context *c, struct err *e)
 {
-    (void)cfg;
+    const struct dssrec *own = cfg;
     if (c->model->interests < 1)
         return err_set(e, ERR_CONFIG, "dssrec: needs interests; set model.interests, e.g. 4");
     if (c->layout == LAYOUT_A)
         return err_set(e, ERR_CONFIG, "dssrec: needs prefixes; set train.layout = B or C");
-    return 0;
+    if (own->seq2item == 0 && own->seq2seq == 0)
+        return err_set(e, ERR_CONFIG, "dssrec: nothing to train: seq2item and seq2seq are 0");
+    return contrast_check("dssrec", (int64_t)c->batch_size * c->model->interests,
+                          "lower train.batch_size", e);
 }
 
 static void needs(const void *cfg, struct batch_cfg *b)
@@ -63,13 +69,12 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     (void)own, (void)drawn;
     const struct dssrec *c = cfg;
     struct ten *phi = step_in(s)->phi;
-    float scale = 1.0f / sqrtf((float)phi->cols);
-    struct ten *total = seq2item(s, phi, scale);
-    if (c->seq2seq > 0) {
-        struct ten *l = seq2seq(s, phi, c->lambda, scale);
-        total = ad_add(s->tp, total, c->seq2seq == 1 ? l : ad_scale(s->tp, l, c->seq2seq));
-    }
-    return ad_scale(s->tp, total, 1.0f / (float)s->batch->seq.B);
+    const float scale = 1.0f / sqrtf((float)phi->cols), by_B = 1.0f / (float)s->batch->seq.B;
+    struct ten *item = c->seq2item > 0 ? seq2item(s, phi, scale) : NULL;
+    struct ten *seq = c->seq2seq > 0 ? seq2seq(s, phi, c->lambda, scale) : NULL;
+    if (item && c->seq2item != 1) item = ad_scale(s->tp, item, c->seq2item);
+    if (seq && c->seq2seq != 1) seq = ad_scale(s->tp, seq, c->seq2seq);
+    return ad_scale(s->tp, item && seq ? ad_add(s->tp, item, seq) : item ? item : seq, by_B);
 }
 
 const struct obj_ops obj_dssrec = {

@@ -407,13 +407,11 @@ static int from_torch(struct model **out, struct source *s, char *const *set, in
                       FILE *notes, struct err *e)
 {
     struct model_cfg cfg;
-    int64_t have = 0;
     TRY(torch_config(&cfg, s, e));
     TRY(check_rows(s, notes, e));
     cfg.n_items = items_count(s->items);
     TRY(set_keys(&cfg, set, n_set, e));
-    for (int32_t i = 0; i < torch_count(s->file); i++) have += torch_at(s->file, i)->n;
-    TRY(check_size(&cfg, have, e));
+    TRY(check_size(&cfg, torch_numbers(s->file), e));
     if (!s->heads_known && !names_key(set, n_set, "heads") && notes)
         fprintf(notes,
                 "note: the file does not say how many attention heads it has; %d taken "

@@ -1,6 +1,8 @@
 #include "models/init.h"
+#include "core/base/mem.h"
 #include "core/fmt/bundle.h"
 #include "core/serve/load.h"
+#include <inttypes.h>
 #include <string.h>
 
 static int same_config(const struct model *m, const struct model *from, struct err *e)
@@ -77,4 +79,17 @@ int init_from(struct model *m, const struct items *it, const char *bundle, FILE 
     if (from_it) items_close(from_it);
     bundle_close(&b);
     return rc;
+}
+
+int init_label(char **out, const char *bundle, struct err *e)
+{
+    struct bundle b;
+    TRY(bundle_open(&b, bundle, false, e));
+    const json_t *files = json_object_get(b.manifest, "files");
+    const char *sum =
+        json_string_value(json_object_get(json_object_get(files, BUNDLE_WEIGHTS), "sha256"));
+    REQUIRE(sum, "%s names no weights", b.dir);
+    *out = xasprintf("%s@%" PRId64 " %s", b.name, b.version, sum);
+    bundle_close(&b);
+    return 0;
 }

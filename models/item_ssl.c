@@ -35,12 +35,12 @@ struct own {
 
 static int check(const void *cfg, const struct obj_context *x, struct err *e)
 {
-    (void)cfg;
     if (!x->model->item_tower)
         return err_set(e, ERR_CONFIG,
                        "item_ssl: trains the item tower, which this model has not; set "
                        "model.item_tower = true");
-    return 0;
+    return contrast_check("item_ssl", ((const struct item_ssl *)cfg)->items,
+                          "lower item_ssl.items", e);
 }
 
 static void *open(const void *cfg, struct model *m, const struct dataset *d)

@@ -71,7 +71,7 @@ static int check(const void *cfg, const struct obj_context *x, struct err *e)
     if (width(x->model) < 4)
         return err_set(e, ERR_CONFIG, "mclrec: model.width = %d: augmenters need at least 4",
                        x->model->width);
-    return 0;
+    return contrast_check("mclrec", 2 * (int64_t)x->batch_size, "lower train.batch_size", e);
 }
 
 /* ---- augmenters ---- */
@@ -88,6 +88,7 @@ static struct augmenter declare(struct params *ps, int number, int32_t D)
             params_want(ps, name, size[i], size[i + 1], GROUP_AUGMENTER, INIT_UNIFORM, bound);
         snprintf(name, sizeof name, "mclrec.augmenter%d.%d.bias", number, i);
         a.b[i] = params_want(ps, name, 1, size[i + 1], GROUP_AUGMENTER, INIT_UNIFORM, bound);
+        a.b[i]->decay = false;
     }
     return a;
 }

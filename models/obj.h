@@ -29,6 +29,7 @@ struct obj_context {
     enum layout layout;
     bool touched; /* a step has only the rows of the item table that its batch names */
     const struct dataset *data; /* NULL: not known yet */
+    int32_t batch_size;
 };
 
 /* A batch may be several steps of the optimiser, in which different parameters learn. */

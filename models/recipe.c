@@ -260,7 +260,7 @@ static int check_stage(const struct recipe *r, const struct dataset *d, struct e
 {
     const struct train_cfg *t = &r->train;
     struct obj_context c = { &r->model, (enum layout)t->layout, t->item_update == ITEMS_TOUCHED,
-                             d };
+                             d, t->batch_size };
     TRY(model_check(&r->model, e));
     if (r->n_obj == 0)
         return err_set(e, ERR_CONFIG, "no objective: add a section such as [next_item]");

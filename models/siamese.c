@@ -13,6 +13,12 @@ static const struct opt opts[] = {
     OPT_END
 };
 
+static int check(const void *cfg, const struct obj_context *x, struct err *e)
+{
+    (void)cfg;
+    return contrast_check("siamese", 2 * (int64_t)x->batch_size, "lower train.batch_size", e);
+}
+
 static const void *draw(const void *cfg, const void *own, const struct step *s)
 {
     (void)cfg, (void)own;
@@ -37,6 +43,7 @@ const struct obj_ops obj_siamese = {
     .help = "the two halves of a history, split at random, should have similar vectors",
     .opts = opts,
     .cfg_size = sizeof(struct siamese),
+    .check = check,
     .draw = draw,
     .loss = loss,
 };

@@ -129,5 +129,8 @@ void similar_epoch(struct similar *s, const struct model *m, bool fresh, struct 
 {
     if (!s->kept || s->V < 2) return;
     if (fresh) choose(s, &model_items(m)->t, pool);
-    for (int32_t v = 0; v < s->V; v++) s->best[v] = (int32_t)s->kept->t.x[v];
+    for (int32_t v = 0; v < s->V; v++) {
+        const float x = s->kept->t.x[v]; /* of a saved state, perhaps a damaged one */
+        s->best[v] = x >= 0 && x < (float)s->V ? (int32_t)x : s->counted[v];
+    }
 }

@@ -138,9 +138,19 @@ int state_save(struct trainer *t, struct err *e)
     json_t *recipe = recipe_json(&t->r);
     char *recipe_text = json_dumps(recipe, JSON_COMPACT), sum[17];
     snprintf(sum, sizeof sum, "%016" PRIx64, t->fingerprint);
-    const char *const meta[] = { "format",  "intent state", "progress", progress,
-                                 "recipe",  recipe_text,    "data",     sum,
-                                 "kernels", t->kernels,     NULL };
+    const char *const meta[] = { "format",
+                                 "intent state",
+                                 "progress",
+                                 progress,
+                                 "recipe",
+                                 recipe_text,
+                                 "data",
+                                 sum,
+                                 "kernels",
+                                 t->kernels,
+                                 t->init ? "init" : NULL,
+                                 t->init,
+                                 NULL };
     int rc = save(path, t, meta, e);
     json_decref(recipe);
     free(recipe_text);
@@ -224,6 +234,8 @@ const struct progress *state_progress(const struct state *s) { return &s->at; }
 const json_t *state_recipe(const struct state *s) { return s->recipe; }
 uint64_t state_fingerprint(const struct state *s) { return s->fingerprint; }
 const char *state_isa(const struct state *s) { return safet_meta(s->file, "kernels"); }
+
+const char *state_init(const struct state *s) { return safet_meta(s->file, "init"); }
 
 static int take(const struct state *s, const char *kind, const struct param *p, float *x,
                 float least, struct err *e)

@@ -48,6 +48,7 @@ int trainer_export(struct trainer *t, int64_t epoch, json_t *metrics, struct err
     json_object_set_new(data, "epochs", json_integer(epoch));
     if (t->r.n_stages > 0)
         json_object_set_new(data, "stage", json_string(t->r.stage[t->at.stage].name));
+    if (t->init) json_object_set_new(data, "init", json_string(t->init));
     if (t->fields) json_object_set_new(m, "tower", fields_json(t->fields));
     int rc = save_bundle(t->a->out, t->version, t->model, t->a->data, m, e);
     json_decref(m);
@@ -352,7 +353,10 @@ static int begin_fresh(struct trainer *t, struct err *e)
     TRY(set_up(t, NULL, e));
     t->at = (struct progress){ .epoch = 1 };
     params_init(model_params(t->model), (uint64_t)t->r.train.seed);
-    if (t->a->init) TRY(init_from(t->model, t->ds.items, t->a->init, stderr, e));
+    if (t->a->init) {
+        TRY(init_from(t->model, t->ds.items, t->a->init, stderr, e));
+        TRY(init_label(&t->init, t->a->init, e));
+    }
     stage_begin(t);
     if (batcher_rows(t->batches) == 0)
         return err_set(e, ERR_EMPTY,
@@ -363,12 +367,12 @@ static int begin_fresh(struct trainer *t, struct err *e)
         TRY(mention_unfinished(t, e));
         TRY(new_version(t, e));
     }
-    trainer_log(t, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o}", "event", "start",
+    trainer_log(t, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:o, s:s*}", "event", "start",
                              "data", t->ds.name, "users", t->ds.n_users, "items", t->ds.n_items,
                              "events", (json_int_t)t->ds.n_events, "rows",
                              (json_int_t)batcher_rows(t->batches), "parameters",
                              (json_int_t)params_size(model_params(t->model)), "recipe",
-                             recipe_json(&t->r)));
+                             recipe_json(&t->r), "init", t->init));
     fprintf(stderr, "%s: %d users, %d items, %lld training rows; %lld parameters; %d threads\n",
             t->ds.name, t->ds.n_users, t->ds.n_items, (long long)batcher_rows(t->batches),
             (long long)params_size(model_params(t->model)), par_threads(t->a->pool));
@@ -388,6 +392,24 @@ static int shorten_log(const struct trainer *t, int64_t nb, struct err *e)
     return 0;
 }
 
+/* The weights that the saved run began with, which must be those that are given, if any are. */
+static int take_init(struct trainer *t, const struct state *s, struct err *e)
+{
+    const char *was = state_init(s);
+    if (t->a->init) {
+        TRY(init_label(&t->init, t->a->init, e));
+        if (!was || strcmp(was, t->init) != 0)
+            return err_set(
+                e, ERR_CONFIG,
+                "--init is %s, the run to go on with began with %s: leave --init out, "
+                "or begin anew without --resume",
+                t->init, was ? was : "random weights");
+    } else if (was) {
+        t->init = xstrdup(was);
+    }
+    return 0;
+}
+
 static int begin_again(struct trainer *t, const struct state *s, struct err *e)
 {
     const struct progress *at = state_progress(s);
@@ -396,6 +418,7 @@ static int begin_again(struct trainer *t, const struct state *s, struct err *e)
                        "%s is not the data set that %s/%" PRId64
                        " was started with: give that one, or begin anew without --resume",
                        t->a->data, t->a->out, t->version);
+    TRY(take_init(t, s, e));
     TRY(set_up(t, s, e));
     if (at->stage >= recipe_stages(&t->r))
         return err_set(e, ERR_FORMAT, "the saved state has stage %lld of %d",
@@ -481,6 +504,7 @@ static void end(struct trainer *t)
     for (int i = 0; i < RECIPE_STAGES; i++) recipe_free(&t->stage[i]);
     recipe_free(&t->r);
     dataset_close(&t->ds);
+    free(t->init);
 }
 
 /* What is there is enough. */

@@ -30,6 +30,7 @@ struct trainer {
     const struct recipe *now;           /* the one that runs */
     struct dataset ds;
     uint64_t fingerprint; /* of ds */
+    char *init;           /* init_label of what the run began with; NULL: random weights */
     struct model *model;
     struct fields *fields; /* of the items, for the item tower; NULL: none */
     struct batcher *batches;
@@ -74,5 +75,6 @@ const struct progress *state_progress(const struct state *s);
 const json_t *state_recipe(const struct state *s);
 uint64_t state_fingerprint(const struct state *s);
 const char *state_isa(const struct state *s);
+const char *state_init(const struct state *s); /* trainer's init, NULL: none */
 /* Weights, moments and averages into t's model and optimiser. */
 NODISCARD int state_restore(const struct state *s, struct trainer *t, struct err *e);

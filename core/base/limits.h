@@ -1,10 +1,11 @@
 /* limits.h — every cap on what comes from outside, in one place. */
 #pragma once
+#include <stdint.h>
 
 /* bytes a packed data file may have unpacked */
 #define LIMIT_UNPACKED_BYTES ((size_t)64 << 30)
-/* events that are read into a data set: their places are 32 bits */
-#define LIMIT_EVENTS ((int64_t)1 << 32)
+/* events that are read into a data set: what is trained on is counted in 31 bits */
+#define LIMIT_EVENTS ((int64_t)INT32_MAX)
 
 enum {
     LIMIT_ID_BYTES = 1024,       /* an external item or user id */

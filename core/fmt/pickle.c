@@ -155,16 +155,18 @@ static bool has_keys(const struct pval *v)
     return v->kind == PICKLE_DICT || v->kind == PICKLE_CALL;
 }
 
-/* The key of the dictionary whose value is being built, the innermost one; NULL: none. */
+/* The key of the dictionary whose value is being built, the innermost one; NULL: none near the top of the stack. */
 static const struct pval *key_at_work(const struct vm *vm)
 {
-    for (size_t i = vm->n_stack; i-- > 1;) {
+    enum { NEAR = 1000 }; /* a message is not worth looking through millions */
+    const size_t end = vm->n_stack > NEAR ? vm->n_stack - NEAR : 0;
+    for (size_t i = vm->n_stack; i-- > end + 1;) {
         const struct pval *v = vm->stack[i];
         size_t mark = i;
         if (v->kind != PICKLE_STR) continue;
         if (has_keys(vm->stack[i - 1])) return v; /* SETITEM */
-        while (mark > 0 && vm->stack[mark]->kind != PICKLE_MARK) mark--;
-        if (mark > 0 && has_keys(vm->stack[mark - 1]) && (i - mark) % 2 == 1) return v;
+        while (mark > end && vm->stack[mark]->kind != PICKLE_MARK) mark--;
+        if (mark > end && has_keys(vm->stack[mark - 1]) && (i - mark) % 2 == 1) return v;
     }
     return NULL;
 }

@@ -472,6 +472,13 @@ void torch_close(struct torch_file *f)
 }
 
 int32_t torch_count(const struct torch_file *f) { return f->n_tensors; }
+
+int64_t torch_numbers(const struct torch_file *f)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < f->n_storages; i++) n += f->storage[i].n;
+    return n;
+}
 const struct torch_tensor *torch_at(const struct torch_file *f, int32_t i)
 {
     return &f->tensor[i];

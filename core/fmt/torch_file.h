@@ -29,6 +29,8 @@ NODISCARD int torch_open_mem(struct torch_file **out, const void *data, size_t n
                              struct err *e); /* borrows */
 void torch_close(struct torch_file *f);      /* NULL is fine */
 int32_t torch_count(const struct torch_file *f);
+int64_t
+torch_numbers(const struct torch_file *f); /* in the file, whatever tensors share them */
 const struct torch_tensor *torch_at(const struct torch_file *f, int32_t i); /* as saved */
 const struct torch_tensor *torch_find(const struct torch_file *f,
                                       const char *name); /* or NULL */

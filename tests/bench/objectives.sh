@@ -39,11 +39,16 @@ gains)
         add s3rec-$s Beauty-bag s3rec seed=$s # the longest
     done ;;
 tuned)
+    $intent import --from s3rec "$sets/../checkpoints/s3rec-beauty-pretrained-150.pt" --data "$out/Beauty-bag" \
+        --out "$out/models/imported" >/dev/null 2>&1 # the authors' pre-trained weights
     for s in 1 2; do
+        add s3rec-imported-$s Beauty-bag s3rec-finetune seed=$s init=imported
+        add s3rec-imported-softmax-$s Beauty-bag s3rec-finetune seed=$s next_item.loss=softmax init=imported
+        add s3rec-not-softmax-$s Beauty-bag s3rec-finetune seed=$s next_item.loss=softmax
+        add seq2seq-.1-$s Beauty dssrec seed=$s dssrec.seq2seq=0.1 stop_on=ndcg@10 valid_seen=mask epochs=200
         add interests-$s Beauty interests seed=$s $dss
         add dssrec-tuned-$s Beauty interests seed=$s $dss init=seq2seq-$s
-        add dssrec-beside-$s Beauty interests seed=$s $dss dssrec.weight=0.1
-        add dssrec-beside-not-$s Beauty interests seed=$s $dss dssrec.weight=0.1 dssrec.seq2seq=0
+        add dssrec-beside-$s Beauty interests seed=$s $dss dssrec.weight=0.1 dssrec.seq2item=0
     done ;;
 mclrec)
     for s in 1 2; do

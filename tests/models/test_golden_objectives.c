@@ -25,7 +25,7 @@ static struct ten *loss_of(struct golden *r, struct step *s, const char *name, c
     struct err e = { 0 };
     void *cfg = xcalloc(1, ops->cfg_size ? ops->cfg_size : 1);
     conf_defaults(ops->opts, cfg);
-    struct obj_context x = { &r->cfg, s->layout, false, NULL };
+    struct obj_context x = { &r->cfg, s->layout, false, NULL, 4 };
     ck_assert_msg(ops->check(cfg, &x, &e) == 0, "%s", e.msg);
     if (conf_find(ops->opts, "lambda")) {
         char text[32];
@@ -140,7 +140,7 @@ static void losses(struct golden *r)
     set_number(ops, cfg, "temperature", golden_config(r, "config.temperature", 1));
     set_number(ops, cfg, "label_smoothing", golden_config(r, "config.smoothing", 0));
     set_number(ops, cfg, "gbce_t", golden_config(r, "config.gbce_t", 0));
-    struct obj_context x = { &r->cfg, s.layout, false, NULL };
+    struct obj_context x = { &r->cfg, s.layout, false, NULL, 4 };
     struct err e = { 0 };
     ck_assert_msg(ops->check(cfg, &x, &e) == 0, "%s", e.msg);
     struct ten *l = ops->loss(cfg, NULL, NULL, &s);

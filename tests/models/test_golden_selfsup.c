@@ -51,7 +51,7 @@ static struct trial trial_new(struct golden *r, const struct obj_ops *ops)
 /* After the configuration is set. */
 static void trial_open(struct trial *t, const struct dataset *d)
 {
-    struct obj_context x = { &t->r->cfg, LAYOUT_B, false, d };
+    struct obj_context x = { &t->r->cfg, LAYOUT_B, false, d, 4 };
     struct err e = { 0 };
     if (t->ops->check) ck_assert_msg(t->ops->check(t->cfg, &x, &e) == 0, "%s", e.msg);
     if (t->ops->open) t->own = t->ops->open(t->cfg, t->m, d);

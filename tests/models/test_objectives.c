@@ -120,7 +120,7 @@ static void *smooth_cfg(const struct obj_ops *ops, int variant)
 
 static bool accepts(const struct built *b, const struct model_cfg *c)
 {
-    struct obj_context x = { c, b->layout, false, &ds };
+    struct obj_context x = { c, b->layout, false, &ds, 4 };
     return !b->ops->check || b->ops->check(b->cfg, &x, NULL) == 0;
 }
 

@@ -162,6 +162,9 @@ static const struct {
       "[stage a]: train.item_update: all stages" },
     { "[next_item]\n[stage a]\n[stage b]\nnext_item.weight = 0\n",
       "[stage b]: nothing to train" },
+    { "[model]\ninterests = 4\n[dssrec]\nseq2item = 0\nseq2seq = 0\n", "nothing to train" },
+    { "[train]\nbatch_size = 8193\n[next_item]\n[cl4srec]\n", "16386 rows that are compared" },
+    { "[train]\nbatch_size = 8193\n[next_item]\n[siamese]\n", "lower train.batch_size" },
     { "[model]\ninterests = 4\nactive_share = 0.3\n[dssrec]\n",
       "active_share = 0.3: with 4 interests" },
 };

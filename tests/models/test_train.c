@@ -6,6 +6,7 @@
 #include "core/fmt/bundle.h"
 #include "core/num/num.h"
 #include "core/serve/load.h"
+#include "models/init.h"
 #include "models/train.h"
 #include "tests/child.h"
 #include "tests/core/data/fixture_data.h"
@@ -85,7 +86,7 @@ static bool accepted(const struct obj_ops *ops, const char *loss, int interests,
     c.interests = interests;
     c.item_tower = ops == &obj_item_ssl;
     if (loss) ck_assert_int_eq(conf_set(ops->opts, cfg, "loss", loss, &e), 0);
-    struct obj_context x = { &c, (enum layout)layout, false, NULL };
+    struct obj_context x = { &c, (enum layout)layout, false, NULL, 4 };
     bool ok = !ops->check || ops->check(cfg, &x, NULL) == 0;
     free(cfg);
     return ok;
@@ -266,6 +267,20 @@ static double valid_of(const struct job *j)
     return x;
 }
 
+/* Its manifest says so. */
+static void check_began_with(const struct job *j, const struct job *first)
+{
+    struct bundle b;
+    char *label;
+    ck_assert_int_eq(bundle_open(&b, j->out, false, NULL), 0);
+    ck_assert_int_eq(init_label(&label, first->out, NULL), 0);
+    ck_assert_ptr_nonnull(strstr(label, "@1 "));
+    const json_t *said = json_object_get(json_object_get(b.manifest, "data"), "init");
+    ck_assert_str_eq(json_string_value(said), label);
+    bundle_close(&b);
+    free(label);
+}
+
 START_TEST(a_run_begins_with_the_weights_of_a_bundle)
 {
     struct job first = job_new(dir, data, "[next_item]\n");
@@ -274,6 +289,7 @@ START_TEST(a_run_begins_with_the_weights_of_a_bundle)
     again.init = first.out;
     must_train(&again);
     ck_assert_ptr_nonnull(strstr(again.text, "30 of 30 items"));
+    check_began_with(&again, &first);
     ck_assert(fabs(valid_of(&again) - valid_of(&first)) < 1e-6);
     char *more = learnable_data(dir, 60, 45, 2); /* the same items and 15 others */
     struct job other = job_new(dir, more, "epochs = 1\nlr = 1e-9\n[next_item]\n");
@@ -673,6 +689,28 @@ START_TEST(another_recipe_is_refused_by_the_key_that_differs)
 }
 END_TEST
 
+START_TEST(other_weights_to_begin_with_are_refused)
+{
+    struct job first = job_new(dir, data, "epochs = 1\n[next_item]\n");
+    must_train(&first);
+    struct job j = unfinished("epochs = 2\n[next_item]\n");
+    j.init = first.out;
+    must_not_resume(&j, ERR_CONFIG, "began with random weights");
+    j = job_new(dir, data, "epochs = 2\n[next_item]\n");
+    j.init = first.out;
+    j.no_test = true;
+    must_train(&j);
+    j.resume = true;
+    must_train(&j); /* the same */
+    j.init = NULL;
+    j.no_test = false;
+    must_train(&j); /* or none */
+    check_began_with(&j, &first);
+    job_free(&j);
+    job_free(&first);
+}
+END_TEST
+
 /* Objectives and stages run in the order of the recipe that the run began with. */
 START_TEST(sections_in_another_order_change_nothing)
 {
@@ -894,6 +932,7 @@ Suite *suite_train(void)
     tcase_add_test(i, sections_in_another_order_change_nothing);
     tcase_add_test(i, a_log_that_lost_its_end_is_gone_on_with);
     tcase_add_test(i, a_run_without_its_test_is_tested_when_resumed);
+    tcase_add_test(i, other_weights_to_begin_with_are_refused);
     tcase_add_test(i, another_recipe_is_refused_by_the_key_that_differs);
     tcase_add_test(i, other_data_are_refused);
     tcase_add_test(i, a_damaged_state_is_refused_and_left_alone);

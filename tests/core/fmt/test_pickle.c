@@ -1,3 +1,4 @@
+#include "core/base/buf.h"
 #include "core/base/mem.h"
 #include "core/fmt/pickle.h"
 #include "tests/guard.h"
@@ -179,6 +180,21 @@ START_TEST(pickle_refuses_what_runs_code_by_name_and_key)
 }
 END_TEST
 
+/* Whatever lies on the stack. */
+START_TEST(pickle_refuses_code_behind_a_long_list_at_once)
+{
+    enum { N = 400000 };
+    static const char code[] = "cos\nsystem\n(U\x02lstR.";
+    struct buf b = { 0 };
+    struct err e = { 0 };
+    for (int i = 0; i < N; i++) buf_put(&b, "U", 2); /* "" */
+    buf_put(&b, code, sizeof code - 1);
+    ck_assert_int_eq(pickle_read(&pk, (const uint8_t *)b.data, b.len, &used, &e), ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(e.msg, "wants to run code"));
+    buf_free(&b);
+}
+END_TEST
+
 START_TEST(pickle_of_types_and_enumerations_is_no_code)
 {
     OPEN("c__builtin__\nset\ncbuiltins\ngetattr\n(crecbole\nInputType\nU\x05POINTtR\x86.");
@@ -215,6 +231,7 @@ Suite *suite_pickle(void)
                         (int)(sizeof bad / sizeof bad[0]));
     tcase_add_loop_test(t, pickle_refuses_what_runs_code_by_name_and_key, 0,
                         (int)(sizeof code / sizeof code[0]));
+    tcase_add_test(t, pickle_refuses_code_behind_a_long_list_at_once);
     tcase_add_test(t, pickle_of_types_and_enumerations_is_no_code);
     tcase_add_test(t, pickle_has_a_limit_of_memory);
     suite_add_tcase(s, t);
