@@ -103,7 +103,7 @@ static int32_t hurry_of(const struct lane *b)
 }
 
 /* From the front: requests to one generation, as many as one batch may hold. */
-static struct call *take(struct lane *b, int32_t *n_jobs)
+static struct call *take(struct lane *b, int32_t *n_jobs, int32_t *n_rows)
 {
     struct call *done = b->first, *last = done;
     REQUIRE(done, "nothing waits");
@@ -128,6 +128,7 @@ static struct call *take(struct lane *b, int32_t *n_jobs)
     if (!b->first) b->last = NULL;
     last->next = NULL;
     b->rows -= rows;
+    *n_rows = rows;
     metrics_queue(&b->app->metrics, -rows);
     return done;
 }
@@ -162,8 +163,7 @@ struct call *lane_serve(struct lane *b)
     if (!b->first) return NULL;
     const uint64_t start = b->end_ns ? b->end_ns : clock_ns();
     int32_t n = 0, rows = 0;
-    struct call *done = take(b, &n);
-    for (struct call *c = done; c; c = c->next) rows += rows_of(c);
+    struct call *done = take(b, &n, &rows);
     metrics_inflight(&b->app->metrics, rows);
     if (done->score) score(b, done);
     if (n > 0) {

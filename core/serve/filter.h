@@ -23,13 +23,13 @@ struct filter_value {
 struct filter_clause {
     struct str key; /* name of a field */
     enum filter_op op;
-    int32_t n_values;
+    int32_t n_values, n_numbers;
+    bool exists;                      /* EXISTS: whether it has the field */
     const struct filter_value *value; /* ANY: the item has one of these; none never hold */
     const double
-        *number;       /* of filter_sorted: value is in order of its texts, and these are its */
-    int32_t n_numbers; /* numbers in order; NULL: value is in no order */
+        *number; /* [n_numbers] of filter_sorted: value is in order of its texts, and these
+                           * are its numbers in order; NULL: value is in no order */
     struct attrs_bounds range; /* RANGE: its number is inside all bounds; NaN: no such bound */
-    bool exists;               /* EXISTS: whether it has the field */
 };
 struct filter {
     const struct filter_clause *must, *must_not;

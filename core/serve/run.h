@@ -13,6 +13,7 @@ struct run {
     struct arena *mem;
     bool done;  /* answered, or failed */
     bool heads; /* the answer is the best of its lists' heads: merge_cfg.best */
+    bool holds_filter;
 
     const int32_t *row;   /* known events, oldest first */
     int32_t n_rows, used; /* the newest `used` of them are encoded */
@@ -23,12 +24,10 @@ struct run {
     const uint64_t *allow; /* rows of the base that may be returned, as a bitmap; NULL: all */
     int32_t n_allow;
     struct filter_held filter; /* from run_allow to run_release, when */
-    bool holds_filter;
-    uint64_t *own_allow; /* allow, once it is a copy of this request, which may change */
+    uint64_t *own_allow;       /* allow, once it is a copy of this request, which may change */
     const uint64_t *delta_allow; /* the same of the delta */
-    int32_t n_delta_allow;
+    int32_t n_delta_allow, n_blocked;
     const struct live_list **blocked; /* [n_blocked] blocklists of the request that there are */
-    int32_t n_blocked;
 
     int32_t K, D, field;           /* field: of diversity */
     const float *phi, *share;      /* [K,D], [K] */
