@@ -294,24 +294,27 @@ void call_finish(struct call *c)
     end(c);
 }
 
+void call_write_whole(struct buf *out, const struct call *c, int code, const char *detail)
+{
+    struct buf body = { .cap_max = 4096 };
+    problem_write(
+        &body, &(struct problem){
+                   .code = code, .detail = detail, .instance = c->path, .request_id = c->id });
+    buf_printf(out,
+               "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE
+               "\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n\r\n",
+               err_http(code), err_title(code), c->id, body.len);
+    buf_put(out, body.data, body.len);
+    buf_free(&body);
+}
+
 void call_write_late(struct buf *out, void *arg)
 {
-    struct call *c = arg;
-    struct buf body = { .cap_max = 4096 };
+    const struct call *c = arg;
     char detail[80];
     snprintf(detail, sizeof detail, "the body did not arrive within %g s",
              (double)c->app->cfg.request_timeout);
-    problem_write(&body, &(struct problem){ .code = ERR_BODY_TIMEOUT,
-                                            .detail = detail,
-                                            .instance = c->path,
-                                            .request_id = c->id });
-    buf_printf(
-        out,
-        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE
-        "\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n\r\n",
-        c->id, body.len);
-    buf_put(out, body.data, body.len);
-    buf_free(&body);
+    call_write_whole(out, c, ERR_BODY_TIMEOUT, detail);
 }
 
 bool call_closes(const struct call *c)

@@ -88,6 +88,8 @@ bool call_run(struct call *c);
 void call_finish(struct call *c);
 /* The first failure stands. */
 void call_fail(struct call *c, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* conns_late_fn: 408 as a whole HTTP response. */
+/* A problem as a whole HTTP response, where the library cannot send one. */
+void call_write_whole(struct buf *out, const struct call *c, int code, const char *detail);
+/* conns_late_fn: 408 in that way. */
 void call_write_late(struct buf *out, void *call);
 bool call_closes(const struct call *c); /* the reply carries Connection: close */

@@ -125,15 +125,28 @@ static bool read_away(struct lingering *l, uint64_t now_ns)
     return false;
 }
 
+/* The caller has the lock. */
+static void last_word(struct conn *c, const struct buf *b)
+{
+    if (b->len && !b->failed) (void)!send(c->fd, b->data, b->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    c->state = CONN_DEAD;
+}
+
+void conns_last_word(struct conn *c, const struct buf *reply)
+{
+    struct conns *t = c->t;
+    pthread_mutex_lock(&t->mu);
+    last_word(c, reply);
+    pthread_mutex_unlock(&t->mu);
+    conns_linger(c);
+}
+
 static void end_late(struct conns *t, struct conn *c)
 {
-    if (c->state == CONN_BODY && t->cfg.late) {
-        struct buf b = { .cap_max = LATE_BYTES };
-        t->cfg.late(&b, c->arg);
-        if (b.len && !b.failed) (void)!send(c->fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        buf_free(&b);
-    }
-    c->state = CONN_DEAD;
+    struct buf b = { .cap_max = LATE_BYTES };
+    if (c->state == CONN_BODY && t->cfg.late) t->cfg.late(&b, c->arg);
+    last_word(c, &b);
+    buf_free(&b);
     shutdown(c->fd, SHUT_RDWR); /* wakes the library, which closes it */
 }
 

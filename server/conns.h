@@ -45,6 +45,9 @@ bool conn_gone(const struct conn *c); /* the client closed it */
  * and all. */
 void conns_linger(struct conn *c);
 
+/* A whole HTTP response past the library, which is to close the connection then. */
+void conns_last_word(struct conn *c, const struct buf *reply);
+
 /* Ends what is overdue, reads what lingers. */
 void conns_tick(struct conns *t, uint64_t now_ns);
 int conns_pollfds(struct conns *t, struct pollfd *out, int n); /* the lingering ones */

@@ -25,6 +25,8 @@ enum {
     /* The library reads headers into half of it, and clears all of it after every request: where much is refused nothing
      * costs more. */
     CONNECTION_BYTES = 12 << 10,
+    HEADER_BYTES = 64,  /* of it for each header beside its text */
+    REPLY_BYTES = 1024, /* of it for a reply's head */
 };
 
 struct loop { /* a thread, its connections and what waits on them */
@@ -126,6 +128,28 @@ static enum MHD_Result run(struct loop *l, struct call *c, struct MHD_Connection
     return MHD_YES;
 }
 
+/* The library closes a connection in silence when the request's head left no room for the reply's. */
+static bool leaves_room(struct MHD_Connection *mc)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mc, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const int n = MHD_get_connection_values(mc, MHD_HEADER_KIND, NULL, NULL) +
+                  MHD_get_connection_values(mc, MHD_GET_ARGUMENT_KIND, NULL, NULL);
+    return info &&
+           info->header_size + (size_t)n * HEADER_BYTES + REPLY_BYTES <= CONNECTION_BYTES;
+}
+
+static enum MHD_Result refuse_head(struct call *c)
+{
+    struct buf b = { .cap_max = CONNECTION_BYTES };
+    call_write_whole(&b, c, ERR_HEADERS, "the request line and the headers are too large");
+    conns_last_word(c->conn, &b);
+    buf_free(&b);
+    c->status = err_http(ERR_HEADERS);
+    c->replied = true;
+    return MHD_NO;
+}
+
 static enum MHD_Result on_headers(struct loop *l, struct MHD_Connection *mc, const char *url,
                                   const char *method, void **con_cls)
 {
@@ -147,6 +171,7 @@ static enum MHD_Result on_headers(struct loop *l, struct MHD_Connection *mc, con
                                        .transfer_encoding = header(mc, "Transfer-Encoding"),
                                        .expect = header(mc, "Expect"),
                                        .timeout_ms = header(mc, "X-Request-Timeout-Ms") });
+    if (!leaves_room(mc)) return refuse_head(c);
     if (!conns_set(c->conn, c->early ? CONN_BUSY : CONN_BODY, c)) return MHD_NO;
     /* Even without a body the answer waits for the next call: the library takes a reply from here for a
      * refusal to read on, and closes the connection after it. */

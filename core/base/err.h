@@ -36,6 +36,7 @@
     X(ERR_INVALID, 422, "invalid_value", "Invalid value")                                      \
     X(ERR_UNKNOWN_ATTRIBUTE, 422, "unknown_attribute", "Unknown attribute")                    \
     X(ERR_UNKNOWN_ITEMS, 422, "unknown_items", "Unknown items")                                \
+    X(ERR_HEADERS, 431, "headers_too_large", "Headers too large")                              \
     X(ERR_OVERLOADED, 429, "overloaded", "Overloaded")                                         \
     X(ERR_CLIENT_GONE, 499, "client_closed", "Client closed")                                  \
     X(ERR_NOT_READY, 503, "not_ready", "Not ready")                                            \

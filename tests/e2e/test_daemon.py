@@ -376,6 +376,20 @@ class Errors(Case):
             answer = c.response()
             self.assertIn(answer[0], (414, 431))
 
+    def test_headers_of_any_size_are_answered(self):
+        seen = set()
+        for total in range(5000, 13000, 70):
+            for each in (100, total):
+                headers = [f"X-{i}: " + "y" * each for i in range(total // each)]
+                with self.d.raw() as c:
+                    c.send(post_bytes(b'{"history": ["i1"]}', *headers))
+                    answer = c.response()
+                    self.assertIsNotNone(answer, (total, each))
+                    self.assertIn(answer[0], (200, 431))
+                    seen.add((answer[0], answer[1].get("content-type")))
+        self.assertIn((431, "application/problem+json"), seen)
+        self.assertIn('route="/v1/recommend",method="POST",code="431"', self.d.ask("GET", "/metrics")[2])
+
     def test_pipelined_requests_are_answered_in_order(self):
         n = 20
         with self.d.raw() as c:
