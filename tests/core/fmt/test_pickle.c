@@ -184,11 +184,11 @@ END_TEST
 START_TEST(pickle_refuses_code_behind_a_long_list_at_once)
 {
     enum { N = 400000 };
-    static const char code[] = "cos\nsystem\n(U\x02lstR.";
+    static const char last[] = "cos\nsystem\n(U\x02lstR.";
     struct buf b = { 0 };
     struct err e = { 0 };
     for (int i = 0; i < N; i++) buf_put(&b, "U", 2); /* "" */
-    buf_put(&b, code, sizeof code - 1);
+    buf_put(&b, last, sizeof last - 1);
     ck_assert_int_eq(pickle_read(&pk, (const uint8_t *)b.data, b.len, &used, &e), ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(e.msg, "wants to run code"));
     buf_free(&b);
