@@ -98,7 +98,7 @@ one() {
     nice "$intent" train --data "$out/$data" --recipe "models/recipes/$recipe.ini" "${keys[@]}" --threads 1 --resume \
         --out "$out/models/$name" >>"$out/$name.log" 2>&1 || { echo "$name: failed, see $out/$name.log"; return; }
     "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --details --json >"$out/$name.json" 2>/dev/null
-    case $name in robust-*-256)
+    case $name in robust-*)
         for noise in 0.05 0.1 0.15 0.2; do
             "$intent" eval --data "$out/$data" --bundle "$out/models/$name" --noise $noise --json >"$out/$name.noise-$noise.json" 2>/dev/null
         done ;;
