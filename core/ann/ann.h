@@ -122,6 +122,7 @@ void ann_free(struct ann *a); /* NULL is fine */
  * calling thread alone; no malloc of ours once its scratch has grown. */
 NODISCARD int ann_search(int32_t *ids, float *scores, const struct ann *a, const float *queries,
                          int32_t nq, int32_t k, const struct ann_params *p, struct err *e);
+
 /* Share of the exact k best that a search of `width` (0: the index's own) finds, mean over
  * queries [nq,D].  A row that ties with the last of them counts. */
 NODISCARD int ann_recall(double *recall, const struct ann *a, const float *queries, int32_t nq,

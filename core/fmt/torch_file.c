@@ -479,6 +479,7 @@ int64_t torch_numbers(const struct torch_file *f)
     for (int32_t i = 0; i < f->n_storages; i++) n += f->storage[i].n;
     return n;
 }
+
 const struct torch_tensor *torch_at(const struct torch_file *f, int32_t i)
 {
     return &f->tensor[i];

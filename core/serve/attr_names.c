@@ -15,14 +15,6 @@ const struct attr_name *attr_names_find(const struct attr_names *a, struct str n
     return find((struct attr_names *)(uintptr_t)a, name);
 }
 
-static bool is_field(const struct items *catalogue, struct str name)
-{
-    char text[LIMIT_FIELD_NAME + 1];
-    memcpy(text, name.p, (size_t)name.len);
-    text[name.len] = '\0';
-    return items_field_find(catalogue, text) >= 0;
-}
-
 static int add(struct attr_names *a, const struct items *catalogue, const struct attr *x,
                struct err *e)
 {
@@ -48,7 +40,7 @@ int attr_names_add(struct attr_names *a, const struct items *catalogue,
 {
     int rc = 0;
     for (int32_t i = 0; i < item->n; i++) {
-        if (is_field(catalogue, item->at[i].name)) continue;
+        if (attr_field(catalogue, item->at[i].name) >= 0) continue;
         const int one = add(a, catalogue, &item->at[i], rc ? NULL : e);
         rc = rc ? rc : one;
     }
@@ -60,7 +52,7 @@ void attr_names_remove(struct attr_names *a, const struct items *catalogue,
 {
     for (int32_t i = 0; i < item->n; i++) {
         const struct attr *x = &item->at[i];
-        struct attr_name *n = is_field(catalogue, x->name) ? NULL : find(a, x->name);
+        struct attr_name *n = attr_field(catalogue, x->name) < 0 ? find(a, x->name) : NULL;
         if (!n || n->number != !x->value) continue; /* it was refused */
         if (--n->items == 0) *n = a->at[--a->n];
     }

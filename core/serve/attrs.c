@@ -1,6 +1,7 @@
 #include "core/serve/attrs.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/serve/attr.h"
 #include <math.h>
 #include <roaring/roaring.h>
 #include <stdlib.h>
@@ -349,11 +350,7 @@ size_t attrs_bytes(const struct attrs_index *ix) { return ix->nb; }
 
 int32_t attrs_field(const struct attrs_index *ix, struct str name)
 {
-    for (int32_t f = 0; f < ix->n_fields; f++) {
-        struct str s = items_field_name(ix->it, f);
-        if (s.len == name.len && memcmp(s.p, name.p, (size_t)s.len) == 0) return f;
-    }
-    return -1;
+    return attr_field(ix->it, name);
 }
 
 void attrs_or_exists(uint64_t *bits, const struct attrs_index *ix, int32_t f)

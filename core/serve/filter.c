@@ -106,36 +106,26 @@ struct filter filter_sorted(const struct filter *f, struct arena *a)
 
 enum { SHOWN = 60 }; /* most bytes of a text that a message repeats */
 
-/* What can be asked for: a catalogue's fields, and names beside them. */
-struct known {
-    const char *name[2 * LIMIT_FIELDS];
-    int32_t n;
-};
-
-static struct known known_names(const struct items *it, const struct attr_names *names)
+/* A catalogue's fields and the names beside them can be asked for. */
+static int unknown_key(const struct items *it, const struct attr_names *names, struct str key,
+                       struct err *e)
 {
-    struct known k = { .n = 0 };
-    for (int32_t f = 0; f < items_fields(it); f++) k.name[k.n++] = items_field_name(it, f).p;
-    for (int32_t i = 0; names && i < names->n; i++) k.name[k.n++] = names->at[i].name;
-    return k;
-}
-
-static int unknown_key(const struct known *k, struct str key, struct err *e)
-{
-    struct opt names[2 * LIMIT_FIELDS + 1] = { 0 }; /* as conf_nearest searches them */
+    struct opt known[2 * LIMIT_FIELDS + 1] = { 0 }; /* as conf_nearest searches them */
     char text[SHOWN + 1], list[160] = "";
+    int32_t n = 0;
     size_t at = 0;
     snprintf(text, sizeof text, "%.*s", (int)key.len, key.p);
-    for (int32_t i = 0; i < k->n; i++) names[i].key = k->name[i];
-    const char *near = conf_nearest(names, text);
+    for (int32_t f = 0; f < items_fields(it); f++) known[n++].key = items_field_name(it, f).p;
+    for (int32_t i = 0; names && i < names->n; i++) known[n++].key = names->at[i].name;
+    const char *near = conf_nearest(known, text);
     if (near)
         return err_set(e, ERR_UNKNOWN_ATTRIBUTE, "no attribute \"%s\"; did you mean \"%s\"?",
                        text, near);
-    if (k->n == 0)
+    if (n == 0)
         return err_set(e, ERR_UNKNOWN_ATTRIBUTE,
                        "no attribute \"%s\": this catalogue has no attributes", text);
-    for (int32_t i = 0; i < k->n && at < sizeof list; i++)
-        at += (size_t)snprintf(list + at, sizeof list - at, i ? ", %s" : "%s", k->name[i]);
+    for (int32_t i = 0; i < n && at < sizeof list; i++)
+        at += (size_t)snprintf(list + at, sizeof list - at, i ? ", %s" : "%s", known[i].key);
     return err_set(e, ERR_UNKNOWN_ATTRIBUTE, "no attribute \"%s\"; there are %s", text, list);
 }
 
@@ -154,9 +144,8 @@ static int clause_field(int32_t *f, const struct compile *p, const struct filter
     const struct attr_name *beside = p->names ? attr_names_find(p->names, c->key) : NULL;
     *f = attrs_field(p->ix, c->key);
     if (*f < 0 && !beside) {
-        const struct known k = known_names(it, p->names);
         where->key = true;
-        return unknown_key(&k, c->key, e);
+        return unknown_key(it, p->names, c->key, e);
     }
     const char *name = *f < 0 ? beside->name : items_field_name(it, *f).p;
     bool numbers = *f < 0 ? beside->number : items_field_kind(it, *f) == FIELD_NUMBER;

@@ -4,7 +4,10 @@
 #include "core/serve/run.h"
 #include <string.h>
 
-enum { LATE_ROWS = 1024 }; /* between two looks at the clock */
+enum {
+    LATE_ROWS = 1024, /* between two looks at the clock */
+    SORT_ROWS = 32,   /* to match: for fewer a filter's values are not worth sorting */
+};
 
 static int unknown_error(const struct str *id, struct err *e)
 {
@@ -129,12 +132,12 @@ static void allow_delta(struct run *x, const struct filter *f)
     x->n_delta_allow = v->n_alive;
     if (!f) return;
     uint64_t *own = ARENA_NEW0(x->mem, uint64_t, (v->n + 63) / 64);
-    const struct filter sorted = filter_sorted(f, x->mem);
+    const struct filter use = v->n_alive < SORT_ROWS ? *f : filter_sorted(f, x->mem);
     x->n_delta_allow = 0;
     for (int32_t i = 0; i < v->n; i++) {
         if (i % LATE_ROWS == 0 && x->r->deadline_ns && clock_ns() > x->r->deadline_ns) break;
         if (!(v->alive[i >> 6] >> (i & 63) & 1)) continue;
-        if (!filter_match(&sorted, live_attrs(v, i))) continue;
+        if (!filter_match(&use, live_attrs(v, i))) continue;
         own[i >> 6] |= 1ULL << (i & 63);
         x->n_delta_allow++;
     }

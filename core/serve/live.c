@@ -274,14 +274,12 @@ struct work {
 /* A name of an attribute that the model has a field for says what its values are. */
 static int check_attrs(const struct items *it, const struct attrs *all, struct err *e)
 {
-    char name[LIMIT_FIELD_NAME + 1];
     for (int32_t i = 0; i < all->n; i++) {
         const struct attr *a = &all->at[i];
-        snprintf(name, sizeof name, "%.*s", (int)a->name.len, a->name.p);
-        const int32_t f = items_field_find(it, name);
+        const int32_t f = attr_field(it, a->name);
         if (f < 0 || (items_field_kind(it, f) == FIELD_NUMBER) == !a->value) continue;
-        return err_set(e, ERR_INVALID, "attribute \"%s\": the model's items have %s there",
-                       name, a->value ? "a number" : "text");
+        return err_set(e, ERR_INVALID, "attribute \"%.*s\": the model's items have %s there",
+                       (int)a->name.len, a->name.p, a->value ? "a number" : "text");
     }
     return 0;
 }

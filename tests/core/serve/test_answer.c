@@ -402,6 +402,7 @@ static void make_request(struct made *m, struct rng *rng)
 {
     static const int32_t limits[] = { 1, 5, 20, 100 };
     struct rec_request *r = &m->r;
+    memset(m, 0, sizeof *m);
     rec_request_defaults(r);
     r->history = m->id[0];
     r->n_history = 1 + (int32_t)rng_below(rng, 12);
@@ -432,6 +433,12 @@ static void make_request(struct made *m, struct rng *rng)
         r->lists = lists;
         r->n_lists = 2;
     }
+}
+
+static void ask(struct rec_answer *a, const struct rec_request *r)
+{
+    struct err e = { 0 };
+    ck_assert_msg(recommend(a, worker, &corpus, r, &e) == 0, "%s", e.msg);
 }
 
 static void check_same(const struct rec_answer *a, const struct cand *want, int32_t n)
@@ -513,11 +520,9 @@ START_TEST(every_option_gives_the_obvious_answer)
     for (int trial = 0; trial < TRIALS; trial++) {
         struct rec_answer a;
         struct cand want[MOST_V];
-        struct err e = { 0 };
-        memset(m, 0, sizeof *m);
         if (trial == TRIALS / 2) change_items(&rng);
         make_request(m, &rng);
-        ck_assert_msg(recommend(&a, worker, &corpus, &m->r, &e) == 0, "%s", e.msg);
+        ask(&a, &m->r);
         int32_t n = answer_obviously(want, &m->r);
         if (n == 0) {
             ck_assert_str_eq(a.fallback, "filtered_out");
@@ -543,13 +548,11 @@ START_TEST(strangers_get_the_obvious_popular_items)
     open_world_at(_i);
     for (int trial = 0; trial < TRIALS; trial++) {
         struct rec_answer a;
-        struct err e = { 0 };
-        memset(m, 0, sizeof *m);
         if (trial == TRIALS / 4) change_items(&rng);
         make_request(m, &rng);
         m->r.n_history = 0;
         arena_reset(mem);
-        ck_assert_msg(recommend(&a, worker, &corpus, &m->r, &e) == 0, "%s", e.msg);
+        ask(&a, &m->r);
         ck_assert_str_eq(a.fallback, "empty_history");
         check_popular(&a, &m->r);
         for (int32_t i = 0; i < a.n_items; i++)
