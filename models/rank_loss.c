@@ -1,6 +1,5 @@
 #include "models/rank_loss.h"
 #include "models/contrast.h"
-#include <math.h>
 
 const struct opt rank_loss_opts[] = {
     OPT_FLOAT(struct rank_loss_cfg, contrast_weight, "0.1", 0, 1e3,
@@ -22,73 +21,39 @@ const struct opt rank_loss_opts[] = {
 
 /* ---- views ---- */
 
-static int32_t part_of(float rate, int32_t n) { return (int32_t)floor((double)rate * n); }
-
-/* A random piece of at least one step: its length, at row[0..]. */
-static int32_t crop(int32_t *row, int32_t n, float keep, struct rng *rng)
+static struct augment_cfg augmentation(const struct rank_loss_cfg *c, int32_t max_len)
 {
-    int32_t k = part_of(keep, n);
-    if (k < 1) k = 1;
-    const int32_t from = (int32_t)rng_below(rng, (uint32_t)(n - k + 1));
-    for (int32_t i = 0; i < k; i++) row[i] = row[from + i];
-    return k;
+    return (struct augment_cfg){ .crop_keep = c->crop_keep,
+                                 .mask = c->mask_rate,
+                                 .reorder = c->reorder_rate,
+                                 .max_len = max_len,
+                                 .positions = POS_FIRST };
 }
 
-static void mask(int32_t *row, int32_t n, float rate, struct rng *rng)
+int rank_loss_check(const struct rank_loss_cfg *c, int32_t batch_size, struct err *e)
 {
-    for (int32_t left = part_of(rate, n), i = 0; left > 0; i++) /* each subset is as likely */
-        if ((int32_t)rng_below(rng, (uint32_t)(n - i)) < left) {
-            row[i] = -1;
-            left--;
-        }
+    const struct augment_cfg a = augmentation(c, 0);
+    if (c->contrast_weight == 0) return 0;
+    if (augment_operators(&a) == 0)
+        return err_set(
+            e, ERR_CONFIG,
+            "contrastive loss: no operator is left: set crop_keep below 1, mask_rate or "
+            "reorder_rate above 0, or contrast_weight = 0");
+    return contrast_check("contrastive loss", 2 * (int64_t)batch_size,
+                          "lower batch_size, or set contrast_weight = 0", e);
 }
 
-static void reorder(int32_t *row, int32_t n, float rate, struct rng *rng)
+void rank_views(struct view v[2], struct arena *mem, const struct rank_loss_cfg *cfg,
+                const struct seqpack *seq, int32_t max_len, uint64_t key)
 {
-    const int32_t k = part_of(rate, n);
-    rng_shuffle(rng, row + rng_below(rng, (uint32_t)(n - k + 1)), k);
-}
-
-/* One operator, drawn among those in use. */
-static int32_t augment(int32_t *row, int32_t n, const struct rank_loss_cfg *c, struct rng *rng)
-{
-    enum { CROP, MASK, REORDER } use[3];
-    uint32_t k = 0;
-    if (c->crop_keep < 1) use[k++] = CROP;
-    if (c->mask_rate > 0) use[k++] = MASK;
-    if (c->reorder_rate > 0) use[k++] = REORDER;
-    if (k == 0) return n;
-    switch (use[rng_below(rng, k)]) {
-    case CROP: return crop(row, n, c->crop_keep, rng);
-    case MASK: mask(row, n, c->mask_rate, rng); return n;
-    default: reorder(row, n, c->reorder_rate, rng); return n;
-    }
-}
-
-static void draw_one(struct seqpack *pack, const int32_t **rows, struct arena *mem,
-                     const struct rank_loss_cfg *cfg, const struct seqpack *seq,
-                     struct rng *rng)
-{
+    const struct augment_cfg a = augmentation(cfg, max_len);
     int32_t *cu = ARENA_NEW(mem, int32_t, seq->B + 1), *row = ARENA_NEW(mem, int32_t, seq->N),
-            *pos = ARENA_NEW(mem, int32_t, seq->N), B = 0, longest = 0;
+            B = 0;
     cu[0] = 0;
-    for (int32_t b = 0; b < seq->B; b++) {
-        const int32_t n = seq->cu[b + 1] - seq->cu[b];
-        if (n == 0) continue;
-        for (int32_t i = 0; i < n; i++) row[cu[B] + i] = seq->cu[b] + i;
-        cu[B + 1] = cu[B] + augment(row + cu[B], n, cfg, rng);
-        longest = n > longest ? n : longest;
-        B++;
-    }
-    seqpack_positions(pos, cu, B, longest, POS_FIRST);
-    *pack = (struct seqpack){ .B = B, .N = cu[B], .cu = cu, .pos = pos };
-    *rows = row;
-}
-
-void rank_views_draw(struct rank_views *v, struct arena *mem, const struct rank_loss_cfg *cfg,
-                     const struct seqpack *seq, struct rng *rng)
-{
-    for (int i = 0; i < 2; i++) draw_one(&v->pack[i], &v->row[i], mem, cfg, seq, rng);
+    for (int32_t b = 0; b < seq->B; b++)
+        if (seq->cu[b + 1] > seq->cu[b]) cu[++B] = seq->cu[b + 1];
+    for (int32_t i = 0; i < seq->N; i++) row[i] = i;
+    augment_pair(v, mem, &a, &(struct seqpack){ .B = B, .N = seq->N, .cu = cu }, row, key);
 }
 
 /* ---- losses ---- */
@@ -100,16 +65,16 @@ static struct ten *plus(struct tape *tp, struct ten *a, struct ten *b)
 
 struct rank_losses rank_loss(const struct ranker *m, struct tape *tp,
                              const struct rank_loss_cfg *cfg, const struct ranker_batch *b,
-                             const float *label, const struct rank_views *views)
+                             const float *label, const struct view *views)
 {
     struct ranked r = ranker_forward(m, tp, b);
     struct rank_losses l = { .logit = r.logit, .click = ad_bce_logits(tp, r.logit, label) };
     /* a single view has nothing to be told from */
-    if (r.steps && views && views->pack[0].B > 1) {
+    if (r.steps && views && views->seq.B > 1) {
         struct ten *z[2];
         for (int i = 0; i < 2; i++) {
-            const struct seqpack *p = &views->pack[i];
-            struct ten *steps = ranker_view(m, tp, r.steps, views->row[i], p->N);
+            const struct seqpack *p = &views[i].seq;
+            struct ten *steps = ranker_view(m, tp, r.steps, views[i].ids, p->N);
             z[i] = ranker_package(m, tp, steps, p);
         }
         l.contrast =

@@ -27,7 +27,7 @@ struct part {
     const struct opt *opts;
     void *cfg;
 };
-enum { PARTS = 4, CONTRAST_BATCH = 8192 /* 1 GiB of similarities */ };
+enum { PARTS = 4 };
 
 static void parts_of(struct part out[PARTS], struct rank_recipe *r)
 {
@@ -103,13 +103,10 @@ int rank_recipe_check(struct rank_recipe *r, struct err *e)
     struct ranker_shape shape;
     TRY(schema_check(&r->schema, e));
     rank_shape(&shape, &r->schema);
-    if (r->loss.contrast_weight > 0 && r->train.batch_size > CONTRAST_BATCH)
-        return err_set(
-            e, ERR_CONFIG,
-            "[rank]: batch_size = %d: the contrastive loss compares all its views with each "
-            "other; at most %d, or contrast_weight = 0",
-            r->train.batch_size, CONTRAST_BATCH);
-    return ranker_check(&r->model, &shape, e) < 0 ? err_ctx(e, "[rank]") : 0;
+    if ((r->model.sequence && rank_loss_check(&r->loss, r->train.batch_size, e) < 0) ||
+        ranker_check(&r->model, &shape, e) < 0)
+        return err_ctx(e, "[rank]");
+    return 0;
 }
 
 json_t *rank_recipe_json(const struct rank_recipe *r)

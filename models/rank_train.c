@@ -106,17 +106,16 @@ static int train_step(struct trainer *t, const int32_t *row, int32_t n, struct m
     const struct rank_train_cfg *c = &t->r->train;
     const uint64_t key =
         rng_hash(rng_make((uint64_t)c->seed, RNG_DROPOUT).key, (uint64_t)t->step);
-    struct rng rng = rng_make(key, RNG_SAMPLE);
-    struct rank_views views;
+    struct view views[2];
     tape_begin(t->tp, LEARNING, key, true);
     struct ranker_batch b = rank_batch(&t->r->schema, &t->data, row, n, t->mem);
     b.momentum = momentum(c, t->step);
     float *label = ARENA_NEW(t->mem, float, n);
     for (int32_t i = 0; i < n; i++) label[i] = t->data.label[row[i]];
     const bool contrast = t->r->loss.contrast_weight > 0 && t->r->model.sequence;
-    if (contrast) rank_views_draw(&views, t->mem, &t->r->loss, &b.seq, &rng);
+    if (contrast) rank_views(views, t->mem, &t->r->loss, &b.seq, t->r->model.max_len, key);
     struct rank_losses l =
-        rank_loss(t->model, t->tp, &t->r->loss, &b, label, contrast ? &views : NULL);
+        rank_loss(t->model, t->tp, &t->r->loss, &b, label, contrast ? views : NULL);
     TRY(check_finite(&l, t->step, e));
     sum->click += (double)l.click->x[0];
     sum->contrast += l.contrast ? (double)l.contrast->x[0] : 0;

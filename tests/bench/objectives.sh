@@ -53,17 +53,14 @@ tuned)
 mclrec)
     for s in 1 2; do
         add mclrec-Beauty-$s Beauty mclrec seed=$s mclrec.lambda=0 mclrec.beta=0.05
-        add mclrec-Sports-$s Sports_and_Outdoors mclrec seed=$s
-        add mclrec-Yelp-$s Yelp mclrec seed=$s mclrec.lambda=0.03 mclrec.beta=0.1
+        add mclrec-Sports-$s Sports_and_Outdoors mclrec seed=$s precision=bf16
+        add mclrec-Yelp-$s Yelp mclrec seed=$s mclrec.lambda=0.03 mclrec.beta=0.1 precision=bf16
     done ;;
 ablation)
-    add sports-next_item Sports_and_Outdoors mclrec mclrec.weight=0
-    add sports-mclrec Sports_and_Outdoors mclrec
-    add sports-no-cl1 Sports_and_Outdoors mclrec mclrec.lambda=0
-    add sports-no-cl2 Sports_and_Outdoors mclrec mclrec.beta=0
-    add sports-no-R Sports_and_Outdoors mclrec mclrec.gamma=0
-    add sports-shared Sports_and_Outdoors mclrec mclrec.shared_augmenter=true
-    add sports-joint Sports_and_Outdoors mclrec mclrec.updates=joint ;;
+    for part in next_item:weight=0 all:weight=1 no-cl1:lambda=0 no-cl2:beta=0 no-R:gamma=0 \
+        shared:shared_augmenter=true joint:updates=joint; do
+        add sports-${part%%:*} Sports_and_Outdoors mclrec "mclrec.${part#*:}" precision=bf16 epochs=30
+    done ;;
 item_ssl)
     for s in 1 2; do
         add tower-none-$s Beauty item-ssl seed=$s item_ssl.weight=0
@@ -77,9 +74,10 @@ item_ssl)
     done ;;
 robust)
     for b in 64 256; do
-        add robust-next_item-$b Beauty cl4srec cl4srec.weight=0 batch_size=$b
-        add robust-cl4srec-$b Beauty cl4srec batch_size=$b
-        add robust-mclrec-$b Beauty mclrec mclrec.lambda=0 mclrec.beta=0.05 $ndcg batch_size=$b
+        batch="batch_size=$b precision=$([ $b = 64 ] && echo bf16 || echo fp32)"
+        add robust-next_item-$b Beauty cl4srec cl4srec.weight=0 $batch
+        add robust-cl4srec-$b Beauty cl4srec $batch
+        add robust-mclrec-$b Beauty mclrec mclrec.lambda=0 mclrec.beta=0.05 $ndcg $batch
     done ;;
 *) echo "objectives.sh: no group $group" >&2; exit 2 ;;
 esac

@@ -48,16 +48,16 @@ static const int32_t *ints(const struct golden *r, const char *name)
     return golden_i32(r, name, golden_length(r, name));
 }
 
-static void view(const struct golden *r, const char *name, struct rank_views *v, int i)
+static void view(const struct golden *r, const char *name, struct view *v, int i)
 {
     static int32_t pos[2][64];
     char key[32];
     snprintf(key, sizeof key, "%s.cu", name);
     const int32_t *cu = ints(r, key), B = (int32_t)golden_length(r, key) - 1;
     seqpack_positions(pos[i], cu, B, 64, POS_FIRST);
-    v->pack[i] = (struct seqpack){ .B = B, .N = cu[B], .cu = cu, .pos = pos[i] };
+    v->seq = (struct seqpack){ .B = B, .N = cu[B], .cu = cu, .pos = pos[i] };
     snprintf(key, sizeof key, "%s.row", name);
-    v->row[i] = ints(r, key);
+    v->ids = (int32_t *)(uintptr_t)ints(r, key);
 }
 
 static void check_losses(struct golden *r, const struct ranker *m, const struct ranker_batch *b)
@@ -67,11 +67,11 @@ static void check_losses(struct golden *r, const struct ranker *m, const struct 
                                .l2_regularization = golden_config(r, "config.l2", 0),
                                .embedding_regularization =
                                    golden_config(r, "config.embedding", 0) };
-    struct rank_views v;
-    view(r, "view1", &v, 0);
-    view(r, "view2", &v, 1);
+    struct view v[2];
+    view(r, "view1", &v[0], 0);
+    view(r, "view2", &v[1], 1);
     tape_begin(r->tp, GROUPS_ALL, 1, true);
-    struct rank_losses l = rank_loss(m, r->tp, &c, b, golden_f32(r, "label", b->B), &v);
+    struct rank_losses l = rank_loss(m, r->tp, &c, b, golden_f32(r, "label", b->B), v);
     golden_out(r, "out.logit", l.logit->x, b->B);
     golden_out(r, "out.click", l.click->x, 1);
     golden_out(r, "out.contrast", l.contrast->x, 1);

@@ -192,7 +192,7 @@ static const struct {
     { "model.lr=1", "unknown section [model]", ERR_CONFIG },
     { "lr", "expected key=value", ERR_USAGE },
     { "crop_keep=2", "must be from 0 to 1", ERR_CONFIG },
-    { "batch_size=8193", "compares all its views", 0 },
+    { "batch_size=8193", "a batch has 16386 rows that are compared", 0 },
     { "heads=3", "hidden = 16 is not a multiple of heads = 3", 0 },
     { "group user.features=nobody", "no [feature nobody]", 0 },
     { "group sequence.features=", "no feature is in the group of the sequence", 0 },
@@ -204,6 +204,20 @@ START_TEST(a_wrong_recipe_is_refused_by_name)
     ck_assert_int_eq(rc, wrong[_i].code);
     if (rc == 0) ck_assert_int_eq(rank_recipe_check(&r, &e), ERR_CONFIG);
     ck_assert_msg(strstr(e.msg, wrong[_i].message), "%s", e.msg);
+}
+END_TEST
+
+START_TEST(a_contrast_without_an_operator_is_refused)
+{
+    static const char *const off[] = { "crop_keep=1", "mask_rate=0", "reorder_rate=0" };
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(rank_recipe_check(&r, &e), 0);
+        ck_assert_int_eq(rank_recipe_set(&r, off[i], &e), 0);
+    }
+    ck_assert_int_eq(rank_recipe_check(&r, &e), ERR_CONFIG);
+    ck_assert_msg(strstr(e.msg, "[rank]: contrastive loss: no operator is left"), "%s", e.msg);
+    ck_assert_int_eq(rank_recipe_set(&r, "contrast_weight=0", &e), 0);
+    ck_assert_int_eq(rank_recipe_check(&r, &e), 0);
 }
 END_TEST
 
@@ -273,6 +287,7 @@ Suite *suite_rank_train(void)
     tcase_add_test(t, the_catalogue_gives_what_the_table_had);
     tcase_add_test(t, a_loss_that_is_no_number_stops_and_names_its_term);
     tcase_add_loop_test(t, a_wrong_recipe_is_refused_by_name, 0, sizeof wrong / sizeof *wrong);
+    tcase_add_test(t, a_contrast_without_an_operator_is_refused);
     tcase_add_test(t, a_bundle_that_does_not_fit_together_is_refused);
     suite_add_tcase(s, t);
     return s;
