@@ -1,7 +1,6 @@
 #include "core/serve/attrs.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
-#include "core/serve/attr.h"
 #include <math.h>
 #include <roaring/roaring.h>
 #include <stdlib.h>
@@ -347,11 +346,6 @@ void attrs_close(struct attrs_index *ix)
 const struct items *attrs_items(const struct attrs_index *ix) { return ix->it; }
 size_t attrs_words(const struct attrs_index *ix) { return ix->words; }
 size_t attrs_bytes(const struct attrs_index *ix) { return ix->nb; }
-
-int32_t attrs_field(const struct attrs_index *ix, struct str name)
-{
-    return attr_field(ix->it, name);
-}
 
 void attrs_or_exists(uint64_t *bits, const struct attrs_index *ix, int32_t f)
 {

@@ -2,7 +2,7 @@
  * numbers, to the rows.
  *   struct attrs_index *ix;  attrs_open(&ix, items, &e);
  *   uint64_t *bits = ARENA_NEW0(a, uint64_t, attrs_words(ix));
- *   int32_t f = attrs_field(ix, key), v = attrs_value(ix, f, text);
+ *   int32_t f = attr_field(items, key), v = attrs_value(ix, f, text);
  *   if (v >= 0) attrs_or_value(bits, ix, f, v);      bit row & 63 of word row >> 6
  *   attrs_close(ix);
  * Built once a generation, immutable, any thread may read; the items must outlive it, texts
@@ -26,8 +26,7 @@ void attrs_close(struct attrs_index *ix); /* NULL is fine */
 const struct items *attrs_items(const struct attrs_index *ix);
 size_t attrs_words(const struct attrs_index *ix); /* of a set of rows: (items + 63) / 64 */
 size_t attrs_bytes(const struct attrs_index *ix); /* memory it holds */
-/* Field of a name, value of a text in a field of values; -1: there is none. */
-int32_t attrs_field(const struct attrs_index *ix, struct str name);
+/* Value of a text in a field of values; -1: there is none. */
 int32_t attrs_value(const struct attrs_index *ix, int32_t f, struct str text);
 
 /* Each adds rows to a set: those with a value of a field of values; those with a number
