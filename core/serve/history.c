@@ -9,10 +9,11 @@ enum {
     SORT_ROWS = 32,   /* to match: for fewer a filter's values are not worth sorting */
 };
 
-static int unknown_error(const struct str *id, struct err *e)
+static int unknown_error(const struct run *x, const struct str *id, struct err *e)
 {
-    return err_set(e, ERR_UNKNOWN_ITEMS, "history: no item \"%.*s\"",
-                   id->len < 64 ? id->len : 64, id->p);
+    return err_set(e, ERR_UNKNOWN_ITEMS, "%s: no item \"%.*s\"",
+                   x->r->source == REC_ITEMS ? "items" : "history", id->len < 64 ? id->len : 64,
+                   id->p);
 }
 
 int run_read_history(struct run *x, struct err *e)
@@ -20,32 +21,28 @@ int run_read_history(struct run *x, struct err *e)
     const struct rec_request *r = x->r;
     struct rec_answer *a = x->a;
     int32_t skip = r->n_history > LIMIT_HISTORY ? r->n_history - LIMIT_HISTORY : 0;
-    const bool weighs_items = r->source == REC_ITEMS && r->n_weights > 0;
+    const bool items = r->source == REC_ITEMS;
     const int32_t most = r->n_history - skip, L = gen_info(x->c->gen)->L;
     int32_t *row = ARENA_NEW(x->mem, int32_t, most + 1),
             *seen = ARENA_NEW(x->mem, int32_t, 2 * most + 1);
-    float *weight = weighs_items ? ARENA_NEW(x->mem, float, most) : NULL;
+    struct str *unknown = items ? ARENA_NEW(x->mem, struct str, most + 1) : NULL;
     for (int32_t i = skip; i < r->n_history; i++) {
         const struct corpus_rows found = corpus_find(x->c, r->history[i]);
         /* A neighbour of a new item is found; as an event it is not known to the encoder. */
-        const int32_t known =
-            r->source == REC_ITEMS && found.delta >= 0 ? found.delta : found.base;
-        if (weighs_items)
-            weight[x->n_rows] = r->weights[i]; /* of an unknown item: overwritten */
-        if (known >= 0)
-            row[x->n_rows++] = known;
-        else if (found.delta < 0 && r->unknown == REC_UNKNOWN_ERROR)
-            return unknown_error(&r->history[i], e);
-        else
-            a->unknown++;
+        const int32_t known = items && found.delta >= 0 ? found.delta : found.base;
+        if (known < 0 && found.delta < 0 && r->unknown == REC_UNKNOWN_ERROR)
+            return unknown_error(x, &r->history[i], e);
+        if (known >= 0 || items) row[x->n_rows++] = known;
+        if (known < 0 && items) unknown[a->unknown] = r->history[i];
+        a->unknown += known < 0;
         if (found.base >= 0) seen[x->n_seen++] = found.base;
         if (found.delta >= 0) seen[x->n_seen++] = found.delta;
     }
-    const int32_t n = x->n_rows;
+    const int32_t n = most - a->unknown;
     x->row = row;
-    x->merge_weight = weighs_items ? weight : r->n_weights > 0 ? r->weights : NULL;
     x->seen = seen;
-    x->used = n < L || r->source == REC_ITEMS ? n : L;
+    x->used = n < L || items ? n : L;
+    a->unknown_item = unknown;
     a->received = r->n_history;
     a->used = x->used;
     a->truncated = skip + n - x->used;

@@ -1,8 +1,8 @@
 /* interests.c — histories to vectors, and which of a user's interests are searched. */
-#include "core/base/limits.h"
 #include "core/num/num.h"
 #include "core/serve/encode.h"
 #include "core/serve/run.h"
+#include <float.h>
 #include <math.h>
 
 enum { MOST_EVENTS = 10 };
@@ -34,21 +34,21 @@ void run_encode(struct run *x, int32_t n, struct tape *tp)
     }
 }
 
-/* What stands for a history: vectors of the request, or of items.  All of equal importance. */
+/* What stands for a history: vectors of the request, or of items.  All of equal importance, but for unknown items,
+ * which have none. */
 static void use_vectors(struct run *x)
 {
     const struct rec_request *r = x->r;
     const size_t D = (size_t)x->D;
     x->K = r->source == REC_VECTORS ? r->n_vectors : x->n_rows;
-    if (x->K > LIMIT_INTERESTS) x->K = LIMIT_INTERESTS;
-    float *phi = ARENA_NEW(x->mem, float, (size_t)x->K *D + 1),
-          *share = ARENA_NEW(x->mem, float, x->K + 1);
+    float *phi = ARENA_NEW0(x->mem, float, (size_t)x->K *D + 1),
+          *share = ARENA_NEW0(x->mem, float, x->K + 1);
     for (int32_t k = 0; k < x->K; k++) {
-        const float *v = r->source == REC_VECTORS
-                             ? r->vectors + (size_t)k * D
-                             : corpus_vector(x->c, x->row[x->n_rows - x->K + k]);
+        const bool given = r->source == REC_VECTORS;
+        if (!given && x->row[k] < 0) continue;
+        const float *v = given ? r->vectors + (size_t)k * D : corpus_vector(x->c, x->row[k]);
         num->vec->scale(phi + (size_t)k * D, 1, v, (int64_t)D);
-        share[k] = 1 / (float)x->K;
+        share[k] = 1 / (float)(given ? x->K : x->used);
     }
     x->phi = phi;
     x->share = share;
@@ -86,7 +86,8 @@ static void gather_queries(struct run *x)
 static void activate(struct run *x, int32_t most)
 {
     const bool has_shares = x->assign != NULL;
-    const float threshold = has_shares ? model_config(gen_model(x->c->gen))->active_share : 0;
+    const float threshold =
+        has_shares ? model_config(gen_model(x->c->gen))->active_share : FLT_MIN;
     x->n_active = choose_active(x->active, x->share, x->K, threshold, most);
     for (int32_t k = 0; k < x->K; k++) x->interest[k].active = false;
     for (int32_t i = 0; i < x->n_active; i++) x->interest[x->active[i]].active = true;

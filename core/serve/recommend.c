@@ -73,6 +73,8 @@ static int check_numbers(const struct rec_request *r, struct err *e)
                        (double)r->strength);
     if (r->n_vectors < 0 || r->n_vectors > LIMIT_INTERESTS)
         return err_set(e, ERR_INVALID, "%d vectors, at most %d", r->n_vectors, LIMIT_INTERESTS);
+    if (r->source == REC_ITEMS && r->n_history > LIMIT_INTERESTS)
+        return err_set(e, ERR_INVALID, "%d items, at most %d", r->n_history, LIMIT_INTERESTS);
     return 0;
 }
 
@@ -244,8 +246,7 @@ static int32_t merge_candidates(struct cand **c, const struct run *x)
     const struct rec_request *r = x->r;
     const struct merge_cfg cfg = { .how = r->merge,
                                    .rrf_k = r->rrf_k > 0 ? r->rrf_k : DEFAULT_RRF_K,
-                                   .weight =
-                                       x->merge_weight ? of_active(x, x->merge_weight) : NULL,
+                                   .weight = r->n_weights ? of_active(x, r->weights) : NULL,
                                    .order = by_share(x),
                                    .best = x->heads ? r->limit : 0 };
     return merge_lists(c, x->mem, x->list, x->n_active, &cfg, x->query, x->c);

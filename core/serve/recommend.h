@@ -107,6 +107,7 @@ struct rec_answer {
     int32_t received;    /* events of the request = used + unknown + truncated */
     int32_t used;        /* given to the encoder: the newest L of the known ones */
     int32_t unknown;
+    const struct str *unknown_item; /* REC_ITEMS: [unknown] those of the request, else NULL */
     int32_t truncated;         /* beyond LIMIT_HISTORY, or known but older than the newest L */
     const char *fallback;      /* NULL or the reason: "empty_history", "all_items_unknown",
                              "no_active_interest", "filtered_out", "deadline" */

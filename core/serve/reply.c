@@ -193,6 +193,18 @@ static void put_history(struct buf *b, const struct rec_answer *a)
     buf_putc(b, '}');
 }
 
+/* Of /v1/similar: what it knows no neighbours of. */
+static void put_unknown_items(struct buf *b, const struct rec_answer *a)
+{
+    put_next(b, "unknown");
+    buf_putc(b, '[');
+    for (int32_t i = 0; i < a->unknown; i++) {
+        if (i) buf_putc(b, ',');
+        put_str(b, a->unknown_item[i]);
+    }
+    buf_putc(b, ']');
+}
+
 static void put_fallback(struct buf *b, const struct rec_answer *a)
 {
     put_next(b, "fallback");
@@ -293,6 +305,7 @@ void reply_recommend(struct buf *b, const struct rec_answer *a, const struct cor
     }
     buf_putc(b, ']');
     if (!o->vectors) put_history(b, a);
+    if (a->unknown_item) put_unknown_items(b, a);
     put_fallback(b, a);
     put_degraded(b, &a->degraded);
     if (o->explain) put_explain(b, a, c);

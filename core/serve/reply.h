@@ -2,8 +2,8 @@
  * the daemon print the same bytes for the same answer.
  *   struct buf b = { .cap_max = LIMIT_REPLY_BYTES };
  *   reply_recommend(&b, &answer, &corpus, &(struct reply_opts){ .took_ms = -1 });
- * Members, in this order: recommendation_id, model, items, history, fallback, degraded,
- * explain, took_ms.  Items carry "title" when the catalogue has one.  No newline at the end.
+ * Members, in this order: recommendation_id, model, items, history, unknown, fallback,
+ * degraded, explain, took_ms.  Items carry "title" when the catalogue has one.  No newline at the end.
  * b->failed says that the reply passed the buffer's cap.  Thread: any (pure). */
 #pragma once
 #include "core/base/buf.h"

@@ -15,8 +15,8 @@ struct run {
     bool heads; /* the answer is the best of its lists' heads: merge_cfg.best */
     bool holds_filter;
 
-    const int32_t *row;   /* known events, oldest first */
-    int32_t n_rows, used; /* the newest `used` of them are encoded */
+    const int32_t *row;   /* known events, oldest first; REC_ITEMS: every item, -1: unknown */
+    int32_t n_rows, used; /* the newest `used` of the known are encoded */
     const int32_t *seen;  /* [n_seen] rows of the history's items, the delta's too */
     int32_t n_seen;
     struct rowset drop; /* rows never to return */
@@ -35,7 +35,6 @@ struct run {
     struct rec_interest *interest; /* [K] */
     int32_t *active, n_active;     /* by index */
     const float *query;            /* [n_active,D] */
-    const float *merge_weight;     /* [K], NULL: ones */
     struct list *list;             /* [n_active] */
 };
 

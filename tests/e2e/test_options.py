@@ -739,9 +739,16 @@ class Routes(Shop):
                          [i["item_id"] for i in self.post("/v1/similar", {"items": ["i5"], "limit": 10, "exclude_items":
                                                                           ["i77"]})["items"]])
         self.assertNotEqual(plain, weighed)
+        some = self.post("/v1/similar", {"items": ["i5", "nobody", "i77"], "limit": 10, "explain": True})
+        self.assertEqual(some["unknown"], ["nobody"])
+        self.assertEqual([i["active"] for i in some["explain"]["interests"]], [True, False, True])
+        for i in some["items"]:
+            best = max((0, 2), key=lambda q: dot(vectors[["i5", "nobody", "i77"][q]], vectors[i["item_id"]]))
+            self.assertEqual(i["interest"], best)
         nothing = self.post("/v1/similar", {"items": ["nobody"]})
-        self.assertEqual((nothing["items"], nothing["fallback"]), ([], {"used": "none", "reason": "all_items_unknown"}))
-        self.refused("/v1/similar", {"items": ["nobody", "i5"], "unknown_items": "error"}, 422, "unknown_items")
+        self.assertEqual((nothing["items"], nothing["unknown"], nothing["fallback"]),
+                         ([], ["nobody"], {"used": "none", "reason": "all_items_unknown"}))
+        self.refused("/v1/similar", {"items": ["nobody", "i5"], "unknown_items": "error"}, 422, "unknown_items", "/items")
         self.refused("/v1/similar", {"items": []}, 422, "invalid_value", "/items")
         self.refused("/v1/similar", {"items": ["i1"] * 65}, 422, "invalid_value", "/items")
         self.refused("/v1/similar", {}, 422, "invalid_value")

@@ -643,12 +643,14 @@ START_TEST(recommend_wants_a_weight_for_each_query)
                              n == queries ? 0 : ERR_INVALID);
         }
     }
-    static const float second[] = { 0, 1, 0 }; /* the first item that is known */
+    static const float second[] = { 9, 1, 0 }; /* the first item that is known */
     req.weights = second;
     req.n_weights = 3;
     ask();
+    ck_assert_int_eq(ans.unknown, 1);
+    ck_assert_ptr_eq(ans.unknown_item[0].p, items[0].p);
     for (int32_t i = 0; i < 5; i++) {
-        ck_assert_int_eq(ans.item[i].interest, 0);
+        ck_assert_int_eq(ans.item[i].interest, 1);
         ck_assert(ans.item[i].score > 0);
     }
 }
