@@ -129,7 +129,7 @@ static int encode(void *ctx, float *q, const int32_t *const *hist, const int32_t
 static int clusters_of(struct encode_ctx *c, const struct items *it, const char *name,
                        int32_t K, struct err *e)
 {
-    int32_t f = items_field_find(it, name), n;
+    int32_t f = items_field_find(it, name, strlen(name)), n;
     if (f < 0 || items_field_kind(it, f) != FIELD_VALUES)
         return err_set(e, ERR_NOT_FOUND, "the items have no field of values called '%s'", name);
     int32_t *cluster = xmalloc((size_t)items_count(it) * sizeof *cluster);

@@ -389,10 +389,12 @@ enum field_kind items_field_kind(const struct items *it, int32_t f)
     return (enum field_kind)it->field[f].kind;
 }
 
-int32_t items_field_find(const struct items *it, const char *name)
+int32_t items_field_find(const struct items *it, const char *name, size_t len)
 {
-    for (int32_t f = 0; f < it->n_fields; f++)
-        if (strcmp(it->field[f].name, name) == 0) return f;
+    for (int32_t f = 0; f < it->n_fields; f++) {
+        const struct str s = items_field_name(it, f);
+        if ((size_t)s.len == len && memcmp(s.p, name, len) == 0) return f;
+    }
     return -1;
 }
 

@@ -1,15 +1,5 @@
 #include "core/serve/attr.h"
 #include <math.h>
-#include <string.h>
-
-int32_t attr_field(const struct items *it, struct str name)
-{
-    for (int32_t f = 0; f < items_fields(it); f++) {
-        struct str s = items_field_name(it, f);
-        if (s.len == name.len && memcmp(s.p, name.p, (size_t)s.len) == 0) return f;
-    }
-    return -1;
-}
 
 struct attrs attrs_of_item(const struct items *it, int32_t row, struct arena *a)
 {

@@ -15,8 +15,6 @@ struct attrs {
     int32_t n;
 };
 
-/* The catalogue's field of this name, or -1. */
-int32_t attr_field(const struct items *it, struct str name);
 /* What the catalogue says of a row: fields without a value are left out.  Names and texts
  * point into it. */
 struct attrs attrs_of_item(const struct items *it, int32_t row, struct arena *a);

@@ -15,6 +15,11 @@ const struct attr_name *attr_names_find(const struct attr_names *a, struct str n
     return find((struct attr_names *)(uintptr_t)a, name);
 }
 
+static bool is_known(const struct items *catalogue, struct str name)
+{
+    return items_field_find(catalogue, name.p, (size_t)name.len) >= 0;
+}
+
 static int add(struct attr_names *a, const struct items *catalogue, const struct attr *x,
                struct err *e)
 {
@@ -40,7 +45,7 @@ int attr_names_add(struct attr_names *a, const struct items *catalogue,
 {
     int rc = 0;
     for (int32_t i = 0; i < item->n; i++) {
-        if (attr_field(catalogue, item->at[i].name) >= 0) continue;
+        if (is_known(catalogue, item->at[i].name)) continue;
         const int one = add(a, catalogue, &item->at[i], rc ? NULL : e);
         rc = rc ? rc : one;
     }
@@ -52,7 +57,7 @@ void attr_names_remove(struct attr_names *a, const struct items *catalogue,
 {
     for (int32_t i = 0; i < item->n; i++) {
         const struct attr *x = &item->at[i];
-        struct attr_name *n = attr_field(catalogue, x->name) < 0 ? find(a, x->name) : NULL;
+        struct attr_name *n = is_known(catalogue, x->name) ? NULL : find(a, x->name);
         if (!n || n->number != !x->value) continue; /* it was refused */
         if (--n->items == 0) *n = a->at[--a->n];
     }

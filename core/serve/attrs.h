@@ -2,7 +2,7 @@
  * numbers, to the rows.
  *   struct attrs_index *ix;  attrs_open(&ix, items, &e);
  *   uint64_t *bits = ARENA_NEW0(a, uint64_t, attrs_words(ix));
- *   int32_t f = attr_field(items, key), v = attrs_value(ix, f, text);
+ *   int32_t f = items_field_find(items, key.p, key.len), v = attrs_value(ix, f, text);
  *   if (v >= 0) attrs_or_value(bits, ix, f, v);      bit row & 63 of word row >> 6
  *   attrs_close(ix);
  * Built once a generation, immutable, any thread may read; the items must outlive it, texts

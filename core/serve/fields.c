@@ -178,7 +178,7 @@ static int take_known(struct fields *f, const struct items *it, const json_t *o,
 {
     const char *name = json_string_value(json_object_get(o, "name"));
     const json_t *bounds = json_object_get(o, "bounds"), *values = json_object_get(o, "values");
-    const int32_t j = f->all.n, from = name ? items_field_find(it, name) : -1;
+    const int32_t j = f->all.n, from = name ? items_field_find(it, name, strlen(name)) : -1;
     if (j == LIMIT_FIELDS || from < 0)
         return err_set(e, ERR_BAD_BUNDLE, "tower: the items have no field '%s'",
                        name ? name : "?");

@@ -142,7 +142,7 @@ static int clause_field(int32_t *f, const struct compile *p, const struct filter
 {
     const struct items *it = attrs_items(p->ix);
     const struct attr_name *beside = p->names ? attr_names_find(p->names, c->key) : NULL;
-    *f = attr_field(it, c->key);
+    *f = items_field_find(it, c->key.p, (size_t)c->key.len);
     if (*f < 0 && !beside) {
         where->key = true;
         return unknown_key(it, p->names, c->key, e);

@@ -276,7 +276,7 @@ static int check_attrs(const struct items *it, const struct attrs *all, struct e
 {
     for (int32_t i = 0; i < all->n; i++) {
         const struct attr *a = &all->at[i];
-        const int32_t f = attr_field(it, a->name);
+        const int32_t f = items_field_find(it, a->name.p, (size_t)a->name.len);
         if (f < 0 || (items_field_kind(it, f) == FIELD_NUMBER) == !a->value) continue;
         return err_set(e, ERR_INVALID, "attribute \"%.*s\": the model's items have %s there",
                        (int)a->name.len, a->name.p, a->value ? "a number" : "text");

@@ -141,7 +141,7 @@ static int read_feature(struct rank_model *m, int32_t f, struct err *e)
 {
     const struct feature *x = m->schema.f[f];
     const int32_t n = items_count(m->items);
-    int32_t field = items_field_find(m->items, x->name);
+    int32_t field = items_field_find(m->items, x->name, strlen(x->name));
     bool number = m->schema.f[x->table]->kind == FEATURE_NUMBER;
     if (f != m->id_feature && field < 0)
         return err_set(e, ERR_BAD_BUNDLE, BUNDLE_ITEMS ": no field \"%s\"", x->name);

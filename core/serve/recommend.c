@@ -91,23 +91,18 @@ static int check_weights(const struct rec_request *r, int32_t K, struct err *e)
 static int find_field(int32_t *field, const struct run *x, struct err *e)
 {
     const struct items *items = gen_items(x->c->gen);
-    const struct str *name = &x->r->diversity_field;
-    char key[LIMIT_FIELD_NAME + 1] = "category";
-    if (name->len > LIMIT_FIELD_NAME)
-        return err_set(e, ERR_INVALID, "diversity: no attribute has so long a name");
-    if (name->len > 0) {
-        memcpy(key, name->p, (size_t)name->len);
-        key[name->len] = '\0';
-    }
-    *field = items_field_find(items, key);
+    const struct str asked = x->r->diversity_field,
+                     name = asked.len ? asked : (struct str){ "category", 8 };
+    *field = items_field_find(items, name.p, (size_t)name.len);
     if (*field >= 0 && items_field_kind(items, *field) == FIELD_VALUES) return 0;
     for (int32_t f = 0; f < items_fields(items); f++) {
         struct str other = items_field_name(items, f);
         if (items_field_kind(items, f) == FIELD_VALUES)
-            return err_set(e, ERR_INVALID,
-                           "diversity: no attribute \"%s\" with values; name one as \"field\", "
-                           "e.g. \"%.*s\"",
-                           key, other.len, other.p);
+            return err_set(
+                e, ERR_INVALID,
+                "diversity: no attribute \"%.*s\" with values; name one as \"field\", "
+                "e.g. \"%.*s\"",
+                name.len < 64 ? name.len : 64, name.p, other.len, other.p);
     }
     return err_set(e, ERR_INVALID, "diversity: the items of model \"%s\" have no attributes",
                    gen_info(x->c->gen)->name);

@@ -109,7 +109,7 @@ START_TEST(new_items_follow_the_old_ones_which_stay_as_they_are)
         ck_assert(a.len == b.len && memcmp(a.p, b.p, (size_t)a.len) == 0);
         ck_assert_int_eq(items_popularity(now.it, row), items_popularity(was.it, row));
     }
-    int32_t i3 = items_find(now.it, "i3", 2), f = items_field_find(now.it, "shape"), n;
+    int32_t i3 = items_find(now.it, "i3", 2), f = items_field_find(now.it, "shape", 5), n;
     const int32_t *shape = items_values(now.it, f, i3, &n);
     ck_assert_int_eq(n, 1); /* square, and not round as well */
     struct str name = items_field_value(now.it, f, shape[0]);

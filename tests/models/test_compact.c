@@ -209,12 +209,12 @@ START_TEST(compacting_makes_the_changes_part_of_the_next_version)
             ck_assert_mem_eq(item_vector(name), old + row * D, (size_t)D * sizeof *old);
     }
     gen_unref(first);
-    const int32_t i7 = items_find(it, "i7", 2), flavour = items_field_find(it, "flavour");
+    const int32_t i7 = items_find(it, "i7", 2), flavour = items_field_find(it, "flavour", 7);
     int32_t n;
     ck_assert(items_title(it, i7).len == 5 && flavour >= 0);
     ck_assert_int_eq(items_values(it, flavour, i7, &n)[0], 0);
     ck_assert_int_eq(n, 1);
-    (void)items_values(it, items_field_find(it, "shape"), i7, &n);
+    (void)items_values(it, items_field_find(it, "shape", 5), i7, &n);
     ck_assert_int_eq(n, 0); /* attributes are replaced, not added to */
 
     /* What the version has is gone from the store; what came later is served beside it. */

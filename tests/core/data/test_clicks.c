@@ -151,14 +151,15 @@ START_TEST(a_catalogue_has_the_items_and_their_first_features)
                   "%s", e.msg);
     ck_assert_msg(items_write(items, path, &e) == 0, "%s", e.msg);
     ck_assert_msg(items_open(&it, path, &e) == 0, "%s", e.msg);
-    int32_t brand = items_field_find(it, "brand"), price = items_field_find(it, "price"), n;
+    int32_t brand = items_field_find(it, "brand", 5), price = items_field_find(it, "price", 5),
+            n;
     ck_assert_int_eq(items_fields(it), 3);
     const int32_t *v = items_values(it, brand, 0, &n);
     ck_assert_int_eq(n, 1);
     ck_assert_int_eq(items_field_value(it, brand, v[0]).p[0], 'a');
     ck_assert_double_eq(items_number(it, price, 0), 1.5);
     ck_assert(items_number(it, price, 1) != items_number(it, price, 1));
-    items_values(it, items_field_find(it, "tags"), 0, &n);
+    items_values(it, items_field_find(it, "tags", 4), 0, &n);
     ck_assert_int_eq(n, 2);
     items_values(it, brand, 1, &n);
     ck_assert_int_eq(n, 0);

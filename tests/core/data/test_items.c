@@ -87,8 +87,8 @@ START_TEST(fields_read_back_as_they_were_written)
     int32_t n;
     ck_assert_msg(items_open(&it, path, &e) == 0, "%s", e.msg);
     ck_assert_int_eq(items_fields(it), 3);
-    ck_assert_int_eq(items_field_find(it, "brand"), 2);
-    ck_assert_int_eq(items_field_find(it, "price"), -1);
+    ck_assert_int_eq(items_field_find(it, "brand", 5), 2);
+    ck_assert_int_eq(items_field_find(it, "price", 5), -1);
     ck_assert_int_eq(items_field_kind(it, 1), FIELD_NUMBER);
     ck_assert_int_eq(items_field_values(it, 0), 4);
     is_str(items_field_value(it, 0, 0), "drama");

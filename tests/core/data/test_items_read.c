@@ -65,7 +65,7 @@ static char *known(void)
     for (int32_t f = 0; f < items_fields(d.items); f++) {
         struct str name = items_field_name(d.items, f);
         buf_printf(&out, "; %.*s: ", name.len, name.p);
-        ck_assert_int_eq(items_field_find(d.items, name.p), f);
+        ck_assert_int_eq(items_field_find(d.items, name.p, (size_t)name.len), f);
         for (int32_t i = 0; i < 3; i++) {
             int32_t n = 0;
             if (i) buf_puts(&out, "|");

@@ -74,16 +74,16 @@ START_TEST(attrs_find_every_value_by_its_text_and_nothing_else)
     open_catalogue(5000);
     for (int32_t f = 0; f < items_fields(it); f++) {
         struct str name = items_field_name(it, f);
-        ck_assert_int_eq(attr_field(it, name), f);
+        ck_assert_int_eq(items_field_find(it, name.p, (size_t)name.len), f);
         if (items_field_kind(it, f) == FIELD_NUMBER) continue;
         for (int32_t v = 0; v < items_field_values(it, f); v++)
             ck_assert_int_eq(attrs_value(ix, f, items_field_value(it, f, v)), v);
         ck_assert_int_eq(attrs_value(ix, f, text("nothing is called so")), -1);
         ck_assert_int_eq(attrs_value(ix, f, text("")), -1);
     }
-    ck_assert_int_eq(attr_field(it, text("pric")), -1);
-    ck_assert_int_eq(attr_field(it, text("prices")), -1);
-    ck_assert_int_eq(attr_field(it, text("")), -1);
+    ck_assert_int_eq(items_field_find(it, "pric", 4), -1);
+    ck_assert_int_eq(items_field_find(it, "prices", 6), -1);
+    ck_assert_int_eq(items_field_find(it, "", 0), -1);
     close_catalogue();
 }
 END_TEST
@@ -188,7 +188,7 @@ START_TEST(attrs_of_a_catalogue_without_any_are_none)
     items_builder_free(b);
     ck_assert_int_eq(items_open(&it, path, &e), 0);
     ck_assert_int_eq(attrs_open(&ix, it, &e), 0);
-    ck_assert_int_eq(attr_field(it, text("price")), -1);
+    ck_assert_int_eq(items_field_find(it, "price", 5), -1);
     ck_assert_uint_eq(attrs_words(ix), 1);
     close_catalogue();
     free(path);
