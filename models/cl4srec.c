@@ -74,7 +74,7 @@ static void *open(const void *cfg, struct model *m, const struct dataset *d)
 
 static void close(void *own) { similar_free(own); }
 
-static void epoch(void *own, const struct model *m, bool fresh, struct par *pool)
+static void epoch(void *own, struct model *m, bool fresh, struct par *pool)
 {
     if (own) similar_epoch(own, m, fresh, pool);
 }

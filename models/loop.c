@@ -277,6 +277,7 @@ static int epoch_run(struct trainer *t, struct err *e)
     TRY(train_epoch(t, e));
     if (t->at.batch < batcher_batches(t->batches)) return state_save(t, e); /* asked to stop */
     double train_s = clock_s() - start;
+    TRY(state_check(t, e));
     if (t->now->train.stop_on == STOP_NONE) {
         log_epoch(t, NULL, train_s, false);
     } else {

@@ -112,14 +112,17 @@ static void *open(const void *cfg, struct model *m, const struct dataset *d)
     return a;
 }
 
+/* Without beta nothing reads the augmenters: their turn falls out, the encoder keeps its own. */
 static int turns(const void *cfg, struct turn *out)
 {
     const struct mclrec *c = cfg;
-    out[0] = (struct turn){ GROUPS_ALL, false };
-    if (c->updates == UPDATES_JOINT || c->beta == 0) return 1;
-    out[0] = out[2] = (struct turn){ GROUPS_ALL & ~(uint32_t)GROUP_AUGMENTER, false };
-    out[1] = (struct turn){ GROUP_AUGMENTER, true };
-    return c->updates == UPDATES_THREE ? 3 : 2;
+    const struct turn encoder = { GROUPS_ALL & ~(uint32_t)GROUP_AUGMENTER, false };
+    int n = 0;
+    out[n++] = c->updates == UPDATES_JOINT ? (struct turn){ GROUPS_ALL, false } : encoder;
+    if (c->updates == UPDATES_JOINT) return n;
+    if (c->beta > 0) out[n++] = (struct turn){ GROUP_AUGMENTER, true };
+    if (c->updates == UPDATES_THREE) out[n++] = encoder;
+    return n;
 }
 
 /* ---- loss ---- */
@@ -156,7 +159,7 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     const struct view *v = drawn;
     struct ten *h1 = contrast_vectors(s, &v[0]), *h2 = contrast_vectors(s, &v[1]);
     struct ten *second = c->beta > 0 ? learned_views(c, own, s->tp, h1, h2) : NULL;
-    if (s->turn == 1) return second;
+    if (second && s->turn == 1) return second;
     if (second) second = ad_scale(s->tp, second, c->beta);
     if (c->lambda == 0) return second;
     struct ten *first = ad_scale(s->tp, compare(s->tp, h1, h2, 0), c->lambda);

@@ -54,7 +54,7 @@ struct obj_ops {
     void *(*open)(const void *cfg, struct model *m, const struct dataset *d);
     void (*close)(void *own);
     /* Before an epoch's first batch, and (fresh = false) before the first one of a run that goes on within an epoch. */
-    void (*epoch)(void *own, const struct model *m, bool fresh, struct par *pool);
+    void (*epoch)(void *own, struct model *m, bool fresh, struct par *pool);
     /* The turns of a batch, at most MAX_TURNS; the number of them.  NULL: one in which all learn. */
     int (*turns)(const void *cfg, struct turn *out);
     /* What a batch needs that is drawn at random, from s->key, in the tape's arena.  NULL: nothing. */

@@ -22,6 +22,9 @@ struct trainer {
     struct arena *mem;
     struct tape *tp;
     int64_t step;
+    float **
+        kept; /* [parameters] their values after kept_epoch, the last whole one; NULL: none yet */
+    int32_t kept_epoch;
 };
 
 static const uint32_t LEARNING = GROUP_ENCODER | GROUP_HEAD; /* not the running averages */
@@ -154,6 +157,38 @@ static int train_epoch(struct trainer *t, int32_t epoch, struct err *e)
     return rc;
 }
 
+/* What to go back to when a later epoch ends in numbers that are none. */
+static int keep(struct trainer *t, int32_t epoch, struct err *e)
+{
+    const struct params *ps = ranker_params(t->model);
+    TRY(ckpt_check_params(ps, e));
+    if (!t->kept) t->kept = xcalloc((size_t)params_count(ps), sizeof *t->kept);
+    for (int32_t i = 0; i < params_count(ps); i++) {
+        const struct ten *x = &params_at(ps, i)->t;
+        const size_t nb = (size_t)x->rows * (size_t)x->cols * sizeof *x->x;
+        if (!t->kept[i]) t->kept[i] = xmalloc(nb);
+        memcpy(t->kept[i], x->x, nb);
+    }
+    t->kept_epoch = epoch;
+    return 0;
+}
+
+static void go_back(struct trainer *t)
+{
+    const struct params *ps = ranker_params(t->model);
+    for (int32_t i = 0; i < params_count(ps); i++) {
+        const struct ten *x = &params_at(ps, i)->t;
+        memcpy(x->x, t->kept[i], (size_t)x->rows * (size_t)x->cols * sizeof *x->x);
+    }
+}
+
+static void free_kept(struct trainer *t)
+{
+    for (int32_t i = 0; t->kept && i < params_count(ranker_params(t->model)); i++)
+        free(t->kept[i]);
+    free(t->kept);
+}
+
 static int train(struct trainer *t, struct err *e)
 {
     const struct rank_train_cfg *c = &t->r->train;
@@ -167,7 +202,10 @@ static int train(struct trainer *t, struct err *e)
     t->opt = opt_new(ranker_params(t->model), o);
     t->mem = arena_new("rank step", 1 << 20, 0);
     t->tp = tape_new(t->mem, t->a->pool);
-    for (int32_t i = 1; i <= c->epochs && !stop_asked(); i++) TRY(train_epoch(t, i, e));
+    for (int32_t i = 1; i <= c->epochs && !stop_asked(); i++) {
+        TRY(train_epoch(t, i, e));
+        TRY(keep(t, i, e));
+    }
     return 0;
 }
 
@@ -230,10 +268,15 @@ static int run(struct trainer *t, struct rank_result *out, struct err *e)
     int rc = train(t, e);
     out->stopped = stop_asked();
     stop_end(&s);
-    TRY(rc);
+    if (rc < 0 && t->kept_epoch == 0) return rc;
+    if (rc < 0) go_back(t);
     if (t->step == 0) return 0; /* stopped before there was anything to save */
     measure(t, &out->valid);
-    return export(t, &out->valid, &out->version, e);
+    TRY(export(t, &out->valid, &out->version, e)); /* of two errors the first is told */
+    if (rc < 0)
+        err_ctx(e, "version %" PRId64 " has the weights of epoch %d", out->version,
+                t->kept_epoch);
+    return rc;
 }
 
 int rank_train(const struct rank_train_args *a, struct rank_result *out, struct err *e)
@@ -244,6 +287,7 @@ int rank_train(const struct rank_train_args *a, struct rank_result *out, struct 
     tape_free(t.tp);
     arena_free(t.mem);
     opt_free(t.opt);
+    free_kept(&t);
     ranker_free(t.model);
     clicks_free(&t.data);
     clicks_free(&t.valid);

@@ -23,6 +23,7 @@ struct rank_result {
     int64_t version; /* 0: it was stopped before the first step, and nothing is written */
     int stopped; /* by this signal: the bundle has what was trained until then; 0: to the end */
 };
+/* A loss or a weight that is no number ends it with an error; the bundle has what the last whole epoch left. */
 NODISCARD int rank_train(const struct rank_train_args *a, struct rank_result *out,
                          struct err *e);
 

@@ -125,10 +125,14 @@ static void choose(struct similar *s, const struct ten *item, struct par *pool)
     free(c.hi);
 }
 
-void similar_epoch(struct similar *s, const struct model *m, bool fresh, struct par *pool)
+void similar_epoch(struct similar *s, struct model *m, bool fresh, struct par *pool)
 {
     if (!s->kept || s->V < 2) return;
-    if (fresh) choose(s, &model_items(m)->t, pool);
+    if (fresh) {
+        model_bake(m, pool); /* the vectors that a tower makes */
+        choose(s, &model_items(m)->t, pool);
+        model_bake(m, pool);
+    }
     for (int32_t v = 0; v < s->V; v++) {
         const float x = s->kept->t.x[v]; /* of a saved state, perhaps a damaged one */
         s->best[v] = x >= 0 && x < (float)s->V ? (int32_t)x : s->counted[v];

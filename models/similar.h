@@ -15,5 +15,5 @@ struct similar;
 struct similar *similar_new(struct model *m, const struct dataset *d, bool hybrid);
 void similar_free(struct similar *s); /* NULL is fine */
 /* fresh: an epoch begins; else a run goes on within one. */
-void similar_epoch(struct similar *s, const struct model *m, bool fresh, struct par *pool);
+void similar_epoch(struct similar *s, struct model *m, bool fresh, struct par *pool);
 const int32_t *similar_items(const struct similar *s); /* [V] */

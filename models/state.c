@@ -3,6 +3,7 @@
  * the data set's fingerprint and the instruction set.  Untrusted when read: everything is checked. */
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/fmt/ckpt.h"
 #include "core/fmt/safet.h"
 #include "core/num/num.h"
 #include "models/trainer.h"
@@ -82,6 +83,15 @@ static int progress_read(struct progress *at, const json_t *o, struct err *e)
 
 /* ---- saving ---- */
 
+int state_check(const struct trainer *t, struct err *e)
+{
+    if (ckpt_check_params(model_params(t->model), e) == 0) return 0;
+    return err_ctx(e,
+                   "the weights are lost at step %" PRId64
+                   ": lower train.lr (%g); checkpoints so far are kept",
+                   t->at.step, (double)t->now->train.lr);
+}
+
 static void add(struct safet_tensor *t, int32_t *n, char **name, const char *kind,
                 const struct param *p, const float *x)
 {
@@ -129,6 +139,7 @@ static int save(const char *path, struct trainer *t, const char *const *meta, st
 int state_save(struct trainer *t, struct err *e)
 {
     double start = clock_s();
+    TRY(state_check(t, e));
     struct progress at = t->at;
     fflush(t->log);
     if (fsync(fileno(t->log)) < 0) return err_sys(e, ERR_IO, "writing the log");

@@ -63,6 +63,8 @@ NODISCARD int loop_evaluate(struct trainer *t, struct evaluation *v, enum split 
 /* state.c */
 #define STATE_SUFFIX ".state.safetensors"
 NODISCARD int state_save(struct trainer *t, struct err *e);
+/* Refuses weights that are not finite: what nobody could go on from never replaces a state, nor is it validated. */
+NODISCARD int state_check(const struct trainer *t, struct err *e);
 /* Saves when enough time has passed since the last time. */
 NODISCARD int state_save_at_times(struct trainer *t, struct err *e);
 /* Removes the saved state, or only what a killed process left half-written beside it.  The version's log must be

@@ -33,6 +33,15 @@ int ckpt_check_finite(const char *name, const float *x, int64_t n, int32_t cols,
                    at / cols, at % cols, __builtin_isnan(x[at]) ? "NaN" : "infinite");
 }
 
+int ckpt_check_params(const struct params *ps, struct err *e)
+{
+    for (int32_t i = 0; i < params_count(ps); i++) {
+        const struct param *p = params_at(ps, i);
+        TRY(ckpt_check_finite(p->name, p->t.x, (int64_t)p->t.rows * p->t.cols, p->t.cols, e));
+    }
+    return 0;
+}
+
 int ckpt_save(const char *path, const struct params *ps, uint32_t groups, struct err *e)
 {
     static const char *const meta[] = { "format", "intent", NULL };

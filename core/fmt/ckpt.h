@@ -17,3 +17,4 @@ NODISCARD int ckpt_load_part(struct params *ps, uint32_t groups, const char *pat
 /* ERR_FORMAT names the first place of x [n / cols, cols] that is NaN or infinite. */
 NODISCARD int ckpt_check_finite(const char *name, const float *x, int64_t n, int32_t cols,
                                 struct err *e);
+NODISCARD int ckpt_check_params(const struct params *ps, struct err *e);

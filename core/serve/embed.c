@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/fmt/ckpt.h"
 #include "core/serve/fields.h"
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,20 @@ struct embed {
     int32_t D;
 };
 
+/* Before memory is taken for what the manifest claims, as load.c has it: the fields' tables and the first layer. */
+static int check_size(const struct bundle *b, const struct model_cfg *c,
+                      const struct item_fields *f, struct err *e)
+{
+    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_TOWER);
+    const int64_t nb = json_integer_value(json_object_get(file, "bytes")), E = c->field_width;
+    int64_t need = (c->width + f->n * E) * c->tower_width;
+    for (int32_t j = 0; j < f->n; j++) need += f->field[j].n_values * E;
+    need *= (int64_t)sizeof(float);
+    if (nb >= need) return 0;
+    return err_set(e, ERR_BAD_BUNDLE, "%s: %" PRId64 " bytes, its %d fields need %" PRId64,
+                   BUNDLE_TOWER, nb, f->n, need);
+}
+
 int embed_open(struct embed **out, const struct bundle *b, const struct model *model,
                const struct items *items, struct err *e)
 {
@@ -25,6 +40,7 @@ int embed_open(struct embed **out, const struct bundle *b, const struct model *m
     struct embed *m = xcalloc(1, sizeof *m);
     m->D = c->width;
     int rc = fields_known(&m->fields, items, known, e);
+    if (rc == 0) rc = check_size(b, c, fields_of(m->fields), e);
     if (rc == 0) {
         char *path = bundle_path(b, BUNDLE_TOWER);
         m->params = params_new(false);

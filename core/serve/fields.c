@@ -80,6 +80,24 @@ static char *name_of(const struct items *it, int32_t f)
     return xstrndup(s.p, (size_t)s.len);
 }
 
+/* Of field j: each name once, and none that the tower's own parameters have (tower.h). */
+static int take_name(struct fields *f, int32_t j, char *name, enum err_code code, struct err *e)
+{
+    static const char *const own[] = { "id", "mlp.0", "mlp.1" };
+    f->field[j].name = f->name[j] = name;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (strcmp(name, own[i]) == 0)
+            return err_set(
+                e, code,
+                "model.item_tower: the tower has a part called '%s': give the items' "
+                "field another name",
+                name);
+    for (int32_t i = 0; i < j; i++)
+        if (strcmp(name, f->name[i]) == 0)
+            return err_set(e, code, "tower: field '%s' twice", name);
+    return 0;
+}
+
 /* Every field of the catalogue that says anything. */
 static int take_all(struct fields *f, const struct items *it, struct err *e)
 {
@@ -89,7 +107,7 @@ static int take_all(struct fields *f, const struct items *it, struct err *e)
         f->field[j].n_values = f->kind[j] == FIELD_NUMBER ? make_bounds(f->bound[j], it, from)
                                                           : items_field_values(it, from);
         if (f->field[j].n_values == 0) continue;
-        f->field[j].name = f->name[j] = name_of(it, from);
+        TRY(take_name(f, j, name_of(it, from), ERR_CONFIG, e));
         fill(f, j, it, from);
         f->all.n++;
     }
@@ -198,7 +216,7 @@ static int take_known(struct fields *f, const struct items *it, const json_t *o,
                            (long long)n, items_field_values(it, from));
         f->field[j].n_values = (int32_t)n;
     }
-    f->field[j].name = f->name[j] = xstrdup(name);
+    TRY(take_name(f, j, xstrdup(name), ERR_BAD_BUNDLE, e));
     f->from[j] = from;
     if (f->kind[j] == FIELD_VALUES) sort_values(f, j);
     f->all.n++;

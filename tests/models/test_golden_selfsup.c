@@ -142,6 +142,31 @@ static struct ten *turn_loss(struct trial *t, int turn)
     return l ? ad_add(t->r->tp, l, own) : own;
 }
 
+/* Each term by itself. */
+static void mclrec_terms(struct trial *t)
+{
+    static const struct {
+        const char *name, *lambda, *beta, *gamma;
+    } terms[] = { { "out.cl1", "1", "0", "0" }, { "out.cl2", "0", "1", "0" } };
+    struct golden *r = t->r;
+    struct view v[2];
+    tape_begin(r->tp, GROUPS_ALL, 1, false);
+    views_of(r, "view", v);
+    trial_begin(t);
+    golden_out(r, "out.next_item", next_item(t)->x, 1);
+    for (int i = 0; i < 2; i++) {
+        set(t, "lambda", terms[i].lambda);
+        set(t, "beta", terms[i].beta);
+        set(t, "gamma", terms[i].gamma);
+        golden_out(r, terms[i].name, t->ops->loss(t->cfg, t->own, v, &t->step)->x, 1);
+    }
+    struct ten *without = t->ops->loss(t->cfg, t->own, v, &t->step);
+    set(t, "gamma", "1");
+    struct ten *with = t->ops->loss(t->cfg, t->own, v, &t->step);
+    const float reg = with->x[0] - without->x[0];
+    golden_out(r, "out.reg", &reg, 1);
+}
+
 static void mclrec(struct golden *r)
 {
     bool joint = golden_config(r, "config.joint", 0) > 0;
@@ -156,6 +181,7 @@ static void mclrec(struct golden *r)
         tape_backward(r->tp, l);
         golden_grads_named(r, model_params(t.m), i ? "grad1" : "grad");
     }
+    mclrec_terms(&t);
     trial_free(&t);
 }
 

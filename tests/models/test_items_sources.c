@@ -91,14 +91,62 @@ START_TEST(hybrid_takes_vectors_where_they_are_surer)
 }
 END_TEST
 
-/* ---- attributes and fields ---- */
-
 static const char catalogue[] = "item,colour,price,size\n"
                                 "a,red|blue,1,S\n"
                                 "b,red,2,\n"
                                 "c,,2,M\n"
                                 "d,green,,S\n"
                                 "e,blue,7,M\n";
+
+/* The other item of the largest product with v. */
+static int32_t nearest(const struct model *m, int32_t v)
+{
+    const struct ten *x = &model_items(m)->t;
+    int32_t best = v == 0;
+    for (int32_t j = 0; j < x->rows; j++)
+        if (j != v && num->vec->dot(x->x + v * x->cols, x->x + j * x->cols, x->cols) >
+                          num->vec->dot(x->x + v * x->cols, x->x + best * x->cols, x->cols))
+            best = j;
+    return best;
+}
+
+START_TEST(hybrid_takes_the_vectors_that_a_tower_makes)
+{
+    /* nobody has d and e in what is trained on: only vectors tell of them */
+    data_with_items(&ds, dir, "u1 a b d e\nu2 c a d e\n", catalogue);
+    struct err e = { 0 };
+    struct model_cfg c;
+    struct fields *f;
+    conf_defaults(model_opts, &c);
+    c.width = 8;
+    c.heads = 1;
+    c.layers = 0;
+    c.n_items = ds.n_items;
+    c.item_tower = true;
+    struct model *m = model_new(&c, false);
+    ck_assert_msg(fields_new(&f, ds.items, &e) == 0, "%s", e.msg);
+    model_add_tower(m, fields_of(f));
+    struct similar *s = similar_new(m, &ds, true);
+    int differ = 0;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        params_init(model_params(m), seed);
+        similar_epoch(s, m, true, NULL);
+        for (int i = 0; i < 2; i++) {
+            const int32_t v = row(i ? "e" : "d"), by_id = nearest(m, v);
+            model_bake(m, NULL);
+            ck_assert_int_eq(similar_items(s)[v], nearest(m, v));
+            differ += by_id != nearest(m, v);
+            model_bake(m, NULL);
+        }
+    }
+    ck_assert_int_gt(differ, 5);
+    similar_free(s);
+    model_free(m);
+    fields_free(f);
+}
+END_TEST
+
+/* ---- attributes and fields ---- */
 
 START_TEST(attributes_are_the_values_of_all_fields)
 {
@@ -153,6 +201,11 @@ START_TEST(numbers_become_buckets_and_come_back_from_the_manifest)
     }
     arena_free(arena);
     fields_free(again);
+    json_array_append(known, json_array_get(known, 0));
+    ck_assert_int_eq(fields_known(&again, ds.items, known, &e), ERR_BAD_BUNDLE);
+    ck_assert_ptr_nonnull(strstr(e.msg, "field 'colour' twice"));
+    e = (struct err){ 0 };
+    json_array_remove(known, json_array_size(known) - 1);
     json_object_set_new(json_array_get(known, 0), "values", json_integer(99));
     ck_assert_int_eq(fields_known(&again, ds.items, known, &e), ERR_BAD_BUNDLE);
     ck_assert_ptr_nonnull(strstr(e.msg, "colour"));
@@ -162,6 +215,16 @@ START_TEST(numbers_become_buckets_and_come_back_from_the_manifest)
     ck_assert_ptr_nonnull(strstr(e.msg, "smell"));
     json_decref(known);
     fields_free(f);
+}
+END_TEST
+
+START_TEST(a_field_cannot_be_called_as_a_part_of_the_tower)
+{
+    data_with_items(&ds, dir, "u1 a b c d e\n", "item,mlp.0\na,x\nb,y\n");
+    struct err e = { 0 };
+    struct fields *f;
+    ck_assert_int_eq(fields_new(&f, ds.items, &e), ERR_CONFIG);
+    ck_assert_msg(strstr(e.msg, "a part called 'mlp.0'"), "%s", e.msg);
 }
 END_TEST
 
@@ -207,8 +270,10 @@ Suite *suite_items_sources(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, the_most_similar_item_is_itemcfs);
     tcase_add_test(t, hybrid_takes_vectors_where_they_are_surer);
+    tcase_add_test(t, hybrid_takes_the_vectors_that_a_tower_makes);
     tcase_add_test(t, attributes_are_the_values_of_all_fields);
     tcase_add_test(t, numbers_become_buckets_and_come_back_from_the_manifest);
+    tcase_add_test(t, a_field_cannot_be_called_as_a_part_of_the_tower);
     tcase_add_test(t, without_fields_there_is_no_tower);
     tcase_add_test(t, mutual_information_is_that_of_the_pairs);
     suite_add_tcase(s, t);

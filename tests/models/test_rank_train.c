@@ -179,7 +179,37 @@ START_TEST(a_loss_that_is_no_number_stops_and_names_its_term)
     ck_assert_msg(strstr(e.msg, " is nan in step") || strstr(e.msg, " is inf in step") ||
                       strstr(e.msg, "is -nan in step"),
                   "%s", e.msg);
+    ck_assert_int_eq(res.version, 0);
     free(out);
+}
+END_TEST
+
+/* From the second epoch on the rate is 1e30: ten batches of 64 make an epoch. */
+START_TEST(numbers_that_are_none_leave_what_the_epoch_before_had)
+{
+    char *out = sub("m"), *one = sub("one");
+    train(one, 0);
+    struct rank_result res;
+    struct rank_train_args a = { .data = csv, .out = out, .recipe = &r, .quiet = true };
+    r.train.epochs = 4;
+    r.train.lr_steps = 10;
+    r.train.lr_factor = 1e33f;
+    ck_assert_int_lt(rank_train(&a, &res, &e), 0);
+    ck_assert_msg(strstr(e.msg, "version 1 has the weights of epoch 1: "), "%s", e.msg);
+    ck_assert_int_eq(res.version, 1);
+    struct bundle b[2];
+    struct rank_model *m[2] = { load(out, &b[0]), load(one, &b[1]) };
+    const struct params *ps[2] = { ranker_params(m[0]->ranker), ranker_params(m[1]->ranker) };
+    for (int32_t i = 0; i < params_count(ps[0]); i++) {
+        const struct ten *x = &params_at(ps[0], i)->t, *y = &params_at(ps[1], i)->t;
+        ck_assert_mem_eq(x->x, y->x, (size_t)x->rows * (size_t)x->cols * sizeof *x->x);
+    }
+    for (int i = 0; i < 2; i++) {
+        rank_model_free(m[i]);
+        bundle_close(&b[i]);
+    }
+    free(out);
+    free(one);
 }
 END_TEST
 
@@ -286,6 +316,7 @@ Suite *suite_rank_train(void)
     tcase_add_test(t, one_seed_gives_one_model_for_any_number_of_threads);
     tcase_add_test(t, the_catalogue_gives_what_the_table_had);
     tcase_add_test(t, a_loss_that_is_no_number_stops_and_names_its_term);
+    tcase_add_test(t, numbers_that_are_none_leave_what_the_epoch_before_had);
     tcase_add_loop_test(t, a_wrong_recipe_is_refused_by_name, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(t, a_contrast_without_an_operator_is_refused);
     tcase_add_test(t, a_bundle_that_does_not_fit_together_is_refused);

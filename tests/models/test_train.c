@@ -4,10 +4,11 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/fmt/bundle.h"
+#include "core/fmt/safet.h"
 #include "core/num/num.h"
 #include "core/serve/load.h"
 #include "models/init.h"
-#include "models/train.h"
+#include "models/trainer.h"
 #include "tests/child.h"
 #include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
@@ -127,6 +128,7 @@ static const char *const ways[] = {
     "[next_item]\nloss = sampled\nsampling = popularity\nlabel_smoothing = 0.1\n",
     "[cl4srec]\nsimilarity = cosine\nmask_token = padding\ntwo_operators = false\n",
     "[cl4srec]\nsubstitute = 0.2\ninsert = 0.3\nsimilar = hybrid\nshort_length = 4\n",
+    "[model]\nitem_tower = true\n[next_item]\n[cl4srec]\nsubstitute = 0.2\nsimilar = hybrid\n",
     "[next_item]\n[mclrec]\nupdates = two\nshared_augmenter = true\nmask_token = learned\n",
     "[next_item]\n[mclrec]\nupdates = joint\nlambda = 0\n",
     "[next_item]\n[mclrec]\nbeta = 0\n",
@@ -581,6 +583,71 @@ static struct job unfinished(const char *sections)
     return j;
 }
 
+/* Steps of the optimiser that the version's saved state counts for the parameters of this kind. */
+static int64_t steps_of(const struct job *j, const char *kind)
+{
+    struct err e = { 0 };
+    struct safet *f;
+    char *path = xasprintf("%s/1.state.safetensors", j->out);
+    ck_assert_msg(safet_open(&f, path, &e) == 0, "%s", e.msg);
+    const struct safet_tensor *steps = safet_find(f, "steps");
+    int64_t n = -1, at = 0;
+    for (int32_t i = 0; i < safet_count(f); i++) {
+        const struct safet_tensor *t = safet_at(f, i);
+        if (strncmp(t->name, "param.", 6) != 0) continue;
+        if (strncmp(t->name + 6, kind, strlen(kind)) == 0)
+            n = ((const int64_t *)steps->data)[at];
+        at++;
+    }
+    ck_assert_int_eq(at, steps->n);
+    safet_close(f);
+    free(path);
+    return n;
+}
+
+/* 10 batches an epoch, 2 epochs. */
+START_TEST(the_turns_of_a_batch_are_steps_of_what_learns_in_them)
+{
+    static const struct {
+        const char *sections;
+        int encoder, augmenter;
+    } how[] = { { "[next_item]\n[mclrec]\n", 40, 20 },
+                { "[next_item]\n[mclrec]\nupdates = two\n", 20, 20 },
+                { "[next_item]\n[mclrec]\nupdates = joint\n", 20, 20 },
+                { "[next_item]\n[mclrec]\nbeta = 0\n", 40, 0 },
+                { "[next_item]\n[mclrec]\nbeta = 0\nupdates = two\n", 20, 0 } };
+    for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
+        char sections[200];
+        snprintf(sections, sizeof sections, "epochs = 2\nbatch_size = 19\n%s", how[i].sections);
+        struct job j = unfinished(sections);
+        ck_assert_int_eq(steps_of(&j, "layers.0.attn.out.weight"), how[i].encoder);
+        ck_assert_int_eq(steps_of(&j, "mclrec.augmenter2.0.weight"), how[i].augmenter);
+        job_free(&j);
+    }
+}
+END_TEST
+
+/* A state that nobody could go on from would replace one from which one can. */
+START_TEST(weights_that_are_no_numbers_are_not_saved)
+{
+    struct model_cfg c;
+    struct recipe now;
+    struct err e = { 0 };
+    conf_defaults(model_opts, &c);
+    c.n_items = 3;
+    recipe_defaults(&now);
+    struct trainer t = { .model = model_new(&c, true), .now = &now, .at = { .step = 7 } };
+    params_init(model_params(t.model), 1);
+    ck_assert_int_eq(state_check(&t, &e), 0);
+    model_items(t.model)->t.x[c.width] = NAN;
+    ck_assert_int_eq(state_save(&t, &e), ERR_FORMAT);
+    ck_assert_msg(strstr(e.msg, "step 7: lower train.lr (0.001)") &&
+                      strstr(e.msg, "tensor item.weight: row 1, column 0 is NaN"),
+                  "%s", e.msg);
+    model_free(t.model);
+}
+END_TEST
+
 START_TEST(a_stopped_run_can_be_finished_with_what_is_there)
 {
     struct job j = job_new(dir, data, "epochs = 100000\npatience = 100000\n[next_item]\n");
@@ -926,6 +993,8 @@ Suite *suite_train(void)
     tcase_add_loop_test(i, asked_to_stop_it_saves_and_goes_on_when_resumed, 0,
                         sizeof asks / sizeof asks[0]);
     tcase_add_test(i, a_stopped_run_can_be_finished_with_what_is_there);
+    tcase_add_test(i, the_turns_of_a_batch_are_steps_of_what_learns_in_them);
+    tcase_add_test(i, weights_that_are_no_numbers_are_not_saved);
     tcase_add_test(
         i, finished_before_a_stage_has_a_checkpoint_the_one_of_the_stage_before_is_tested);
     tcase_add_test(i, without_a_checkpoint_there_is_nothing_to_finish);
