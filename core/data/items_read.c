@@ -204,6 +204,18 @@ static int table_columns(struct table *t, struct span header, int64_t line, bool
     return check_names(t, line);
 }
 
+/* An entry of an item that is taken, or of another one (row -1). */
+static void count_entry(struct items_stats *st, int32_t row, const char *id, size_t len)
+{
+    if (row >= 0) {
+        st->matched++;
+        return;
+    }
+    if (st->unknown++ == 0)
+        snprintf(st->first_unknown, sizeof st->first_unknown, "%.*s",
+                 (int)(len < sizeof st->first_unknown ? len : sizeof st->first_unknown), id);
+}
+
 /* fn gets every line of a known item. */
 typedef void on_line_fn(struct table *t, int32_t row, const struct field *f);
 
@@ -217,7 +229,11 @@ static void each_line(struct table *t, struct text_lines l, on_line_fn *fn, bool
         if (row >= 0) fn(t, row, f);
         if (!count) continue;
         if (!whole && t->st->bad++ == 0) t->st->first_bad = l.no;
-        if (whole) *(row >= 0 ? &t->st->matched : &t->st->unknown) += 1;
+        if (whole) {
+            struct cell cell;
+            struct span id = cell_text(&cell, f[t->c.at[COL_ITEM]]);
+            count_entry(t->st, row, id.p, id.n);
+        }
     }
 }
 
@@ -420,7 +436,7 @@ static int read_json(struct table *t, const char *data, size_t nb)
     json_object_foreach (root, key, v) {
         size_t len = strlen(key);
         int32_t row = row_of_id(t, key, len);
-        *(row >= 0 ? &t->st->matched : &t->st->unknown) += 1;
+        count_entry(t->st, row, key, len);
         t->st->bad += !json_is_array(v);
         if (f < 0 || row < 0 || !json_is_array(v)) continue;
         take_bag(t, f, row, v);
@@ -464,8 +480,9 @@ int read_items(struct items_builder *items, const char *path, const struct items
 void items_report(const struct items_stats *st, const char *name, FILE *f)
 {
     if (st->damage[0]) fprintf(f, "%s: %s: what came before is read\n", name, st->damage);
-    fprintf(f, "%s: %lld entries of items with events, %lld with titles; %lld of other items\n",
+    fprintf(f, "%s: %lld entries of items with events, %lld with titles; %lld of other items",
             name, (long long)st->matched, (long long)st->titles, (long long)st->unknown);
+    fprintf(f, st->unknown ? ", the first is \"%s\"\n" : "\n", st->first_unknown);
     for (int i = 0; i < st->n_fields; i++) {
         const struct items_field_stats *s = &st->field[i];
         fprintf(f, "%s: field %s: ", name, s->name);

@@ -27,6 +27,7 @@ struct items_field_stats {
 };
 struct items_stats {
     int64_t matched, unknown; /* entries (lines) of items that are taken, of others */
+    char first_unknown[64];   /* id of the first of those, perhaps cut */
     int64_t bad,
         first_bad; /* ragged lines, line of the first; of JSON entries that are no list, and 0 */
     int64_t titles;     /* entries with one */

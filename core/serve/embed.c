@@ -111,3 +111,15 @@ void embed_items(float *vector, const struct embed *m, const struct attrs *a, in
     tape_free(tp);
     arena_free(mem);
 }
+
+int32_t embed_silent(const struct embed *m, const struct attrs *a, int32_t n)
+{
+    int32_t silent = 0, id[LIMIT_TAGS];
+    for (int32_t i = 0; i < n; i++) {
+        int32_t known = 0;
+        for (int32_t j = 0; j < fields_of(m->fields)->n; j++)
+            known += fields_ids(id, m->fields, j, &a[i]);
+        silent += known == 0;
+    }
+    return silent;
+}

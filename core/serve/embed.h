@@ -17,3 +17,5 @@ void embed_free(struct embed *m); /* NULL is fine */
  * say nothing.  Takes memory of its own; cost: all values of all fields once, whatever n is,
  * then about 2 M (F E + D) flops an item. */
 void embed_items(float *vector, const struct embed *m, const struct attrs *a, int32_t n);
+/* How many of the n items say nothing that the tower was trained with: they all get one vector. */
+int32_t embed_silent(const struct embed *m, const struct attrs *a, int32_t n);

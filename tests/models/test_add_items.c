@@ -150,6 +150,11 @@ START_TEST(a_file_without_new_items_is_refused)
     ck_assert_ptr_nonnull(strstr(e.msg, "no item that the bundle does not have"));
     e = (struct err){ 0 };
     ck_assert_int_eq(add("item,size\nx1,7\n", &e), ERR_FORMAT); /* none of the fields */
+    e = (struct err){ 0 };
+    ck_assert_int_eq(add("{\"x1\": [\"red\"], \"x2\": [\"round\"]}", &e), ERR_EMPTY);
+    ck_assert_msg(strstr(e.msg, "has a value that the item tower was trained with (fields: "
+                                "colour:values,shape:values,year:number)"),
+                  "%s", e.msg);
     char *path = xasprintf("%s/2", job.out);
     ck_assert(!io_exists(path));
     free(path);

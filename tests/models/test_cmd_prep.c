@@ -88,7 +88,8 @@ START_TEST(a_movielens_directory_stands_for_its_files)
     put("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,20\n1,8,4,10\n");
     put("ml/movies.csv", "movieId,title,genres\n7,\"Seven, the\",x\n9,Nine,x\n");
     ck_assert_int_eq(prep(in("ml"), out, in("set"), NULL, NULL, NULL), 0);
-    says("movies.csv: 1 entries of items with events, 1 with titles; 1 of other items");
+    says("movies.csv: 1 entries of items with events, 1 with titles; 1 of other items, "
+         "the first is \"9\"");
     says("1 users, 2 items (1 with titles), 2 events");
     ck_assert_int_eq(prep(dir, out, in("set"), NULL, NULL, NULL), 1);
     says("a directory without ratings.csv");
