@@ -72,6 +72,8 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     const float scale = 1.0f / sqrtf((float)phi->cols), by_B = 1.0f / (float)s->batch->seq.B;
     struct ten *item = c->seq2item > 0 ? seq2item(s, phi, scale) : NULL;
     struct ten *seq = c->seq2seq > 0 ? seq2seq(s, phi, c->lambda, scale) : NULL;
+    if (item) (void)step_term(s, "seq2item", item);
+    if (seq) (void)step_term(s, "seq2seq", seq);
     if (item && c->seq2item != 1) item = ad_scale(s->tp, item, c->seq2item);
     if (seq && c->seq2seq != 1) seq = ad_scale(s->tp, seq, c->seq2seq);
     return ad_scale(s->tp, item && seq ? ad_add(s->tp, item, seq) : item ? item : seq, by_B);

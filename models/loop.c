@@ -28,17 +28,25 @@ static struct ten *objective_loss(const struct obj_use *u, struct move *m)
 {
     struct step *s = &m->step;
     s->key = draw_key(m->draws, u->ops);
+    s->n_terms = 0;
     const void *drawn = u->ops->draw ? u->ops->draw(u->cfg, u->own, s) : NULL;
     return u->ops->loss(u->cfg, u->own, drawn, s);
 }
 
-static int check_finite(const struct trainer *t, const char *name, double loss, struct err *e)
+/* The message names the first of the loss's terms that is no number. */
+static int check_finite(const struct trainer *t, const char *name, const struct step *s,
+                        double loss, struct err *e)
 {
+    int i = 0;
     if (isfinite(loss)) return 0;
+    while (i < s->n_terms && isfinite(s->term[i].x->x[0])) i++;
+    const bool found = i < s->n_terms;
     return err_set(e, ERR_CONFIG,
-                   "the loss %s is %g at step %lld: lower train.lr (%g) or check the data; "
+                   "the loss %s%s%s is %g at step %lld: lower train.lr (%g) or check the data; "
                    "checkpoints so far are kept",
-                   name, loss, (long long)t->at.step, (double)t->now->train.lr);
+                   name, found ? ", term " : "", found ? s->term[i].name : "",
+                   found ? (double)s->term[i].x->x[0] : loss, (long long)t->at.step,
+                   (double)t->now->train.lr);
 }
 
 /* The weighted sum of the objectives, or the one whose turn it is. */
@@ -49,7 +57,7 @@ static int sum_losses(struct ten **total, struct trainer *t, struct move *m, str
         const struct obj_use *u = &t->now->obj[i];
         if (u->weight == 0 || (m->turn.alone && u->ops != m->in_turns)) continue;
         struct ten *l = objective_loss(u, m);
-        TRY(check_finite(t, u->ops->name, (double)l->x[0], e));
+        TRY(check_finite(t, u->ops->name, &m->step, (double)l->x[0], e));
         if (u->weight != 1 && !m->turn.alone) l = ad_scale(t->tp, l, u->weight);
         *total = *total ? ad_add(t->tp, *total, l) : l;
     }

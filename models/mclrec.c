@@ -135,22 +135,25 @@ static const void *draw(const void *cfg, const void *own, const struct step *s)
 }
 
 /* con(a,b) + gamma reg(a,b); the regulariser needs a negative, so another row. */
-static struct ten *compare(struct tape *tp, struct ten *a, struct ten *b, float gamma)
+static struct ten *compare(struct step *s, const char *name, struct ten *a, struct ten *b,
+                           float gamma)
 {
-    struct ten *x = contrast_matrix(tp, a, b, 1, SIMILARITY_DOT), *l = contrast_mean(tp, x);
+    struct tape *tp = s->tp;
+    struct ten *x = contrast_matrix(tp, a, b, 1, SIMILARITY_DOT);
+    struct ten *l = step_term(s, name, contrast_mean(tp, x));
     if (gamma == 0 || a->rows < 2) return l;
-    struct ten *reg = ad_margin_limit(tp, x, contrast_pairs(tp, a->rows));
+    struct ten *reg = step_term(s, "R", ad_margin_limit(tp, x, contrast_pairs(tp, a->rows)));
     return ad_add(tp, l, ad_scale(tp, reg, gamma));
 }
 
 /* L_cl2 + gamma R */
 static struct ten *learned_views(const struct mclrec *c, const struct augmenter *w,
-                                 struct tape *tp, struct ten *h1, struct ten *h2)
+                                 struct step *s, struct ten *h1, struct ten *h2)
 {
-    struct ten *z1 = apply(tp, &w[0], h1), *z2 = apply(tp, &w[1], h2);
-    struct ten *l = compare(tp, z1, z2, c->gamma);
-    l = ad_add(tp, l, compare(tp, h1, z2, c->gamma));
-    return ad_add(tp, l, compare(tp, h2, z1, c->gamma));
+    struct ten *z1 = apply(s->tp, &w[0], h1), *z2 = apply(s->tp, &w[1], h2);
+    struct ten *l = compare(s, "L_cl2", z1, z2, c->gamma);
+    l = ad_add(s->tp, l, compare(s, "L_cl2", h1, z2, c->gamma));
+    return ad_add(s->tp, l, compare(s, "L_cl2", h2, z1, c->gamma));
 }
 
 static struct ten *loss(const void *cfg, const void *own, const void *drawn, struct step *s)
@@ -158,11 +161,11 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
     const struct mclrec *c = cfg;
     const struct view *v = drawn;
     struct ten *h1 = contrast_vectors(s, &v[0]), *h2 = contrast_vectors(s, &v[1]);
-    struct ten *second = c->beta > 0 ? learned_views(c, own, s->tp, h1, h2) : NULL;
+    struct ten *second = c->beta > 0 ? learned_views(c, own, s, h1, h2) : NULL;
     if (second && s->turn == 1) return second;
     if (second) second = ad_scale(s->tp, second, c->beta);
     if (c->lambda == 0) return second;
-    struct ten *first = ad_scale(s->tp, compare(s->tp, h1, h2, 0), c->lambda);
+    struct ten *first = ad_scale(s->tp, compare(s, "L_cl1", h1, h2, 0), c->lambda);
     return second ? ad_add(s->tp, first, second) : first;
 }
 

@@ -18,6 +18,12 @@ const struct encoded *step_in(struct step *s)
     return &s->in_;
 }
 
+struct ten *step_term(struct step *s, const char *name, struct ten *x)
+{
+    if (s->n_terms < MAX_TERMS) s->term[s->n_terms++] = (struct loss_term){ name, x };
+    return x;
+}
+
 const int32_t *step_numbers(struct tape *tp, int32_t n)
 {
     int32_t *x = ARENA_NEW(tape_arena(tp), int32_t, n);

@@ -6,6 +6,13 @@
 #include "core/data/batch.h"
 #include "core/nn/model.h"
 
+/* A part of an objective's loss that has a name of its own. */
+struct loss_term {
+    const char *name;
+    const struct ten *x;
+};
+enum { MAX_TERMS = 8 };
+
 /* What an objective sees of a step: the batch, and its inputs encoded once for all objectives. */
 struct step {
     struct tape *tp;
@@ -14,12 +21,16 @@ struct step {
     enum layout layout;
     uint64_t
         key; /* of what the objective at hand draws for this batch: the same in all its turns */
-    int turn;           /* of obj_ops.turns */
+    int turn;                         /* of obj_ops.turns */
+    struct loss_term term[MAX_TERMS]; /* step_term, of the objective at hand */
+    int n_terms;
     struct encoded in_; /* step_in */
 };
 
 /* The inputs of the batch, as its layout needs them (layout A: only the states); encoded by the first who asks. */
 const struct encoded *step_in(struct step *s);
+/* x, a part of the loss: should it be no number, the run ends with its name. */
+struct ten *step_term(struct step *s, const char *name, struct ten *x);
 /* 0, 1 .. n-1, for as long as the step: targets of rows whose own column is the right one, offsets of single rows. */
 const int32_t *step_numbers(struct tape *tp, int32_t n);
 

@@ -306,10 +306,11 @@ static struct ten *spans(const struct losses *l)
     return against_all(l, c, p, step_numbers(l->tp, c->rows));
 }
 
-static void sum(struct tape *tp, struct ten **total, struct ten *x, float weight)
+static void sum(struct step *s, struct ten **total, enum part k, struct ten *x, float weight)
 {
-    if (weight != 1) x = ad_scale(tp, x, weight);
-    *total = *total ? ad_add(tp, *total, x) : x;
+    x = step_term(s, part_name[k], x);
+    if (weight != 1) x = ad_scale(s->tp, x, weight);
+    *total = *total ? ad_add(s->tp, *total, x) : x;
 }
 
 static struct ten *loss(const void *cfg, const void *own, const void *drawn, struct step *s)
@@ -325,11 +326,11 @@ static struct ten *loss(const void *cfg, const void *own, const void *drawn, str
         struct ten *x = c->form == FORM_PAPER
                             ? rows(s->tp, l.table, items_at(&l, shown, l.d->ids), shown.n)
                             : rows(s->tp, h, shown.at, shown.n);
-        sum(s->tp, &total, attributes_of(&l, AAP, shown, x), c->aap);
+        sum(s, &total, AAP, attributes_of(&l, AAP, shown, x), c->aap);
     }
-    if (c->mip > 0) sum(s->tp, &total, hidden_items(&l, hidden, at), c->mip);
-    if (c->map > 0) sum(s->tp, &total, attributes_of(&l, MAP, hidden, at), c->map);
-    if (c->sp > 0) sum(s->tp, &total, spans(&l), c->sp);
+    if (c->mip > 0) sum(s, &total, MIP, hidden_items(&l, hidden, at), c->mip);
+    if (c->map > 0) sum(s, &total, MAP, attributes_of(&l, MAP, hidden, at), c->map);
+    if (c->sp > 0) sum(s, &total, SP, spans(&l), c->sp);
     return total ? total : ad_sum(s->tp, l.table, 0); /* aap alone, and nothing shows */
 }
 

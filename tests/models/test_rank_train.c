@@ -223,6 +223,7 @@ static const struct {
     { "lr", "expected key=value", ERR_USAGE },
     { "crop_keep=2", "must be from 0 to 1", ERR_CONFIG },
     { "batch_size=8193", "a batch has 16386 rows that are compared", 0 },
+    { "rank.temperature=0", "temperature = 0: must be from 0.001", ERR_CONFIG },
     { "heads=3", "hidden = 16 is not a multiple of heads = 3", 0 },
     { "group user.features=nobody", "no [feature nobody]", 0 },
     { "group sequence.features=", "no feature is in the group of the sequence", 0 },

@@ -2,6 +2,7 @@
 #include "core/base/mem.h"
 #include "models/rank_recipe.h"
 #include "models/recipe.h"
+#include "tests/core/data/fixture_data.h"
 #include "tests/fixture_bundle.h"
 #include <check.h>
 #include <glob.h>
@@ -117,6 +118,10 @@ static const struct {
       "/r.ini:2: [dssrec]: unknown key 'lamda'; did you mean 'lambda'?" },
     { "[dssrec]\nlambda = 1.01\n", "/r.ini:2: [dssrec]: lambda = 1.01: must be from 0 to 1" },
     { "[dssrec]\nweight = -1\n", "/r.ini:2: [dssrec]: weight = -1: must be from 0 to 1e+06" },
+    { "[cl4srec]\ntemperature = 0\n", "[cl4srec]: temperature = 0: must be from 0.001" },
+    { "[siamese]\ntemperature = 0\n", "[siamese]: temperature = 0: must be from 0.001" },
+    { "[item_ssl]\ntemperature = 0\n", "[item_ssl]: temperature = 0: must be from 0.001" },
+    { "[next_item]\ntemperature = 0\n", "[next_item]: temperature = 0: must be from 0.001" },
     { "[stage a]\nepochs = 2\n",
       "/r.ini:2: [stage a]: 'epochs': a stage's keys are section.key" },
     { "[stage a]\ntrain.epoch = 2\n",
@@ -165,6 +170,14 @@ static const struct {
     { "[model]\ninterests = 4\n[dssrec]\nseq2item = 0\nseq2seq = 0\n", "nothing to train" },
     { "[train]\nbatch_size = 8193\n[next_item]\n[cl4srec]\n", "16386 rows that are compared" },
     { "[train]\nbatch_size = 8193\n[next_item]\n[siamese]\n", "lower train.batch_size" },
+    { "[next_item]\n[item_ssl]\n",
+      "item_ssl: trains the item tower, which this model has not" },
+    { "[next_item]\n[cl4srec]\ncrop_keep = 1\nmask = 0\nreorder = 0\n",
+      "cl4srec: no operator is left" },
+    { "[next_item]\n[mclrec]\ncrop_keep = 1\nmask = 0\nreorder = 0\n",
+      "mclrec: no operator is left" },
+    { "[next_item]\n[mclrec]\nlambda = 0\nbeta = 0\n", "lambda and beta are 0" },
+    { "[s3rec]\naap = 0\nmip = 0\nmap = 0\nsp = 0\n", "aap, mip, map and sp are 0" },
     { "[model]\ninterests = 4\nactive_share = 0.3\n[dssrec]\n",
       "active_share = 0.3: with 4 interests" },
 };
@@ -174,6 +187,23 @@ START_TEST(a_recipe_that_cannot_be_trained_says_what_to_change)
     int rc = load_and_check(unfit[_i].text);
     ck_assert_msg(rc == ERR_CONFIG, "accepted: %s", unfit[_i].text);
     ck_assert_msg(strstr(e.msg, unfit[_i].msg), "'%s' is not in: %s", unfit[_i].msg, e.msg);
+}
+END_TEST
+
+START_TEST(what_needs_attributes_is_refused_without_any)
+{
+    struct dataset d;
+    data_from_text(&d, dir, "u1 a b c d\nu2 b c d e\n");
+    ck_assert_int_eq(load("[s3rec]\n"), 0);
+    r.model.n_items = d.n_items;
+    ck_assert_int_eq(recipe_check(&r, &d, &e), ERR_CONFIG);
+    ck_assert_msg(strstr(e.msg, "has no attributes: prepare it with --items FILE"), "%s",
+                  e.msg);
+    e = (struct err){ 0 };
+    ck_assert_int_eq(recipe_set(&r, "s3rec.aap=0", &e), 0);
+    ck_assert_int_eq(recipe_set(&r, "s3rec.map=0", &e), 0);
+    ck_assert_msg(recipe_check(&r, &d, &e) == 0, "%s", e.msg);
+    dataset_close(&d);
 }
 END_TEST
 
@@ -347,6 +377,7 @@ Suite *suite_recipe(void)
                         COUNT(unreadable));
     tcase_add_loop_test(t, a_recipe_that_cannot_be_trained_says_what_to_change, 0,
                         COUNT(unfit));
+    tcase_add_test(t, what_needs_attributes_is_refused_without_any);
     tcase_add_test(t, a_stage_is_the_recipe_with_its_own_keys);
     tcase_add_test(t, a_missing_recipe_is_named);
     tcase_add_test(t, set_takes_section_and_key_or_a_key_of_one_section);

@@ -256,6 +256,32 @@ START_TEST(a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best)
 }
 END_TEST
 
+START_TEST(of_several_terms_the_one_that_is_no_number_is_named)
+{
+    static const char *const sections[] = { "[s3rec]\n", "[next_item]\n[mclrec]\n",
+                                            "[dssrec]\n" };
+    static const char *const terms[] = { "aap mip map sp", "L_cl1 L_cl2 R",
+                                         "seq2item seq2seq" };
+    for (int i = 0; i < 3; i++) {
+        char text[200], *term;
+        snprintf(text, sizeof text,
+                 "epochs = 50\npatience = 100\noptimizer = adamw\nlr = 10\n"
+                 "weight_decay = 10\n[model]\ninterests = %d\n%s",
+                 i == 2 ? 2 : 0, sections[i]);
+        struct job j = job_new(dir, data, text);
+        job_run(&j);
+        ck_assert_int_eq(j.rc, ERR_CONFIG);
+        term = strstr(j.e.msg, ", term ");
+        if (i != 1 || term) { /* the next item's may be the first to go */
+            ck_assert_msg(term, "%s", j.e.msg);
+            term[strcspn(term + 7, " ") + 7] = '\0';
+            ck_assert_msg(strstr(terms[i], term + 7), "%s", term);
+        }
+        job_free(&j);
+    }
+}
+END_TEST
+
 /* Of the only epoch. */
 static double valid_of(const struct job *j)
 {
@@ -979,6 +1005,7 @@ Suite *suite_train(void)
     tcase_add_test(t, batches_of_one_step_add_up_to_a_large_one);
     tcase_add_test(t, objectives_train_together);
     tcase_add_test(t, a_loss_that_is_no_number_stops_the_run_by_name_and_keeps_the_best);
+    tcase_add_test(t, of_several_terms_the_one_that_is_no_number_is_named);
     tcase_add_test(t, a_run_begins_with_the_weights_of_a_bundle);
     tcase_add_test(t, training_learns_what_the_data_repeat);
     tcase_add_test(t, it_stops_when_validation_gets_no_better);
