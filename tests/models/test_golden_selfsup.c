@@ -80,8 +80,10 @@ static struct ten *next_item(struct trial *t)
     return l;
 }
 
-static void views_of(struct golden *r, const char *kind, struct view v[2])
+/* In the tape's arena: what is recorded keeps pointing to them. */
+static struct view *views_of(struct golden *r, const char *kind)
 {
+    struct view *v = ARENA_NEW(tape_arena(r->tp), struct view, 2);
     for (int i = 0; i < 2; i++) {
         char prefix[32];
         const int32_t *ids;
@@ -89,6 +91,7 @@ static void views_of(struct golden *r, const char *kind, struct view v[2])
         v[i].seq = golden_pack(r, prefix, &ids);
         v[i].ids = (int32_t *)(uintptr_t)ids;
     }
+    return v;
 }
 
 /* ---- two views ---- */
@@ -96,8 +99,7 @@ static void views_of(struct golden *r, const char *kind, struct view v[2])
 static void contrast(struct golden *r, const struct obj_ops *ops, const char *kind)
 {
     struct trial t = trial_new(r, ops);
-    struct view v[2];
-    views_of(r, kind, v);
+    const struct view *v = views_of(r, kind);
     set(&t, "similarity", golden_config(r, "config.cosine", 0) > 0 ? "cosine" : "dot");
     set_number(&t, "temperature", golden_config(r, "config.temperature", 0));
     if (ops == &obj_cl4srec)
@@ -133,8 +135,7 @@ static struct trial mclrec_trial(struct golden *r, const char *updates)
 /* L_0, or in the augmenters' turn L_1. */
 static struct ten *turn_loss(struct trial *t, int turn)
 {
-    struct view v[2];
-    views_of(t->r, "view", v);
+    const struct view *v = views_of(t->r, "view");
     trial_begin(t);
     t->step.turn = turn;
     struct ten *l = turn == 1 ? NULL : next_item(t);
@@ -149,9 +150,8 @@ static void mclrec_terms(struct trial *t)
         const char *name, *lambda, *beta, *gamma;
     } terms[] = { { "out.cl1", "1", "0", "0" }, { "out.cl2", "0", "1", "0" } };
     struct golden *r = t->r;
-    struct view v[2];
     tape_begin(r->tp, GROUPS_ALL, 1, false);
-    views_of(r, "view", v);
+    const struct view *v = views_of(r, "view");
     trial_begin(t);
     golden_out(r, "out.next_item", next_item(t)->x, 1);
     for (int i = 0; i < 2; i++) {
@@ -400,8 +400,10 @@ static const struct {
     { "cl4srec_pad", cl4srec },
     { "cl4srec_interests", cl4srec },
     { "siamese", siamese },
+    { "siamese_interests", siamese },
     { "mclrec", mclrec },
     { "mclrec_joint", mclrec },
+    { "mclrec_interests", mclrec },
     { "mclrec_steps", mclrec_steps },
     { "s3rec", s3rec },
     { "s3rec_paper", s3rec },

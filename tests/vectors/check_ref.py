@@ -142,7 +142,8 @@ def mclrec(p, cfg, t, value):
     views = [stored_pack(t, view) for view in ("view1.", "view2.")]
     batch = gen_mclrec.Batch(stored_pack(t), views,
                              torch.from_numpy(t["target"].astype(np.int64)))
-    return gen_mclrec.mclrec(p, cfg, batch, value("lambda"), value("beta"))
+    return gen_mclrec.mclrec(p, cfg, batch, value("lambda"), value("beta"),
+                             value("interests") > 0)
 
 
 def mclrec_steps(p, cfg, t, value):
@@ -167,6 +168,7 @@ def item_ssl(p, cfg, t, value):
 
 SELF_SUPERVISED = {"cl4srec": contrastive, "cl4srec_pad": contrastive,
                    "cl4srec_interests": contrastive, "siamese": contrastive,
+                   "siamese_interests": contrastive, "mclrec_interests": mclrec,
                    "mclrec": mclrec, "mclrec_joint": mclrec, "mclrec_steps": mclrec_steps,
                    "s3rec": s3rec, "s3rec_paper": s3rec,
                    "item_ssl": item_ssl, "tower": item_ssl}

@@ -62,11 +62,11 @@ def reg(a, b):
     return torch.stack(above).mean() + torch.stack(below).mean()
 
 
-def mclrec(p, cfg, batch, weight, beta):
-    h1, h2 = [ref.sequence_vectors(p, cfg, view, False) for view in batch.views]
+def mclrec(p, cfg, batch, weight, beta, interest_head):
+    h1, h2 = [ref.sequence_vectors(p, cfg, view, interest_head) for view in batch.views]
     z1, z2 = augment(p, 1, h1), augment(p, 2, h2)
     pairs = [(z1, z2), (h1, z2), (h2, z1)]
-    recommend = ref.next_item(p, cfg, batch.pack, batch.target, False)[0]
+    recommend = ref.next_item(p, cfg, batch.pack, batch.target, interest_head)[0]
     cl1 = ref.nt_xent(h1, h2)
     cl2 = sum(ref.nt_xent(a, b) for a, b in pairs)
     spread = sum(reg(a, b) for a, b in pairs)
@@ -116,12 +116,16 @@ def torch_steps(p, losses):
     return q
 
 
-def make_case(seed, name, V, D, joint):
+def make_case(seed, name, V, D, joint, K=0):
     """(p, constant mask token, losses(p, mask), what the file holds besides the results)"""
     rng = np.random.RandomState(seed)
     cfg = ref.Config(1, H, True, "gelu")
-    p = ref.random_parameters({**ref.encoder_shapes(V, D, L, cfg.layers), "mask.weight": (1, D),
-                               **augmenter_shapes(D)}, rng)
+    shapes = {**ref.encoder_shapes(V, D, L, cfg.layers), "mask.weight": (1, D),
+              **augmenter_shapes(D * max(K, 1))}
+    if K:
+        shapes.update(ref.interest_shapes(D, L, K))
+        del shapes["interest.beta_out"]           # labels are items here, not sequences
+    p = ref.random_parameters(shapes, rng)
     mask = p.pop("mask.weight").detach()
     pack = ref.random_pack(rng, LENGTHS, V, L, "first")
     views = ref.random_views(rng, pack, V, L, "first", True)
@@ -131,11 +135,11 @@ def make_case(seed, name, V, D, joint):
     tensors = {**p, "mask.weight": mask, **ref.stored_pack(pack),
                **ref.stored_pack(views[0], "view1."), **ref.stored_pack(views[1], "view2."),
                "target": target,
-               **ref.describe(cfg, interests=0, pad=1, joint=int(joint)),
+               **ref.describe(cfg, interests=K, pad=1, joint=int(joint)),
                "config.lambda": np.array([LAMBDA]), "config.beta": np.array([BETA])}
 
     def losses(q, mask):
-        return mclrec({**q, "mask.weight": mask}, cfg, batch, LAMBDA, BETA)
+        return mclrec({**q, "mask.weight": mask}, cfg, batch, LAMBDA, BETA, K > 0)
 
     return p, mask, losses, tensors
 
@@ -152,8 +156,8 @@ def part_gradients(name, p, mask, losses, scalar, moved):
                           [mask] + [p[n].detach() for n in held])
 
 
-def write_gradients(seed, name, joint):
-    p, mask, losses, tensors = make_case(seed, name, 23, 16, joint)
+def write_gradients(seed, name, joint, K=0):
+    p, mask, losses, tensors = make_case(seed, name, 23, 16, joint, K)
     path = name + ".safetensors"
     augmenters = [n for n in p if is_augmenter(n)]
     results = part_gradients(path, p, mask, losses, "l0",
@@ -190,6 +194,7 @@ def main():
     # Seeds with rows whose positive exceeds the hardest negative, and others.
     write_gradients(1059, "mclrec", False)
     write_gradients(1061, "mclrec_joint", True)
+    write_gradients(1062, "mclrec_interests", False, 3)
     write_steps(1516, "mclrec_steps")
 
 

@@ -120,11 +120,12 @@ def encode(p, cfg, pack):
 
 # ---------------------------------------------------------------------------------- interest head
 
-def interests_one(p, z, pos, beta):
+def interests_one(p, z, pos, beta, key_mask=None):
     """DSSRec's head for one sequence.
 
       assign     p(k|i) = softmax over k of LN1(z_i) . LN2(c_k) / sqrt(D)          [n,K]
       importance p_i    = softmax over i of k_i . q / sqrt(D)                      [n]
+                 over the i that the key mask shows, the others have none
                  kt_i = LN3(z_i + alpha_i), k_i = kt_i + ReLU(kt_i W + b),
                  q = LN4(z_t + alpha_t + b'), t the last position
       phi        phi^k  = LN5(beta_k + sum_i p(k|i) p_i z_i)                       [K,D]
@@ -137,7 +138,10 @@ def interests_one(p, z, pos, beta):
     kt = layer_norm(p, "interest.norm3", z + alpha)
     keys = kt + torch.relu(linear(p, "interest.ffn", kt))
     query = layer_norm(p, "interest.norm4", z[-1] + alpha[-1] + p["interest.query_bias"])
-    importance = torch.softmax(keys @ query * scale, dim=0)
+    score = keys @ query * scale
+    if key_mask is not None:
+        score = torch.where(key_mask != 0, score, torch.full_like(score, -math.inf))
+    importance = torch.softmax(score, dim=0)
 
     pooled = (assign * importance[:, None]).T @ z
     return assign, importance, layer_norm(p, "interest.norm5", p[beta] + pooled)
@@ -145,7 +149,9 @@ def interests_one(p, z, pos, beta):
 
 def interests(p, z, pack, beta="interest.beta_in"):
     """assign [N,K], importance [N], phi [B,K,D] of a packed batch with states z [N,D]."""
-    parts = [interests_one(p, z[s], pack.pos[s], beta) for s in sequences(pack)]
+    parts = [interests_one(p, z[s], pack.pos[s], beta,
+                           None if pack.key_mask is None else pack.key_mask[s])
+             for s in sequences(pack)]
     assign, importance, phi = zip(*parts)
     return torch.cat(assign), torch.cat(importance), torch.stack(phi)
 
