@@ -42,7 +42,9 @@ row 'all positions, 256 shared negatives, padded' "$(ours sasrec --set layout=A 
 row 'K = 4, next_item, padded' "$(ours interests)" "$(torch --interests 4)"
 row 'K = 4, next_item + dssrec, padded' "$(ours interests-dssrec)" "$(torch --interests 4 --dssrec)"
 mclrec=$(/usr/bin/python3 tests/bench/torch_mclrec.py --steps "${STEPS:-15}" | sed -n 's/.*"epoch_s": \([0-9.]*\).*/\1/p')
-row 'MCLRec, three steps a batch, padded' "$(ours mclrec)" "$mclrec"
+o=$(ours mclrec)
+row 'MCLRec, three steps a batch, padded' "$o" "$mclrec"
+awk "BEGIN { exit !($mclrec >= 9 * $o) }" || { echo 'MCLRec: less than nine times as fast' >&2; exit 1; }
 
 printf '\nencoder forward, 1 thread, us a sequence\n'
 build/release/bench_encoder forward

@@ -37,6 +37,7 @@ gains)
         add seq2item-$s Beauty dssrec seed=$s dssrec.seq2seq=0 stop_on=ndcg@10 valid_seen=mask epochs=200
         add seq2seq-$s Beauty dssrec seed=$s stop_on=ndcg@10 valid_seen=mask epochs=200
         add s3rec-$s Beauty-bag s3rec seed=$s # the longest
+        add s3rec-softmax-$s Beauty-bag s3rec seed=$s next_item.loss=softmax
     done ;;
 tuned)
     $intent import --from s3rec "$sets/../checkpoints/s3rec-beauty-pretrained-150.pt" --data "$out/Beauty-bag" \
@@ -57,9 +58,11 @@ mclrec)
         add mclrec-Yelp-$s Yelp mclrec seed=$s mclrec.lambda=0.03 mclrec.beta=0.1 precision=bf16
     done ;;
 ablation)
-    for part in next_item:weight=0 all:weight=1 no-cl1:lambda=0 no-cl2:beta=0 no-R:gamma=0 \
-        shared:shared_augmenter=true joint:updates=joint; do
-        add sports-${part%%:*} Sports_and_Outdoors mclrec "mclrec.${part#*:}" precision=bf16 epochs=30
+    for s in 1 2; do
+        for part in next_item:weight=0 all:weight=1 no-cl1:lambda=0 no-cl2:beta=0 no-R:gamma=0 \
+            shared:shared_augmenter=true joint:updates=joint; do
+            add sports-${part%%:*}-$s Sports_and_Outdoors mclrec seed=$s "mclrec.${part#*:}" precision=bf16 epochs=30
+        done
     done ;;
 item_ssl)
     for s in 1 2; do

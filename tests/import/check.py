@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Imports checkpoints and compares what our encoder makes of every Beauty test history with PyTorch; exports bundles to
-ONNX and compares with onnxruntime.  `make import-check` runs it: it needs PyTorch, onnxruntime and $DATA, and skips
-what of these is absent.
+ONNX and compares with onnxruntime.  `make import-check` runs it: it needs PyTorch, onnxruntime and $DATA, and fails
+where one of these is absent: nothing was checked then.
 
   check.py OUT [s3rec] [recbole] [onnx]         default: all; OUT is a directory for what it makes
 """
@@ -16,7 +16,7 @@ try:
     import numpy as np
     import torch
 except ImportError as e:
-    sys.exit("import-check: skipped: %s (apt-get install python3-torch)" % e)
+    sys.exit("import-check: nothing checked: %s (apt-get install python3-torch)" % e)
 
 from torch_models import Encoder
 
@@ -243,7 +243,7 @@ CHECKS = {"s3rec": check_s3rec, "recbole": check_recbole, "onnx": check_onnx}
 
 def main():
     if not os.path.exists(BEAUTY):
-        sys.exit("import-check: skipped: %s is not there (DATA)" % BEAUTY)
+        sys.exit("import-check: nothing checked: %s is not there (DATA)" % BEAUTY)
     torch.manual_seed(1)
     out, which = os.path.abspath(sys.argv[1]), sys.argv[2:] or list(CHECKS)
     os.makedirs(out, exist_ok=True)
