@@ -1,5 +1,6 @@
 /* What objectives draw for a batch, which the golden files give them: S3-Rec's hidden items and spans, the halves of an
  * item's features, the rank model's views. */
+#include "core/base/buf.h"
 #include "core/base/mem.h"
 #include "core/num/num.h"
 #include "core/serve/fields.h"
@@ -174,18 +175,20 @@ enum { COLOUR, SHAPE, TONE, SIZE, TASTE, FIELDS, CATALOGUE = 48 };
 /* colour, shape and tone tell each other, and so do size and taste; an item may have three notes. */
 static void open_catalogue(const char *const *keys, bool notes)
 {
-    char users[CATALOGUE * 8] = "u", items[CATALOGUE * 64];
-    size_t nu = 1, ni = (size_t)sprintf(items, "item,colour,shape,tone,size,taste%s\n",
-                                        notes ? ",note" : "");
+    struct buf users = { 0 }, items = { 0 };
+    buf_puts(&users, "u");
+    buf_printf(&items, "item,colour,shape,tone,size,taste%s\n", notes ? ",note" : "");
     for (int i = 0; i < CATALOGUE; i++) {
-        nu += (size_t)sprintf(users + nu, " i%d", i);
-        ni += (size_t)sprintf(items + ni, "i%d,c%d,s%d,t%d,z%d,e%d", i, i % 3, i % 3, i % 3,
-                              i / 3 % 4, i / 3 % 4);
-        if (notes) ni += (size_t)sprintf(items + ni, ",n%d|m%d|o%d", i % 5, i % 7, i % 2);
-        ni += (size_t)sprintf(items + ni, "\n");
+        buf_printf(&users, " i%d", i);
+        buf_printf(&items, "i%d,c%d,s%d,t%d,z%d,e%d", i, i % 3, i % 3, i % 3, i / 3 % 4,
+                   i / 3 % 4);
+        if (notes) buf_printf(&items, ",n%d|m%d|o%d", i % 5, i % 7, i % 2);
+        buf_puts(&items, "\n");
     }
-    strcpy(users + nu, "\n");
-    data_with_items(&ds, dir, users, items);
+    buf_puts(&users, "\n");
+    data_with_items(&ds, dir, users.data, items.data);
+    buf_free(&users);
+    buf_free(&items);
     open_objective(&obj_item_ssl, L, keys);
 }
 
