@@ -30,6 +30,12 @@ static int write_ids(const struct export *x, struct err *e)
     struct buf text = { .cap_max = (size_t)1 << 40 };
     for (int32_t r = 0; r < items_count(x->items); r++) {
         struct str id = items_id(x->items, r);
+        if (memchr(id.p, '\n', (size_t)id.len)) {
+            buf_free(&text);
+            return err_set(e, ERR_INVALID,
+                           "item %d: its id has a line break, and ids.txt a line for each item",
+                           r);
+        }
         buf_put(&text, id.p, (size_t)id.len);
         buf_putc(&text, '\n');
     }

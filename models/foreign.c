@@ -86,7 +86,8 @@ static int set_keys(struct model_cfg *c, char *const *set, int n_set, struct err
         int rc = set_key(c, set[i], e);
         if (rc < 0) return e ? (e->code = ERR_USAGE) : ERR_USAGE;
         if (c->width != was.width || c->layers != was.layers || c->max_len != was.max_len ||
-            c->ffn_mult != was.ffn_mult || c->interests != was.interests)
+            c->ffn_mult != was.ffn_mult || c->interests != was.interests ||
+            c->item_tower != was.item_tower)
             return err_set(e, ERR_USAGE, "--set %s: the file's tensors have other shapes",
                            set[i]);
     }
@@ -299,6 +300,11 @@ static int check_rows(const struct source *s, FILE *notes, struct err *e)
             "set's %d items (or one more for a mask): prepare the data set from the .inter "
             "file that was trained on, with the filters that were set",
             s->fam->item, rows, V + 1, V);
+    if (s->from == FOREIGN_RECBOLE && rows == (int64_t)V + 2 && notes)
+        fprintf(notes,
+                "note: the last row of %s is taken for a mask's; a model without one (SASRec) "
+                "was trained on one item more than the data set has\n",
+                s->fam->item);
     if (s->from == FOREIGN_S3REC && rows - 2 < V)
         return err_set(e, ERR_INVALID,
                        "tensor %s: %" PRId64 " rows, at least %d expected for padding, mask "
@@ -514,6 +520,8 @@ static int open_safetensors(struct model **out, const char *path, char *const *s
     int64_t have = 0;
     TRY(safet_open(&s, path, e));
     int rc = own_config(&cfg, s, notes, e);
+    cfg.item_tower =
+        false; /* the vectors are what a tower made; the tower is not in the file */
     if (rc == 0) rc = check_order(s, it, notes, e);
     cfg.n_items = items_count(it);
     if (rc == 0) rc = set_keys(&cfg, set, n_set, e);

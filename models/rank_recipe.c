@@ -1,5 +1,6 @@
 #include "models/rank_recipe.h"
 #include "core/base/mem.h"
+#include "core/data/text.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,8 @@ static int set(struct rank_recipe *r, const char *section, const char *key, cons
                struct err *e)
 {
     if (schema_section(section)) return schema_set(&r->schema, section, key, value, e);
+    if (value && !text_utf8_ok(value, strlen(value)))
+        return err_set(e, ERR_CONFIG, "[%.80s]: %s: the value is not UTF-8", section, key);
     if (strcmp(section, "rank") != 0)
         return err_set(e, ERR_CONFIG,
                        "unknown section [%s]; there are rank, feature NAME, group NAME",

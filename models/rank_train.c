@@ -1,5 +1,6 @@
 #include "models/rank_train.h"
 #include "core/ad/opt.h"
+#include "core/base/io.h"
 #include "core/base/mem.h"
 #include "core/base/prog.h"
 #include "core/fmt/ckpt.h"
@@ -38,6 +39,8 @@ static void report(const char *path, const struct clicks *c)
     if (c->bad)
         fprintf(stderr, "; %" PRId64 " dropped, the first in line %" PRId64 ": %s", c->bad,
                 c->first_bad, c->why);
+    if (c->not_utf8)
+        fprintf(stderr, "; %" PRId64 " cells are not UTF-8 and count as missing", c->not_utf8);
     fputc('\n', stderr);
 }
 
@@ -260,6 +263,7 @@ static int export(struct trainer *t, const struct rank_metrics *m, int64_t *vers
 
 static int run(struct trainer *t, struct rank_result *out, struct err *e)
 {
+    TRY(io_mkdirs(t->a->out, e)); /* where nothing can be written nothing is trained */
     TRY(read_data(t, e));
     if (t->n_train < 2)
         return err_set(e, ERR_EMPTY, "%d impressions to train on; lower rank.valid_share",

@@ -65,12 +65,20 @@ static struct str copy(struct parse *p, const char *s, size_t n)
     return out;
 }
 
-const char *items_req_bad_name(const char *s, size_t n, size_t most)
+static const char *bad_text(const char *s, size_t n, size_t most)
 {
     if (n == 0) return "is empty";
     if (n > most) return "is too long";
     if (memchr(s, '\0', n)) return "contains a NUL character";
     return text_utf8_ok(s, n) ? NULL : "is not UTF-8";
+}
+
+/* As `intent prep` takes ids: a line break in one would break every list of them. */
+const char *items_req_bad_name(const char *s, size_t n, size_t most)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)s[i] < ' ' || s[i] == 0x7f) return "contains a control character";
+    return bad_text(s, n, most);
 }
 
 /* A string of least to most bytes. */
@@ -80,7 +88,7 @@ static bool read_text(struct parse *p, const struct place *at, const json_t *v, 
     char why[64];
     if (!json_is_string(v)) return bad_type(p, at, "a string", v);
     const size_t n = json_string_length(v);
-    const char *s = json_string_value(v), *bad = n ? items_req_bad_name(s, n, most) : NULL;
+    const char *s = json_string_value(v), *bad = n ? bad_text(s, n, most) : NULL;
     if (n < least) bad = "is empty";
     snprintf(why, sizeof why, "%s (at most %zu bytes)", bad ? bad : "", most);
     if (bad) return invalid(p, at, why);
@@ -93,7 +101,13 @@ static bool read_id(struct parse *p, const struct place *at, const json_t *v, st
     char number[24];
     if (!json_is_integer(v)) {
         if (!json_is_string(v)) return bad_type(p, at, "a string or an integer", v);
-        return read_text(p, at, v, 1, LIMIT_ID_BYTES, out);
+        const char *bad =
+            items_req_bad_name(json_string_value(v), json_string_length(v), LIMIT_ID_BYTES);
+        char why[64];
+        snprintf(why, sizeof why, "%s (at most %d bytes)", bad ? bad : "", LIMIT_ID_BYTES);
+        if (bad) return invalid(p, at, why);
+        *out = copy(p, json_string_value(v), json_string_length(v));
+        return true;
     }
     int n = snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     *out = copy(p, number, (size_t)n);

@@ -285,6 +285,17 @@ static int tell_section(struct ini_ctx *c, char *line)
     return c->e->code;
 }
 
+/* inih would take an indented line for more of the value before it, which a key that is set twice would lose. */
+static int refuse_indented(struct ini_ctx *c, const char *line)
+{
+    const size_t blanks = strspn(line, " \t");
+    if (blanks == 0 || strchr(";#\r\n", line[blanks])) return 0; /* or nothing but blanks */
+    return err_set(
+        c->e, ERR_CONFIG,
+        "%s:%d: begins with a blank: a key begins its line, and its value ends there", c->path,
+        c->line);
+}
+
 /* fgets that counts, since inih may be built without line numbers in its callback, and that keeps inih from
  * taking the rest of a long line for a line of its own: comments are cut, anything else is an error. */
 static char *next_line(char *out, int n, void *stream)
@@ -299,7 +310,7 @@ static char *next_line(char *out, int n, void *stream)
             (void)err_set(c->e, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", c->path,
                           c->line, n - 1);
     }
-    return c->e->code || tell_section(c, out) < 0 ? NULL : out;
+    return c->e->code || refuse_indented(c, out) < 0 || tell_section(c, out) < 0 ? NULL : out;
 }
 
 static int on_ini(void *user, const char *section, const char *name, const char *value)

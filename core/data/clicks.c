@@ -137,6 +137,15 @@ static void append(struct clicks_column *x, const int32_t *id, int32_t n)
     x->n_id += n;
 }
 
+static void count_foreign(struct reader *r, const struct field *f)
+{
+    for (int32_t i = 0; i < r->s->n; i++) {
+        if (schema_group_of(r->s, i) < 0) continue;
+        struct span v = content(r, f[r->at.feature[i]]);
+        r->c->not_utf8 += !text_utf8_ok(v.p, v.n);
+    }
+}
+
 /* Features that are not of the sequence. */
 static void take_columns(struct reader *r, const struct field *f)
 {
@@ -190,7 +199,7 @@ static bool good_id(struct span s)
 static void take_values(struct items_builder *b, int32_t field, int32_t row, char sep,
                         struct span text)
 {
-    struct span rest = text, part;
+    struct span rest = sep ? schema_newest(text, sep, LIMIT_TAGS) : text, part;
     if (!sep && good_id(text)) items_add_value(b, field, row, text.p, text.n);
     while (sep && text_part(&rest, sep, &part))
         if (good_id(part)) items_add_value(b, field, row, part.p, part.n);
@@ -260,6 +269,7 @@ static int take_line(struct reader *r, const struct field *f, int64_t no)
     }
     if (why) return drop(r, no, why);
     reserve(c, r->s);
+    count_foreign(r, f);
     take_columns(r, f);
     take_steps(r, len);
     c->label[c->n] = (float)label;

@@ -31,6 +31,7 @@ struct clicks {
     struct clicks_column step[LIMIT_FEATURES];   /* of the sequence's features, [seq_cu[n]] */
     int64_t bad, first_bad;                      /* damaged lines, number of the first */
     char why[64];                                /* of the first */
+    int64_t not_utf8;                            /* cells, whose values count as missing */
     char damage[128];                            /* of a packed file */
     int64_t cap_;
 };

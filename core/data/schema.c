@@ -1,7 +1,6 @@
 #include "core/data/schema.h"
 #include "core/base/mem.h"
 #include "core/base/order.h"
-#include "core/data/text.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +96,8 @@ static int set(struct schema *s, const char *section, const char *key, const cha
                struct err *e)
 {
     const char *feature = name_after(section, "feature"), *group = name_after(section, "group");
+    if (value && !text_utf8_ok(value, strlen(value)))
+        return err_set(e, ERR_CONFIG, "%s: the value is not UTF-8", key);
     if (group) return set_group(s, group, key, value, e);
     if (!feature)
         return err_set(e, ERR_CONFIG,
@@ -228,6 +229,9 @@ static int check_shared(struct schema *s, int32_t i, struct err *e)
         return err_set(e, ERR_CONFIG, "of = %s: that is itself of %s", f->of, owner->of);
     if (owner->kind == FEATURE_SEQUENCE)
         return err_set(e, ERR_CONFIG, "of = %s: that is a sequence; name an id", f->of);
+    if (f->kind == FEATURE_NUMBER)
+        return err_set(e, ERR_CONFIG, "of = %s: a number has boundaries or buckets of its own",
+                       f->of);
     if (owner->kind == FEATURE_NUMBER && f->kind != FEATURE_SEQUENCE)
         return err_set(e, ERR_CONFIG, "of = %s: only sequences are made of numbers", f->of);
     if (f->hash_buckets > 0 || f->vocabulary || f->boundaries || f->buckets > 0)
@@ -276,6 +280,20 @@ static int add_member(struct schema *s, int g, struct span name, struct err *e)
     return 0;
 }
 
+/* Buckets are found on a number's own column, which only features of groups have. */
+static int check_steps(const struct schema *s, struct err *e)
+{
+    for (int32_t i = 0; i < s->n_members[SCHEMA_SEQUENCE]; i++) {
+        const struct feature *f = s->f[s->member[SCHEMA_SEQUENCE][i]];
+        if (!schema_unfitted(s, f->table) || schema_group_of(s, f->table) >= 0) continue;
+        return err_set(e, ERR_CONFIG,
+                       "[feature %s]: of = %s, which is in no group: put it in one, or give it "
+                       "boundaries instead of buckets",
+                       f->name, f->of);
+    }
+    return 0;
+}
+
 static int check_group(struct schema *s, int g, struct err *e)
 {
     struct span rest = whole(s->group[g]), name;
@@ -292,7 +310,7 @@ int schema_check(struct schema *s, struct err *e)
     for (int g = 0; g < SCHEMA_GROUPS; g++) s->n_members[g] = 0;
     for (int g = 0; g < SCHEMA_GROUPS; g++)
         if (check_group(s, g, e) < 0) return err_ctx(e, "[group %s]", schema_group_name[g]);
-    return 0;
+    return check_steps(s, e);
 }
 
 /* ---- numbers ---- */
@@ -377,12 +395,12 @@ int32_t schema_row(const struct schema *s, int32_t f, const char *text, size_t n
     if (v.n == 0) return 0;
     double number;
     if (x->kind == FEATURE_NUMBER) return text_number(v, &number) ? number_row(x, number) : 0;
+    if (v.n > LIMIT_ID_BYTES || !text_utf8_ok(v.p, v.n)) return 0; /* no catalogue has it */
     if (x->vocabulary) return word_row(x, v);
     return 1 + (int32_t)(XXH3_64bits(v.p, v.n) % (uint64_t)x->hash_buckets);
 }
 
-/* The last `most` parts of text start here. */
-static struct span newest(struct span text, char sep, int32_t most)
+struct span schema_newest(struct span text, char sep, int32_t most)
 {
     int32_t seen = 0;
     for (size_t i = text.n; i > 0; i--)
@@ -410,7 +428,7 @@ int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t 
     int32_t k = 0;
     if (rest.n == 0) return 0;
     if (x->kind == FEATURE_TAGS && most > LIMIT_TAGS) most = LIMIT_TAGS;
-    rest = newest(rest, x->separator[0], most);
+    rest = schema_newest(rest, x->separator[0], most);
     while (k < most && text_part(&rest, x->separator[0], &part)) {
         row[k] = schema_row(s, f, part.p, part.n);
         k += x->kind == FEATURE_SEQUENCE || (part.n > 0 && !schema_has(row, k, row[k]));

@@ -14,6 +14,7 @@
 #pragma once
 #include "core/base/conf.h"
 #include "core/base/limits.h"
+#include "core/data/text.h"
 
 enum feature_kind { FEATURE_ID, FEATURE_NUMBER, FEATURE_TAGS, FEATURE_SEQUENCE };
 enum schema_group { SCHEMA_USER, SCHEMA_ITEM, SCHEMA_SEQUENCE, SCHEMA_GROUPS };
@@ -67,4 +68,6 @@ int32_t schema_row(const struct schema *s, int32_t f, const char *text, size_t n
  * The last at most `most` of them (of tags LIMIT_TAGS at most): their number.  row [most] */
 int32_t schema_cell(const struct schema *s, int32_t f, const char *text, size_t n, int32_t *row,
                     int32_t most);
+/* The last `most` parts of text, which sep divides. */
+struct span schema_newest(struct span text, char sep, int32_t most);
 bool schema_has(const int32_t *row, int32_t n, int32_t one); /* is it among them? */

@@ -107,9 +107,11 @@ int torch_read(float *out, const struct torch_tensor *t, struct err *e)
         return err_set(e, ERR_FORMAT, "tensor %s: %s, floating-point numbers are expected",
                        t->name, t->type->name);
     int64_t shape[TORCH_RANK] = { 1, 1, 1, 1 }, stride[TORCH_RANK] = { 0 };
+    if (t->n == 0) return 0;
     for (int32_t i = 0; i < t->rank; i++) {
         shape[TORCH_RANK - t->rank + i] = t->shape[i];
-        stride[TORCH_RANK - t->rank + i] = t->stride[i] * (int64_t)t->type->nb;
+        if (t->shape[i] > 1) /* else it is never stepped by, and may be any number */
+            stride[TORCH_RANK - t->rank + i] = t->stride[i] * (int64_t)t->type->nb;
     }
     const uint8_t *p0 = t->data;
     for (int64_t a = 0; a < shape[0]; a++)

@@ -85,7 +85,7 @@ static int read_schema(struct schema *s, const json_t *o, struct err *e)
     }
     TRY(schema_check(s, e));
     for (int32_t f = 0; f < s->n; f++)
-        if (schema_unfitted(s, f))
+        if (schema_unfitted(s, f) && schema_group_of(s, f) >= 0)
             return err_set(e, ERR_BAD_BUNDLE, "feature %s has no boundaries", s->f[f]->name);
     return 0;
 }

@@ -224,6 +224,8 @@ static const struct {
     { "crop_keep=2", "must be from 0 to 1", ERR_CONFIG },
     { "batch_size=8193", "a batch has 16386 rows that are compared", 0 },
     { "rank.temperature=0", "temperature = 0: must be from 0.001", ERR_CONFIG },
+    { "group user.features=\xff", "features: the value is not UTF-8", ERR_CONFIG },
+    { "label=\xff", "label: the value is not UTF-8", ERR_CONFIG },
     { "heads=3", "hidden = 16 is not a multiple of heads = 3", 0 },
     { "group user.features=nobody", "no [feature nobody]", 0 },
     { "group sequence.features=", "no feature is in the group of the sequence", 0 },
@@ -235,6 +237,33 @@ START_TEST(a_wrong_recipe_is_refused_by_name)
     ck_assert_int_eq(rc, wrong[_i].code);
     if (rc == 0) ck_assert_int_eq(rank_recipe_check(&r, &e), ERR_CONFIG);
     ck_assert_msg(strstr(e.msg, wrong[_i].message), "%s", e.msg);
+}
+END_TEST
+
+/* A feature that is described and not used needs no boundaries, and its column none. */
+START_TEST(a_number_that_no_group_lists_is_left_alone)
+{
+    char *out = sub("m");
+    struct bundle b;
+    ck_assert_msg(rank_recipe_set(&r, "group item.features=adgroup_id,cate_id,pid", &e) == 0 &&
+                      rank_recipe_set(&r, "group sequence.features=tag_category_list", &e) == 0,
+                  "%s", e.msg);
+    ck_assert_msg(rank_recipe_check(&r, &e) == 0, "%s", e.msg);
+    train(out, 0);
+    struct rank_model *m = load(out, &b);
+    ck_assert(schema_unfitted(&m->schema, schema_find(&m->schema, "price", 5)));
+    rank_model_free(m);
+    bundle_close(&b);
+    free(out);
+}
+END_TEST
+
+START_TEST(where_nothing_can_be_written_nothing_is_trained)
+{
+    struct rank_result res;
+    struct rank_train_args a = { .data = "/nowhere", .out = csv, .recipe = &r, .quiet = true };
+    ck_assert_int_lt(rank_train(&a, &res, &e), 0);
+    ck_assert_ptr_nonnull(strstr(e.msg, csv)); /* a file, and not what is to be read */
 }
 END_TEST
 
@@ -319,6 +348,8 @@ Suite *suite_rank_train(void)
     tcase_add_test(t, a_loss_that_is_no_number_stops_and_names_its_term);
     tcase_add_test(t, numbers_that_are_none_leave_what_the_epoch_before_had);
     tcase_add_loop_test(t, a_wrong_recipe_is_refused_by_name, 0, sizeof wrong / sizeof *wrong);
+    tcase_add_test(t, a_number_that_no_group_lists_is_left_alone);
+    tcase_add_test(t, where_nothing_can_be_written_nothing_is_trained);
     tcase_add_test(t, a_contrast_without_an_operator_is_refused);
     tcase_add_test(t, a_bundle_that_does_not_fit_together_is_refused);
     suite_add_tcase(s, t);

@@ -335,19 +335,18 @@ END_TEST
 
 START_TEST(req_rank_takes_values_of_features_as_a_table_would_have_them)
 {
-    const char *body = "{\"user\":{\"id\":\"u7\",\"age\":3,\"price\":0.1,\"big\":1e300,"
-                       "\"third\":0.30000000000000004,\"none\":null,\"empty\":\"\"},"
-                       "\"history\":[\"a\",{\"item_id\":2}],\"candidates\":[\"x\",3],"
-                       "\"model\":\"ads\"}";
-    const char *const want[][2] = { { "id", "u7" },
-                                    { "age", "3" },
-                                    { "price", "0.1" },
-                                    { "big", "1e+300" },
-                                    { "third", "0.30000000000000004" },
+    const char *body =
+        "{\"user\":{\"id\":\"u7\",\"age\":3,\"price\":0.1,\"big\":1e300,\"level\":2.0,"
+        "\"third\":0.30000000000000004,\"none\":null,\"empty\":\"\"},"
+        "\"history\":[\"a\",{\"item_id\":2}],\"candidates\":[\"x\",3],"
+        "\"model\":\"ads\"}";
+    const char *const want[][2] = { { "id", "u7" },     { "age", "3" },
+                                    { "price", "0.1" }, { "big", "1e+300" },
+                                    { "level", "2.0" }, { "third", "0.30000000000000004" },
                                     { "empty", "" } };
     ck_assert_int_eq(parse_as(body, strlen(body), true, RANK), 0);
-    ck_assert_int_eq(r.rank.n_values, 6);
-    for (int i = 0; i < 6; i++) {
+    ck_assert_int_eq(r.rank.n_values, 7);
+    for (int i = 0; i < 7; i++) {
         ck_assert(is(r.rank.value[i].name, want[i][0]));
         ck_assert(is(r.rank.value[i].text, want[i][1]));
     }

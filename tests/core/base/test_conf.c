@@ -373,7 +373,8 @@ static const struct {
     { "[a]\n[bad] ; empty\n[b]\n", "t.ini:2: no such section" },
     { "\xef\xbb\xbf[bad]\n", "t.ini:1: no such section" },
     { "[a]\nlr = 1\n  2 more\n",
-      "t.ini:3: lr = 2 more: expected a number" }, /* a continued value */
+      "t.ini:3: begins with a blank" }, /* a continued value, to inih */
+    { "[a]\nlr = 1\n\tseed = 2\n", "t.ini:3: begins with a blank" },
 };
 
 START_TEST(a_broken_ini_file_is_named_with_its_line)

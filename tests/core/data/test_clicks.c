@@ -118,6 +118,20 @@ START_TEST(damaged_lines_are_dropped_and_counted)
 }
 END_TEST
 
+START_TEST(cells_that_are_not_utf8_are_counted)
+{
+    struct clicks_opts o = opts();
+    ck_assert_msg(read_text(HEADER "i1,1,u1,Nestl\xe9,1,x,a,1,?\n"
+                                   "i1,1,u1,a,1,x|\xff|y,a,1,\xff\n",
+                            &o) == 0,
+                  "%s", e.msg);
+    ck_assert_int_eq(c.n, 2);
+    ck_assert_int_eq(c.not_utf8, 2); /* nobody reads the other column */
+    ck_assert_int_eq(c.column[1].id[0], 0);
+    ck_assert_int_eq(c.column[3].cu[2] - c.column[3].cu[1], 3);
+}
+END_TEST
+
 static const struct {
     const char *text, *message;
     int code;
@@ -176,6 +190,7 @@ Suite *suite_clicks(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, lines_become_columns);
     tcase_add_test(t, damaged_lines_are_dropped_and_counted);
+    tcase_add_test(t, cells_that_are_not_utf8_are_counted);
     tcase_add_loop_test(t, what_cannot_be_read_is_named, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(t, a_catalogue_has_the_items_and_their_first_features);
     suite_add_tcase(suite, t);

@@ -63,6 +63,23 @@ START_TEST(values_become_rows_by_hash_list_and_boundaries)
 }
 END_TEST
 
+/* The catalogue takes neither, and what is asked of it must be what was trained. */
+START_TEST(what_no_catalogue_can_have_is_missing)
+{
+    static char much[LIMIT_ID_BYTES + 2];
+    memset(much, 'a', LIMIT_ID_BYTES + 1);
+    good("feature brand;hash_buckets=1000");
+    check();
+    ck_assert_int_eq(row("brand", "Nestl\xe9"), 0);
+    ck_assert_int_gt(row("brand", "Nestl\xc3\xa9"), 0);
+    ck_assert_int_eq(row("brand", much), 0);
+    much[LIMIT_ID_BYTES] = '\0';
+    ck_assert_int_gt(row("brand", much), 0);
+    ck_assert_int_eq(schema_set(&s, "feature b", "vocabulary", "M\xfcller", &e), ERR_CONFIG);
+    ck_assert_msg(strstr(e.msg, "vocabulary: the value is not UTF-8"), "%s", e.msg);
+}
+END_TEST
+
 START_TEST(hashes_stay_what_they_are)
 {
     good("feature id;hash_buckets=1000000"); /* XXH3_64bits("a") = 0xe6c632b61e964e1f */
@@ -173,6 +190,11 @@ static const struct {
     { { "feature a;hash_buckets=5;buckets=3" }, "buckets is for kind = number" },
     { { "feature a;hash_buckets=5;separator=||" }, "separator: expected one character" },
     { { "feature a;of=b" }, "of = b: no such feature" },
+    { { "feature a;hash_buckets=5", "feature b;kind=number;of=a;buckets=0" },
+      "a number has boundaries or buckets of its own" },
+    { { "feature a;kind=number;buckets=4", "feature b;kind=sequence;of=a",
+        "group sequence;features=b" },
+      "[feature b]: of = a, which is in no group" },
     { { "feature a;hash_buckets=5", "feature b;of=a;hash_buckets=3" }, "leave hash_buckets" },
     { { "feature a;hash_buckets=5", "feature b;of=a", "feature c;of=b" }, "itself of a" },
     { { "feature a;hash_buckets=5", "group item;features=a,b" }, "[group item]: features: no" },
@@ -214,6 +236,7 @@ Suite *suite_schema(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, values_become_rows_by_hash_list_and_boundaries);
     tcase_add_test(t, hashes_stay_what_they_are);
+    tcase_add_test(t, what_no_catalogue_can_have_is_missing);
     tcase_add_test(t, cells_are_parted_and_only_the_newest_are_kept);
     tcase_add_test(t, nothing_is_read_behind_the_end_of_a_cell);
     tcase_add_test(t, boundaries_part_the_values_evenly);
