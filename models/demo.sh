@@ -40,10 +40,11 @@ $intent eval --data "$data" --bundle "$models/films" 2>/dev/null
 
 say "Starting the daemon"
 stop_daemon
+rm -rf "$var/store"
 port=${DEMO_PORT:-8080}
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 url=http://127.0.0.1:$port
-setsid nohup $intentd --models "$models" --listen "127.0.0.1:$port" --drain-delay 0 \
+setsid nohup $intentd --models "$models" --store "$var/store" --listen "127.0.0.1:$port" --drain-delay 0 \
     </dev/null >"$var/intentd.log" 2>&1 &
 echo $! >"$var/intentd.pid"
 ready=

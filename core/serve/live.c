@@ -49,6 +49,8 @@ struct live *lives_find(const struct lives *all, const char *name, size_t len)
     return l;
 }
 
+struct live *lives_any(const struct lives *all) { return atomic_load(&all->first); }
+
 struct live_view *live_take(struct live *l)
 {
     pthread_mutex_lock(&l->mu);

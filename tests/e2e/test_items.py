@@ -147,6 +147,26 @@ class Items(unittest.TestCase):
         self.ask("GET", "/v1/blocklists/out", status=404)
         self.ask("PUT", "/v1/blocklists/" + "x" * 129, {"items": []}, status=422)
 
+    def test_a_blocklist_is_of_all_models(self):
+        models = os.path.join(self.store, "models")
+        for name in ("toy", "other"):
+            shutil.copytree(os.path.join(self.models, "toy"), os.path.join(models, name))
+            for version in os.listdir(os.path.join(models, name)):
+                manifest = os.path.join(models, name, version, "manifest.json")
+                if os.path.exists(manifest):
+                    with open(manifest) as f:
+                        text = f.read()
+                    with open(manifest, "w") as f:
+                        f.write(text.replace('"name": "toy"', '"name": "%s"' % name))
+        self.restart(models)
+        self.ask("POST", "/v1/recommend", {"history": ["i1"]}, status=404)  # which of the two?
+        self.ask("PUT", "/v1/blocklists/out", {"items": ["i5"]})
+        self.assertEqual(self.ask("GET", "/v1/blocklists/out")["items"], ["i5"])
+        for name in ("toy", "other"):
+            got = self.ask("POST", "/v1/recommend", {"model": name, "history": ["i1"], "limit": 99, "exclude_lists": ["out"]})
+            self.assertGreater(len(got["items"]), 90)
+            self.assertNotIn("i5", [i["item_id"] for i in got["items"]])
+
     def test_metrics_count_them(self):
         self.ask("PUT", "/v1/items/i1", {"title": "a"})
         self.ask("DELETE", "/v1/items/i2")
