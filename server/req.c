@@ -209,7 +209,8 @@ static bool read_real(struct req_json *p, double x, struct str *out)
                       : req_take(p, (size_t)text.len + 2);
     if (whole) {
         memcpy(whole, text.p, (size_t)text.len);
-        memcpy(whole + text.len, ".0", 2);
+        whole[text.len] = '.';
+        whole[text.len + 1] = '0';
         text = (struct str){ whole, text.len + 2 };
     }
     *out = text;
