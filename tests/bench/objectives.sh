@@ -60,7 +60,7 @@ mclrec)
 ablation)
     for s in 1 2; do
         for part in next_item:weight=0 all:weight=1 no-cl1:lambda=0 no-cl2:beta=0 no-R:gamma=0 \
-            shared:shared_augmenter=true joint:updates=joint; do
+            shared:shared_augmenter=true joint:updates=joint two:updates=two; do
             add sports-${part%%:*}-$s Sports_and_Outdoors mclrec seed=$s "mclrec.${part#*:}" precision=bf16 epochs=30
         done
     done ;;
