@@ -520,8 +520,8 @@ static int open_safetensors(struct model **out, const char *path, char *const *s
     int64_t have = 0;
     TRY(safet_open(&s, path, e));
     int rc = own_config(&cfg, s, notes, e);
-    cfg.item_tower =
-        false; /* the vectors are what a tower made; the tower is not in the file */
+    /* The vectors are what a tower made; the tower is not in the file. */
+    cfg.item_tower = false;
     if (rc == 0) rc = check_order(s, it, notes, e);
     cfg.n_items = items_count(it);
     if (rc == 0) rc = set_keys(&cfg, set, n_set, e);

@@ -118,8 +118,11 @@ static int turns(const void *cfg, struct turn *out)
     const struct mclrec *c = cfg;
     const struct turn encoder = { GROUPS_ALL & ~(uint32_t)GROUP_AUGMENTER, false };
     int n = 0;
-    out[n++] = c->updates == UPDATES_JOINT ? (struct turn){ GROUPS_ALL, false } : encoder;
-    if (c->updates == UPDATES_JOINT) return n;
+    if (c->updates == UPDATES_JOINT) {
+        out[0] = (struct turn){ GROUPS_ALL, false };
+        return 1;
+    }
+    out[n++] = encoder;
     if (c->beta > 0) out[n++] = (struct turn){ GROUP_AUGMENTER, true };
     if (c->updates == UPDATES_THREE) out[n++] = encoder;
     return n;

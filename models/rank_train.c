@@ -23,8 +23,7 @@ struct trainer {
     struct arena *mem;
     struct tape *tp;
     int64_t step;
-    float **
-        kept; /* [parameters] their values after kept_epoch, the last whole one; NULL: none yet */
+    struct ranker *kept; /* the model after kept_epoch, the last whole one; 0: none yet */
     int32_t kept_epoch;
 };
 
@@ -165,31 +164,9 @@ static int keep(struct trainer *t, int32_t epoch, struct err *e)
 {
     const struct params *ps = ranker_params(t->model);
     TRY(ckpt_check_params(ps, e));
-    if (!t->kept) t->kept = xcalloc((size_t)params_count(ps), sizeof *t->kept);
-    for (int32_t i = 0; i < params_count(ps); i++) {
-        const struct ten *x = &params_at(ps, i)->t;
-        const size_t nb = (size_t)x->rows * (size_t)x->cols * sizeof *x->x;
-        if (!t->kept[i]) t->kept[i] = xmalloc(nb);
-        memcpy(t->kept[i], x->x, nb);
-    }
+    params_copy(ranker_params(t->kept), ps);
     t->kept_epoch = epoch;
     return 0;
-}
-
-static void go_back(struct trainer *t)
-{
-    const struct params *ps = ranker_params(t->model);
-    for (int32_t i = 0; i < params_count(ps); i++) {
-        const struct ten *x = &params_at(ps, i)->t;
-        memcpy(x->x, t->kept[i], (size_t)x->rows * (size_t)x->cols * sizeof *x->x);
-    }
-}
-
-static void free_kept(struct trainer *t)
-{
-    for (int32_t i = 0; t->kept && i < params_count(ranker_params(t->model)); i++)
-        free(t->kept[i]);
-    free(t->kept);
 }
 
 static int train(struct trainer *t, struct err *e)
@@ -201,6 +178,7 @@ static int train(struct trainer *t, struct err *e)
     struct ranker_shape shape;
     rank_shape(&shape, &t->r->schema);
     t->model = ranker_new(&t->r->model, &shape, true);
+    t->kept = ranker_new(&t->r->model, &shape, false);
     params_init(ranker_params(t->model), (uint64_t)c->seed);
     t->opt = opt_new(ranker_params(t->model), o);
     t->mem = arena_new("rank step", 1 << 20, 0);
@@ -273,7 +251,7 @@ static int run(struct trainer *t, struct rank_result *out, struct err *e)
     out->stopped = stop_asked();
     stop_end(&s);
     if (rc < 0 && t->kept_epoch == 0) return rc;
-    if (rc < 0) go_back(t);
+    if (rc < 0) params_copy(ranker_params(t->model), ranker_params(t->kept));
     if (t->step == 0) return 0; /* stopped before there was anything to save */
     measure(t, &out->valid);
     TRY(export(t, &out->valid, &out->version, e)); /* of two errors the first is told */
@@ -291,8 +269,8 @@ int rank_train(const struct rank_train_args *a, struct rank_result *out, struct 
     tape_free(t.tp);
     arena_free(t.mem);
     opt_free(t.opt);
-    free_kept(&t);
     ranker_free(t.model);
+    ranker_free(t.kept);
     clicks_free(&t.data);
     clicks_free(&t.valid);
     items_builder_free(t.items);

@@ -76,24 +76,28 @@ static const char *bad_text(const char *s, size_t n, size_t most)
 /* As `intent prep` takes ids: a line break in one would break every list of them. */
 const char *items_req_bad_name(const char *s, size_t n, size_t most)
 {
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)s[i] < ' ' || s[i] == 0x7f) return "contains a control character";
-    return bad_text(s, n, most);
+    return text_has_control(s, n) ? "contains a control character" : bad_text(s, n, most);
+}
+
+/* The string v, of which bad says what is wrong, or NULL. */
+static bool take_string(struct parse *p, const struct place *at, const json_t *v,
+                        const char *bad, size_t most, struct str *out)
+{
+    char why[64];
+    snprintf(why, sizeof why, "%s (at most %zu bytes)", bad ? bad : "", most);
+    if (bad) return invalid(p, at, why);
+    *out = copy(p, json_string_value(v), json_string_length(v));
+    return true;
 }
 
 /* A string of least to most bytes. */
 static bool read_text(struct parse *p, const struct place *at, const json_t *v, size_t least,
                       size_t most, struct str *out)
 {
-    char why[64];
     if (!json_is_string(v)) return bad_type(p, at, "a string", v);
     const size_t n = json_string_length(v);
-    const char *s = json_string_value(v), *bad = n ? bad_text(s, n, most) : NULL;
-    if (n < least) bad = "is empty";
-    snprintf(why, sizeof why, "%s (at most %zu bytes)", bad ? bad : "", most);
-    if (bad) return invalid(p, at, why);
-    *out = copy(p, s, n);
-    return true;
+    const char *bad = n ? bad_text(json_string_value(v), n, most) : NULL;
+    return take_string(p, at, v, n < least ? "is empty" : bad, most, out);
 }
 
 static bool read_id(struct parse *p, const struct place *at, const json_t *v, struct str *out)
@@ -103,11 +107,7 @@ static bool read_id(struct parse *p, const struct place *at, const json_t *v, st
         if (!json_is_string(v)) return bad_type(p, at, "a string or an integer", v);
         const char *bad =
             items_req_bad_name(json_string_value(v), json_string_length(v), LIMIT_ID_BYTES);
-        char why[64];
-        snprintf(why, sizeof why, "%s (at most %d bytes)", bad ? bad : "", LIMIT_ID_BYTES);
-        if (bad) return invalid(p, at, why);
-        *out = copy(p, json_string_value(v), json_string_length(v));
-        return true;
+        return take_string(p, at, v, bad, LIMIT_ID_BYTES, out);
     }
     int n = snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     *out = copy(p, number, (size_t)n);

@@ -199,29 +199,12 @@ static void req_set_candidates(struct req_json *p, const char *ptr, const json_t
     if (n == 0) fault_add(p->f, ERR_INVALID, ptr, "candidates: is empty");
 }
 
-/* 3.0 stays 3.0, as tables have it: a hash tells it from 3. */
-static bool read_real(struct req_json *p, double x, struct str *out)
-{
-    struct str text;
-    if (!req_real_text(p, x, &text)) return false;
-    char *whole = memchr(text.p, '.', (size_t)text.len) || memchr(text.p, 'e', (size_t)text.len)
-                      ? NULL
-                      : req_take(p, (size_t)text.len + 2);
-    if (whole) {
-        memcpy(whole, text.p, (size_t)text.len);
-        whole[text.len] = '.';
-        whole[text.len + 1] = '0';
-        text = (struct str){ whole, text.len + 2 };
-    }
-    *out = text;
-    return true;
-}
-
 /* A feature's value: text, a number, or null. */
 static bool read_value(struct req_json *p, const char *ptr, const json_t *v,
                        struct score_value *out)
 {
-    if (json_is_real(v)) return read_real(p, json_real_value(v), &out->text);
+    /* 3.0 stays 3.0, as tables have it: a hash tells it from 3. */
+    if (json_is_real(v)) return req_real_text(p, json_real_value(v), true, &out->text);
     if (json_is_string(v) && json_string_length(v) > LIMIT_ID_BYTES) { /* a sequence, perhaps */
         size_t n = json_string_length(v);
         memcpy(p->text, json_string_value(v), n);

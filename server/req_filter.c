@@ -27,7 +27,7 @@ static bool read_value(struct req_json *p, const char *ptr, const json_t *v,
     static const struct str truth[] = { { "false", 5 }, { "true", 4 } };
     out->number = json_is_number(v) ? json_number_value(v) + 0.0 : (double)NAN; /* no -0 */
     if (json_is_boolean(v)) return out->text = truth[json_is_true(v)], true;
-    if (json_is_real(v)) return req_real_text(p, out->number, &out->text);
+    if (json_is_real(v)) return req_real_text(p, out->number, false, &out->text);
     if (json_is_string(v) || json_is_integer(v))
         return req_read_text(p, ptr, "value", v, &out->text);
     return req_bad_type(p, ptr, "a string, a number or a boolean", v), false;

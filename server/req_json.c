@@ -162,7 +162,7 @@ bool req_read_ids(struct req_json *p, const char *ptr, const json_t *v, size_t m
     return true;
 }
 
-bool req_real_text(struct req_json *p, double x, struct str *out)
+bool req_real_text(struct req_json *p, double x, bool point, struct str *out)
 {
     enum { ROOM = 32 };
     char *text = req_take(p, ROOM);
@@ -172,6 +172,7 @@ bool req_real_text(struct req_json *p, double x, struct str *out)
         n = snprintf(text, ROOM, "%.*g", digits, x);
         if (strtod(text, NULL) == x) break;
     }
+    if (point && !strpbrk(text, ".e")) n += snprintf(text + n, ROOM - (size_t)n, ".0");
     *out = (struct str){ text, n };
     return true;
 }

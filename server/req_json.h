@@ -56,5 +56,5 @@ bool req_read_id(struct req_json *p, const char *ptr, const json_t *v, struct st
 /* Every id of an array of at most `most`. */
 bool req_read_ids(struct req_json *p, const char *ptr, const json_t *v, size_t most,
                   const struct str **out, int32_t *n_out);
-/* A number as the shortest text that reads back as it. */
-bool req_real_text(struct req_json *p, double x, struct str *out);
+/* A number as the shortest text that reads back as it; point: of a whole one with .0 behind it. */
+bool req_real_text(struct req_json *p, double x, bool point, struct str *out);

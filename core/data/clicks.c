@@ -137,6 +137,7 @@ static void append(struct clicks_column *x, const int32_t *id, int32_t n)
     x->n_id += n;
 }
 
+/* Of a line that is not UTF-8. */
 static void count_foreign(struct reader *r, const struct field *f)
 {
     for (int32_t i = 0; i < r->s->n; i++) {
@@ -249,7 +250,7 @@ static int32_t intern(struct items_builder *b, struct span id, const char *what,
     return -1;
 }
 
-static int take_line(struct reader *r, const struct field *f, int64_t no)
+static int take_line(struct reader *r, struct span line, const struct field *f, int64_t no)
 {
     struct clicks *c = r->c;
     double label = 0;
@@ -269,7 +270,7 @@ static int take_line(struct reader *r, const struct field *f, int64_t no)
     }
     if (why) return drop(r, no, why);
     reserve(c, r->s);
-    count_foreign(r, f);
+    if (!text_utf8_ok(line.p, line.n)) count_foreign(r, f);
     take_columns(r, f);
     take_steps(r, len);
     c->label[c->n] = (float)label;
@@ -300,7 +301,7 @@ static int read_lines(struct reader *r, struct text_lines *l)
                        ? text_fields(f, FIELDS_MAX, line, r->at.sep, r->at.sep != '\t')
                        : 0;
         if (n == r->at.n)
-            TRY(take_line(r, f, l->no));
+            TRY(take_line(r, line, f, l->no));
         else
             TRY(drop(r, l->no, "another number of fields than the header"));
         TRY(check_room(r));

@@ -34,8 +34,8 @@ enum field_kind { FIELD_VALUES, FIELD_NUMBER };
 int32_t items_fields(const struct items *it);
 struct str items_field_name(const struct items *it, int32_t f);
 enum field_kind items_field_kind(const struct items *it, int32_t f);
-int32_t items_field_find(const struct items *it, const char *name,
-                         size_t len); /* field or -1 */
+/* The field of a name, or -1. */
+int32_t items_field_find(const struct items *it, const char *name, size_t len);
 /* FIELD_VALUES: size of the vocabulary; text of value v; the values of a row, ascending, [*n]. */
 int32_t items_field_values(const struct items *it, int32_t f);
 struct str items_field_value(const struct items *it, int32_t f, int32_t v);

@@ -41,10 +41,8 @@ static struct span cell_text(struct cell *c, struct field f)
 
 static bool value_ok(struct span v)
 {
-    if (v.n == 0 || v.n > LIMIT_ID_BYTES) return false;
-    for (size_t i = 0; i < v.n; i++)
-        if ((unsigned char)v.p[i] < ' ' || v.p[i] == 0x7f) return false;
-    return text_utf8_ok(v.p, v.n);
+    return v.n > 0 && v.n <= LIMIT_ID_BYTES && !text_has_control(v.p, v.n) &&
+           text_utf8_ok(v.p, v.n);
 }
 
 /* What people write where nothing is known. */
@@ -213,7 +211,7 @@ static void count_entry(struct items_stats *st, int32_t row, const char *id, siz
     }
     if (st->unknown++ == 0)
         snprintf(st->first_unknown, sizeof st->first_unknown, "%.*s",
-                 (int)(len < sizeof st->first_unknown ? len : sizeof st->first_unknown), id);
+                 (int)text_utf8_cut(id, len, sizeof st->first_unknown - 1), id);
 }
 
 /* fn gets every line of a known item. */

@@ -107,8 +107,7 @@ static int id_fault(struct span id)
 {
     if (id.n == 0) return DROP_EMPTY_ID;
     if (id.n > LIMIT_ID_BYTES) return DROP_LONG_ID;
-    for (size_t i = 0; i < id.n; i++)
-        if ((unsigned char)id.p[i] < ' ' || id.p[i] == 0x7f) return DROP_CONTROL;
+    if (text_has_control(id.p, id.n)) return DROP_CONTROL;
     return text_utf8_ok(id.p, id.n) ? -1 : DROP_UTF8;
 }
 

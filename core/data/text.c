@@ -259,6 +259,13 @@ bool text_utf8_ok(const char *s, size_t n)
     return true;
 }
 
+bool text_has_control(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)p[i] < ' ' || p[i] == 0x7f) return true;
+    return false;
+}
+
 size_t text_utf8_cut(const char *p, size_t n, size_t max)
 {
     if (n <= max) return n;

@@ -49,5 +49,6 @@ bool text_number(struct span s, double *out);
  * after 2100. */
 bool text_time(struct span s, double *out);
 bool text_utf8_ok(const char *p, size_t n);
+bool text_has_control(const char *p, size_t n); /* a byte below 0x20, or 0x7f */
 /* Longest prefix of at most max bytes that does not cut a UTF-8 character in two. */
 size_t text_utf8_cut(const char *p, size_t n, size_t max);

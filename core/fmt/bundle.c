@@ -214,6 +214,12 @@ void bundle_close(struct bundle *b)
 
 char *bundle_path(const struct bundle *b, const char *file) { return join(b->dir, file); }
 
+int64_t bundle_bytes(const struct bundle *b, const char *file)
+{
+    const json_t *files = json_object_get(b->manifest, "files");
+    return json_integer_value(json_object_get(json_object_get(files, file), "bytes"));
+}
+
 /* ---- options ---- */
 
 json_t *bundle_opts_to_json(const struct opt *o, const void *cfg)

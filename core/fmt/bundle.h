@@ -39,6 +39,8 @@ void bundle_close(struct bundle *b);
  * since bundle_open may be a mix of two. */
 bool bundle_is_current(const struct bundle *b);
 char *bundle_path(const struct bundle *b, const char *file); /* malloc'd */
+int64_t bundle_bytes(const struct bundle *b,
+                     const char *file); /* its size; 0: it is not there */
 /* Highest version under a model directory, and the highest below another one; 0: none. */
 NODISCARD int bundle_latest(const char *model_dir, int64_t *version, struct err *e);
 NODISCARD int bundle_before(const char *model_dir, int64_t below, int64_t *version,

@@ -110,7 +110,7 @@ static int begin(struct bundle_writer *w, const char *model_dir, int64_t version
     if (!w->model_dir) return err_sys(e, ERR_IO, "realpath");
     const char *slash = strrchr(w->model_dir, '/');
     w->name = xstrdup(slash ? slash + 1 : w->model_dir);
-    json_t *name = json_string(w->name);
+    json_t *name = json_string(w->name); /* the manifest's: NULL unless it is UTF-8 */
     json_decref(name);
     if (!name) return err_set(e, ERR_INVALID, "the directory's name is not UTF-8");
     TRY(clean_stale(w->model_dir, e));

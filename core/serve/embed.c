@@ -20,8 +20,7 @@ struct embed {
 static int check_size(const struct bundle *b, const struct model_cfg *c,
                       const struct item_fields *f, struct err *e)
 {
-    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_TOWER);
-    const int64_t nb = json_integer_value(json_object_get(file, "bytes")), E = c->field_width;
+    const int64_t nb = bundle_bytes(b, BUNDLE_TOWER), E = c->field_width;
     int64_t need = (c->width + f->n * E) * c->tower_width;
     for (int32_t j = 0; j < f->n; j++) need += f->field[j].n_values * E;
     need *= (int64_t)sizeof(float);

@@ -31,8 +31,8 @@ void lives_close(struct lives *all); /* NULL is fine; every view must have been 
  * vectors of another space stay there and are not served. */
 NODISCARD int lives_add(struct lives *all, struct gen *g, struct err *e);
 struct live *lives_find(const struct lives *all, const char *name, size_t len); /* or NULL */
-struct live *
-lives_any(const struct lives *all); /* for what is all models': blocklists; or NULL */
+/* For what is all models', as blocklists are; NULL: there is none that retrieves. */
+struct live *lives_any(const struct lives *all);
 
 /* Whether a change makes an item that can be served: one with a vector of this space, one
  * that the base has (base >= 0), or one whose attributes a tower makes a vector of.  Others

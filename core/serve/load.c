@@ -47,8 +47,7 @@ static int read_cfg(struct model_cfg *cfg, const struct bundle *b, struct err *e
  * for it: the item table and the big matrices of every block. */
 static int check_size(const struct bundle *b, const struct model_cfg *cfg, struct err *e)
 {
-    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
-    int64_t nb = json_integer_value(json_object_get(file, "bytes")), D = cfg->width;
+    int64_t nb = bundle_bytes(b, BUNDLE_WEIGHTS), D = cfg->width;
     int64_t need = (cfg->n_items * D + cfg->layers * D * D * (4 + 2 * (int64_t)cfg->ffn_mult)) *
                    (int64_t)sizeof(float);
     if (nb >= need) return 0;

@@ -189,8 +189,7 @@ static int read_catalogue(struct rank_model *m, struct err *e)
 static int check_size(const struct bundle *b, const struct ranker_cfg *c,
                       const struct ranker_shape *s, struct err *e)
 {
-    const json_t *file = json_object_get(json_object_get(b->manifest, "files"), BUNDLE_WEIGHTS);
-    int64_t nb = json_integer_value(json_object_get(file, "bytes"));
+    int64_t nb = bundle_bytes(b, BUNDLE_WEIGHTS);
     int64_t need = ranker_size(c, s) * (int64_t)sizeof(float);
     if (nb >= need) return 0;
     return err_set(e, ERR_BAD_BUNDLE,

@@ -1,5 +1,4 @@
 #include "core/base/mem.h"
-#include "core/serve/attr.h"
 #include "core/serve/attrs.h"
 #include "tests/core/serve/fixture_attrs.h"
 #include "tests/fixture_bundle.h"
